@@ -1,0 +1,203 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""How the callback takes part in `fit` in graph mode: through the train function.
+
+Keras runs one function a batch. Its public `fetches` and `updates_op` let the
+rate's next value be computed, or the batch-norm statistics merged, in the same
+session call. Nothing is added to a batch but operations.
+"""
+
+import tensorflow as tf
+
+ASSIGNMENTS = ("AssignVariableOp", "AssignSubVariableOp", "AssignAddVariableOp")
+MOMENTS = ("Mean", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
+PASSING_ON = ("Switch", "RefSwitch", "Identity", "Enter")
+
+
+class TrainFunction:
+    """The hooks on a model's train function, and their removal.
+
+    Args:
+      model: a compiled and built model.
+      model_updates: function of a model, its updates without the optimizer's.
+      learning_rate: the optimizer's rate variable; None if it has none.
+      statistics: list of `batch_norm.LayerStatistics` to merge in a pass.
+      runtime: `swa.runtime.GraphRuntime`.
+    """
+
+    def __init__(self, model, model_updates, learning_rate, statistics, runtime):
+        self._model = model
+        self._model_updates = model_updates
+        self._learning_rate = learning_rate
+        self._statistics = statistics
+        self._runtime = runtime
+        self._function = None  # the train function that is hooked
+        self._mode = "plain"
+        self._tokens = {}  # the fetch that stands for a function's hook
+        if learning_rate is None:
+            return
+        # rate = last + remaining * slope, so that an epoch's last rate is exact
+        dtype = learning_rate.dtype.base_dtype
+        self._last, self._slope, self._remaining = [
+            runtime.variable(name, (), dtype) for name in ("last", "slope", "remaining")
+        ]
+        self._start_ramp = runtime.function(self._set_ramp, dtype, dtype, dtype)
+
+    def ramp(self, rates):
+        """From now on each batch uses the next of `rates`, linear in the batch."""
+        steps = len(rates) - 1
+        slope = (rates[0] - rates[-1]) / steps if steps else 0.0
+        self._start_ramp(rates[-1], slope, steps)
+
+    def hook(self, mode):
+        """Hooks the train function for the mode "plain", "ramp" or "pass"."""
+        self.unhook()
+        self._mode = mode
+        function = self._model.train_function
+        if function is None or mode == "plain":
+            return
+        self._function = function
+        self._before = (list(function.fetches), function.updates_op)
+        if (function, mode) not in self._tokens:
+            with self._runtime.building():
+                make = self._merge if mode == "pass" else self._advance
+                self._tokens[function, mode] = make(function)
+        token = self._tokens[function, mode]
+        if mode == "pass":
+            function.updates_op = token.op
+        # A changed fetch is what makes Keras build its call anew.
+        function.fetches = self._before[0] + [token]
+
+    def unhook(self):
+        """Gives the train function back as it was."""
+        if self._function is not None:
+            self._function.fetches, self._function.updates_op = self._before
+            self._function = None
+        self._mode = "plain"
+
+    def follow(self):
+        """Hooks the function that Keras has made in the place of the old one."""
+        if self._mode != "plain" and self._model.train_function is not self._function:
+            self.hook(self._mode)
+
+    def prepare(self, mode):
+        """Makes the operations of a mode, so that no later epoch makes any."""
+        self.hook(mode)
+        self.unhook()
+
+    def _set_ramp(self, last, slope, remaining):
+        return tf.group(
+            self._last.assign(last, read_value=False),
+            self._slope.assign(slope, read_value=False),
+            self._remaining.assign(remaining, read_value=False),
+            self._learning_rate.assign(last + remaining * slope, read_value=False),
+        )
+
+    def _advance(self, function):
+        """Sets the next batch's rate once the optimizer has read this one's."""
+        with tf.control_dependencies([function.updates_op]):
+            remaining = tf.maximum(self._remaining.read_value() - 1.0, 0.0)
+            rate = self._last.read_value() + remaining * self._slope.read_value()
+        updates = [
+            self._remaining.assign(remaining, read_value=False),
+            self._learning_rate.assign(rate, read_value=False),
+        ]
+        with tf.control_dependencies(updates):
+            return tf.identity(rate)
+
+    def _merge(self, function):
+        """Merges the batch's moments in the place of every update of training."""
+        del function
+        updates = forward_updates(self._model_updates(self._model), self._statistics)
+        with tf.control_dependencies(updates):
+            return tf.zeros([])
+
+
+def forward_updates(updates, statistics):
+    """Operations of a forward pass of training, batch norm re-estimated.
+
+    Args:
+      updates: operations or tensors, the model's updates without the optimizer's.
+      statistics: list of `batch_norm.LayerStatistics`; the updates of their
+        layers are replaced by a merge of their inputs' moments.
+    """
+    merged = [
+        variable
+        for entry in statistics
+        for variable in (entry.layer.moving_mean, entry.layer.moving_variance)
+    ]
+    kept = [
+        update
+        for update in updates
+        if not any(_assignment(update, variable) for variable in merged)
+    ]
+    for entry in statistics:
+        kept.extend(entry.merge(uses(updates, entry.layer)))
+    return kept
+
+
+def uses(updates, layer):
+    """The inputs and the axes of each use of a batch-norm layer in training.
+
+    Returns:
+      List of (tensor, axes). Empty if no update is the layer's: it is frozen.
+    """
+    found = []
+    for update in updates:
+        assignment = _assignment(update, layer.moving_mean)
+        if assignment is not None:
+            moments = _first_upstream(assignment.inputs[1].op, MOMENTS)
+            if moments is None:
+                raise ValueError(
+                    f"batch-norm layer {layer.name!r} must take its statistics "
+                    f"from the moments of its inputs; SWA found none."
+                )
+            found.append((_source(moments.inputs[0]), _axes(moments)))
+    return found
+
+
+def _assignment(update, variable):
+    """The operation upstream of `update` that assigns `variable`, or None."""
+
+    def assigns(op):
+        return op.type in ASSIGNMENTS and _source(op.inputs[0]) is handle
+
+    handle = _handle(variable)
+    return _search(update, assigns)
+
+
+def _first_upstream(op, types):
+    return _search(op, lambda candidate: candidate.type in types)
+
+
+def _search(start, is_wanted):
+    """The nearest operation upstream, through data and control inputs."""
+    start = getattr(start, "op", start)
+    rest, seen = [start], {start}
+    for op in rest:  # grows while it is walked: nearest first
+        if is_wanted(op):
+            return op
+        for above in [tensor.op for tensor in op.inputs] + list(op.control_inputs):
+            if above not in seen:
+                seen.add(above)
+                rest.append(above)
+    return None
+
+
+def _source(tensor):
+    """The tensor before the operations that only pass it on."""
+    while tensor.op.type in PASSING_ON:
+        tensor = tensor.op.inputs[0]
+    return tensor
+
+
+def _handle(variable):
+    return variable.handle
+
+
+def _axes(moments):
+    """The axes over which an operation takes the moments of its input."""
+    if moments.type == "Mean":
+        return [int(axis) for axis in tf.get_static_value(moments.inputs[1]).ravel()]
+    is_channels_first = moments.get_attr("data_format") == b"NCHW"
+    return [0, 2, 3] if is_channels_first else [0, 1, 2]

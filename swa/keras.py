@@ -1,0 +1,42 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""Stochastic Weight Averaging for stand-alone Keras 2.3.1 on TensorFlow 1.15.
+
+    from swa.keras import SWA
+
+The same as `swa.tfkeras`, for models of the package `keras`.
+"""
+
+from __future__ import absolute_import  # `keras` is the package, not this file
+
+import keras
+
+from swa import core
+
+
+def _metric_updates(model):
+    """Keras 2.3.1 updates its metrics in the train function."""
+    return [update for metric in model.metrics for update in metric.updates]
+
+
+_KERAS = core.Keras(
+    name="keras",
+    backend=keras.backend,
+    model_class=keras.Model,
+    is_eager=lambda: False,  # Keras 2.3.1 builds graphs whatever TensorFlow's mode
+    updates=lambda model: list(model.updates),
+    metric_updates=_metric_updates,
+)
+
+
+class SWA(core.SWA, keras.callbacks.Callback):
+    __doc__ = core.SWA.__doc__
+    _keras = _KERAS
+
+
+def update_bn(model, x, batch_size=32):
+    """Gives every trainable batch-norm layer the statistics of all rows of `x`.
+
+    The same as `swa.tfkeras.update_bn`, for a `keras` model.
+    """
+    core.update_bn(_KERAS, model, x, batch_size)

@@ -1,0 +1,236 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""The learning rate of every batch and the epochs whose weights are averaged.
+
+Pure functions of epoch and batch, so that the callback, a plot and a resumed
+run cannot disagree. Epochs and batches count from zero in here; what a user
+types or reads (`start_epoch`, `Plan.sampled_epochs`) counts from one.
+"""
+
+import math
+import numbers
+from typing import List, NamedTuple, Optional, Union
+
+import numpy as np
+
+LR_SCHEDULES = ("manual", "constant", "cyclic")
+SNAPSHOTS = ("cycle_start", "cycle_end")
+
+Rate = Union[float, str]  # a number, or "auto"
+
+
+class Settings(NamedTuple):
+    """What the user asked for, as typed; `checked` makes one."""
+
+    start_epoch: int  # one-based
+    lr_schedule: str  # one of LR_SCHEDULES
+    swa_lr: Rate  # the rate of averaging, the lowest of a cycle
+    swa_lr2: Rate  # the highest rate of a cycle
+    swa_freq: int  # epochs per cycle, and between two samples
+    snapshot: str  # one of SNAPSHOTS
+
+
+class Plan(NamedTuple):
+    """What a run does, epoch by epoch, known without training."""
+
+    rates: np.ndarray  # (epochs, batches_per_epoch); nan where SWA does not know
+    sampled_epochs: List[int]  # one-based
+    batch_norm_epoch: Optional[int]  # one-based; None without batch norm
+
+
+def checked(
+    start_epoch: int,
+    lr_schedule: str = "manual",
+    swa_lr: Rate = "auto",
+    swa_lr2: Rate = "auto",
+    swa_freq: int = 1,
+    snapshot: str = "cycle_start",
+) -> Settings:
+    """Returns the settings if they are sound together.
+
+    Raises:
+      ValueError: naming the argument, the rule and the value.
+    """
+    _check_count("start_epoch", start_epoch, 2)
+    _check_choice("lr_schedule", lr_schedule, LR_SCHEDULES)
+    _check_rate("swa_lr", swa_lr)
+    _check_rate("swa_lr2", swa_lr2)
+    _check_count("swa_freq", swa_freq, 1)
+    _check_choice("snapshot", snapshot, SNAPSHOTS)
+    if swa_lr == "auto" and swa_lr2 != "auto":
+        raise ValueError(
+            f"swa_lr2 must be 'auto' when swa_lr is 'auto', got {swa_lr2!r}. "
+            f"Give both rates or neither."
+        )
+    if lr_schedule == "cyclic":
+        if swa_freq < 2:
+            raise ValueError(
+                f"swa_freq must be at least 2 (epochs) with lr_schedule 'cyclic', "
+                f"got {swa_freq!r}."
+            )
+        if "auto" not in (swa_lr, swa_lr2) and swa_lr > swa_lr2:
+            raise ValueError(
+                f"swa_lr must not be above swa_lr2 with lr_schedule 'cyclic', "
+                f"got swa_lr {swa_lr!r} and swa_lr2 {swa_lr2!r}."
+            )
+    return Settings(start_epoch, lr_schedule, swa_lr, swa_lr2, swa_freq, snapshot)
+
+
+def check_run(settings: Settings, epochs: int, learning_rate: float) -> None:
+    """Checks the settings against the run that is about to begin.
+
+    Args:
+      settings: from `checked`.
+      epochs: int, the last epoch of the run, counted from one.
+      learning_rate: float, the compiled rate; nan if it cannot be read, which
+        only 'manual' allows.
+
+    Raises:
+      ValueError: naming the argument, the rule and the value.
+    """
+    if settings.start_epoch >= epochs:
+        raise ValueError(
+            f"start_epoch must be below epochs, got start_epoch "
+            f"{settings.start_epoch!r} and epochs {epochs!r}."
+        )
+    if settings.lr_schedule == "manual":
+        return
+    low, high = resolved_rates(settings, learning_rate)
+    if low > learning_rate:
+        raise ValueError(
+            f"swa_lr must not be above the compiled learning rate "
+            f"{learning_rate:.6g}, got {low:.6g}."
+        )
+    if settings.lr_schedule == "cyclic" and low > high:
+        raise ValueError(
+            f"swa_lr must not be above swa_lr2 with lr_schedule 'cyclic', "
+            f"got swa_lr {low:.6g} and swa_lr2 {high:.6g}."
+        )
+
+
+def resolved_rates(settings: Settings, learning_rate: float):
+    """Returns (swa_lr, swa_lr2) as numbers.
+
+    swa_lr 'auto' = 0.1 * learning_rate
+    swa_lr2 'auto' = swa_lr + 0.25 * (learning_rate - swa_lr)
+    """
+    low = 0.1 * learning_rate if settings.swa_lr == "auto" else float(settings.swa_lr)
+    if settings.swa_lr2 == "auto":
+        return low, low + 0.25 * (learning_rate - low)
+    return low, float(settings.swa_lr2)
+
+
+def epoch_rates(
+    settings: Settings, learning_rate: float, epoch: int, batches_per_epoch: int
+) -> np.ndarray:
+    """The learning rate of each batch of one epoch.
+
+    With lr0 the compiled rate, e the epoch, s = start_epoch - 1, b the batch,
+    n = batches_per_epoch:
+
+      before s, and 'constant' throughout ('anneal'): t = e / s,
+        rate = lr0                                      for t <= 0.5
+               lr0 * (1 - (1 - swa_lr/lr0) * (t-0.5)/0.4)   for t <= 0.9
+               swa_lr                                   after
+      'cyclic' from s on: u = (((e-s) mod swa_freq) * n + b + 1) / (swa_freq * n),
+        rate = (1 - u) * swa_lr2 + u * swa_lr
+      'manual': nan, the rate is the user's.
+
+    Args:
+      settings: from `checked`.
+      learning_rate: float, the compiled rate lr0.
+      epoch: int >= 0, counted from zero.
+      batches_per_epoch: int >= 1, or 0 for a data set of unknown length, whose
+        one rate is that of the middle of the epoch.
+
+    Returns:
+      float64 array of shape (batches_per_epoch,), or (1,) at unknown length.
+      It is linear in the batch, and does not rise.
+    """
+    batches = max(batches_per_epoch, 1)
+    if settings.lr_schedule == "manual":
+        return np.full(batches, np.nan)
+    low, high = resolved_rates(settings, learning_rate)
+    start = settings.start_epoch - 1
+    if settings.lr_schedule == "cyclic" and epoch >= start:
+        done = np.arange(batches) + 1.0 if batches_per_epoch else np.array([0.5])
+        progress = ((epoch - start) % settings.swa_freq) * batches + done
+        progress /= settings.swa_freq * batches
+        return (1.0 - progress) * high + progress * low
+    progress = epoch / start
+    if progress <= 0.5:
+        rate = learning_rate
+    elif progress <= 0.9:
+        rate = learning_rate - (learning_rate - low) * (progress - 0.5) / 0.4
+    else:
+        rate = low
+    return np.full(batches, rate)
+
+
+def is_sampled(settings: Settings, epoch: int) -> bool:
+    """Whether the weights at the end of this epoch (from zero) are averaged."""
+    since_start = epoch - (settings.start_epoch - 1)
+    phase = 0 if settings.snapshot == "cycle_start" else settings.swa_freq - 1
+    return since_start >= 0 and since_start % settings.swa_freq == phase
+
+
+def plan(
+    settings: Settings,
+    epochs: int,
+    batches_per_epoch: int,
+    learning_rate: float = math.nan,
+    batch_norm: bool = False,
+) -> Plan:
+    """The table that a run of `epochs` epochs follows.
+
+    Args:
+      settings: from `checked`.
+      epochs: int above `start_epoch`.
+      batches_per_epoch: int >= 1.
+      learning_rate: float, the compiled rate; nan leaves what depends on it nan.
+      batch_norm: bool; if so the last epoch has rate 0 and is not sampled.
+
+    Returns:
+      Plan.
+
+    Raises:
+      ValueError: if `start_epoch` is not below `epochs`, `batches_per_epoch` is
+        below 1, or the rates contradict `learning_rate`.
+    """
+    _check_count("batches_per_epoch", batches_per_epoch, 1)
+    check_run(settings, epochs, learning_rate)
+    rates = np.stack(
+        [
+            epoch_rates(settings, learning_rate, epoch, batches_per_epoch)
+            for epoch in range(epochs)
+        ]
+    )
+    sampled = [epoch + 1 for epoch in range(epochs) if is_sampled(settings, epoch)]
+    if not batch_norm:
+        return Plan(rates, sampled, None)
+    sampled = [epoch for epoch in sampled if epoch < epochs]
+    if not sampled:
+        return Plan(rates, sampled, None)
+    rates[-1] = 0.0
+    return Plan(rates, sampled, epochs)
+
+
+def _check_count(name, value, least):
+    is_count = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_count or value < least:
+        raise ValueError(
+            f"{name} must be an integer of at least {least}, got {value!r}."
+        )
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}.")
+
+
+def _check_rate(name, value):
+    if value == "auto":
+        return
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{name} must be 'auto' or a number above 0, got {value!r}.")

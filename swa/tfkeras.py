@@ -1,0 +1,57 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""Stochastic Weight Averaging for `tf.keras` of TensorFlow 1.15.
+
+from swa.tfkeras import SWA
+
+swa = SWA(start_epoch=75, lr_schedule="cyclic", swa_lr=0.001, swa_lr2=0.003,
+          swa_freq=3, verbose=1)
+model.fit(x, y, epochs=100, callbacks=[swa])
+"""
+
+import tensorflow as tf
+
+from swa import core
+
+
+def _updates(model):
+    """The layers' updates in graph mode, nested models included."""
+    return list(model.get_updates_for(None)) + list(model.get_updates_for(model.inputs))
+
+
+_KERAS = core.Keras(
+    name="tf.keras",
+    backend=tf.keras.backend,
+    model_class=tf.keras.Model,
+    is_eager=tf.executing_eagerly,
+    updates=_updates,
+    metric_updates=lambda model: [],  # fetched results update the metrics
+)
+
+
+class SWA(core.SWA, tf.keras.callbacks.Callback):
+    __doc__ = core.SWA.__doc__
+    _keras = _KERAS
+
+
+def update_bn(model, x, batch_size=32):
+    """Gives every trainable batch-norm layer the statistics of all rows of `x`.
+
+    mean and (population) variance of each layer's inputs, whatever the batches;
+    one forward pass in training mode, no weight changes. Frozen layers are left
+    as they are.
+
+    Args:
+      model: a built `tf.keras` model, with weights from anywhere.
+      x: array (rows x features...), list or dict of arrays, `Sequence`, data set,
+        or a finite iterable of batches; of (x, y) tuples x is taken.
+      batch_size: int >= 1, rows per batch where `x` is arrays.
+
+    Raises:
+      ValueError: `x` without rows, `batch_size` below 1, or a layer whose
+        statistics are of another kind (renorm).
+
+    Reference:
+      Izmailov et al., 2018, section 3.2 (arXiv:1803.05407).
+    """
+    core.update_bn(_KERAS, model, x, batch_size)
