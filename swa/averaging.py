@@ -63,13 +63,13 @@ class Average:
         Returns:
           False if they hold NaN or Inf: the mean is then unchanged.
         """
-        share = 1.0 / (n_averaged + 1)
-        if self._fold(share):
+        n_after = n_averaged + 1
+        if self._fold(n_after):
             return True
         # The sum that tells may overflow although every weight is finite.
         if not all(np.all(np.isfinite(w)) for w in self._read(self._weights)):
             return False
-        self._built("fold", self._fold_always, tf.float32)(share)
+        self._built("fold", self._fold_always, tf.float32)(n_after)
         return True
 
     def keep_trained(self):
@@ -158,15 +158,15 @@ class Average:
             _assign_all(self._mean, [tf.zeros_like(_read(m)) for m in self._mean])
         )
 
-    def _fold_always(self, share):
+    def _fold_always(self, n_after):
         updates = []
         for mean, weight in zip(self._mean, self._weights):
             step = tf.cast(_read(weight), mean.dtype) - _read(mean)
-            step = step * tf.cast(share, mean.dtype)
+            step = step / tf.cast(n_after, mean.dtype)
             updates.append(mean.assign_add(step, read_value=False))
         return tf.group(updates)
 
-    def _fold_if_finite(self, share):
+    def _fold_if_finite(self, n_after):
         # A sum is NaN or Inf if a term is, and costs one pass and no memory.
         sums = [
             tf.cast(tf.reduce_sum(tf.cast(_read(w), mean_dtype(_dtype(w)))), tf.float32)
@@ -176,7 +176,7 @@ class Average:
         is_finite = tf.equal(total - total, 0.0)
 
         def fold():
-            with tf.control_dependencies([self._fold_always(share)]):
+            with tf.control_dependencies([self._fold_always(n_after)]):
                 return tf.identity(is_finite)
 
         return tf.cond(is_finite, fold, lambda: tf.identity(is_finite))

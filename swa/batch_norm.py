@@ -122,16 +122,9 @@ def layers_of(model):
         if hasattr(item, "moving_mean") and hasattr(item, "moving_variance"):
             found.append(item)
         for name in ("_layers", "layers", "layer", "forward_layer", "backward_layer"):
-            below = vars(item).get(name) if name != "layers" else _listed(item)
-            if below is not None:
-                rest.extend(below if isinstance(below, (list, tuple)) else [below])
+            below = getattr(item, name, None) or ()
+            rest.extend(below if isinstance(below, (list, tuple)) else [below])
     return found[::-1]
-
-
-def _listed(item):
-    # a list that Keras tracks (a ListWrapper) is neither a layer nor hashable
-    layers = getattr(item, "layers", None)
-    return list(layers) if isinstance(layers, (list, tuple)) else None
 
 
 def check_supported(layer):

@@ -7,9 +7,11 @@ and says in a `Keras` how its models are asked. Epochs count from zero inside.
 """
 
 import contextlib
+import itertools
 import math
 import sys
 import warnings
+import weakref
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -25,6 +27,7 @@ class Keras(NamedTuple):
     backend: Any  # the module with get_session, get_value, learning_phase
     model_class: type
     is_eager: Callable  # () -> bool
+    weights: Callable  # model -> its variables, in `get_weights()` order
     updates: Callable  # model -> list of the layers' updates
     metric_updates: Callable  # model -> list of the metrics' updates
 
@@ -159,7 +162,7 @@ class SWA:
             self._is_applied = True
         self._average.apply()
         if self._statistics:
-            self._re_estimate(x, batch_size)
+            self._statistics.re_estimate(x, batch_size)
 
     def restore(self):
         """Gives back the trained weights, the rate and the train function."""
@@ -186,7 +189,7 @@ class SWA:
         try:
             self._average.apply()
             if x is not None and self._statistics:
-                self._re_estimate(x, batch_size)
+                self._statistics.re_estimate(x, batch_size)
             yield
         finally:
             self._average.restore()
@@ -298,6 +301,8 @@ class SWA:
 
     def on_epoch_end(self, epoch, logs=None):
         """Folds the sample; turns an early stop into the forward pass."""
+        if self._is_failing():
+            return
         if self._sets_rate:
             rates = self._rates[
                 np.minimum(np.arange(self._ended), len(self._rates) - 1)
@@ -315,9 +320,8 @@ class SWA:
 
     def on_train_end(self, logs=None):
         """Sets the average where it is right to; gives everything else back."""
-        error = sys.exc_info()[1]
-        if error is not None and error is not self._error_before:
-            self.restore()  # eager `fit` ends training on an exception, too
+        if self._is_failing():
+            self.restore()
             return
         if self._has_passed:
             self._average.apply()  # whatever other callbacks have set meanwhile
@@ -354,7 +358,7 @@ class SWA:
         self._announced = False
         self._rate_before_pass = None
         if self._built_for is None:
-            self._average, self._statistics, self._loop = None, [], None
+            self._average, self._statistics, self._loop = None, None, None
             self._runtime = None
 
     def _make_ready(self):
@@ -379,40 +383,26 @@ class SWA:
         place = None if is_eager else keras.backend.get_session().graph
         if self._built_for == (model, model.optimizer, place):
             return
-        layers = batch_norm.layers_of(model)
-        if is_eager:
-            self._runtime = runtime.EagerRuntime(self._scope)
-            layers = [layer for layer in layers if layer.trainable]
-        else:
-            self._runtime = runtime.GraphRuntime(keras.backend.get_session, self._scope)
-            updates = keras.updates(model)
-            layers = [layer for layer in layers if graph.uses(updates, layer)]
-        for layer in layers:
-            batch_norm.check_supported(layer)
-        self._average = averaging.Average(model.weights, self._runtime)
-        self._statistics = [
-            batch_norm.LayerStatistics(layer, self._runtime) for layer in layers
-        ]
+        self._runtime = _runtime(keras, self._scope)
+        self._average = averaging.Average(keras.weights(model), self._runtime)
+        self._statistics = Statistics(keras, model, self._runtime)
         if is_eager:
             self._loop = eager.EagerStep(
-                model, keras.backend.learning_phase, self._statistics
+                model, keras.backend.learning_phase, self._statistics.entries
             )
         else:
             self._loop = graph.TrainFunction(
                 model,
                 lambda m: keras.updates(m) + keras.metric_updates(m),
                 model.optimizer.lr if self._has_rate() else None,
-                self._statistics,
+                self._statistics.entries,
                 self._runtime,
             )
-            if self._statistics:
-                self._loop.prepare("pass")
         if self._statistics:
+            self._loop.prepare("pass")
             self._start_pass = self._runtime.function(self._pass_operations)
             self._set_statistics = self._runtime.function(
-                lambda: tf.group(
-                    [op for entry in self._statistics for op in entry.set_layer()]
-                )
+                lambda: tf.group(self._statistics.set_layers())
             )
         self._average.prepare()
         self._built_for = (model, model.optimizer, place)
@@ -459,9 +449,7 @@ class SWA:
         self._say("running forward pass to adjust batch normalization")
 
     def _pass_operations(self):
-        operations = self._average.set_mean()
-        for entry in self._statistics:
-            operations += entry.clear()
+        operations = self._average.set_mean() + self._statistics.clear()
         if self._has_rate() and self._runtime.graph is not None:
             rate = self.model.optimizer.lr
             operations.append(
@@ -496,11 +484,6 @@ class SWA:
         if is_whole and epoch < self.params["epochs"] - 1:
             self._is_stopping = True
             self.model.stop_training = False
-
-    def _re_estimate(self, x, batch_size):
-        update_statistics(
-            self._keras, self.model, self._statistics, self._runtime, x, batch_size
-        )
 
     # What is borrowed and given back
 
@@ -546,6 +529,11 @@ class SWA:
 
     # Small questions
 
+    def _is_failing(self):
+        """Whether eager `fit` calls a last hook although an exception passes."""
+        error = sys.exc_info()[1]
+        return error is not None and error is not self._error_before
+
     @property
     def _sets_rate(self):
         return self.settings.lr_schedule != "manual"
@@ -584,6 +572,15 @@ class SWA:
             self.model, "_distribution_strategy", None
         ):
             raise ValueError("model must not be in a tf.distribute strategy scope.")
+        if (
+            self._keras.is_eager()
+            and not self.model.run_eagerly
+            and not self.model._experimental_run_tf_function
+        ):
+            raise ValueError(
+                "experimental_run_tf_function must be left on in compile() in eager "
+                "mode, got False. Use run_eagerly=True instead."
+            )
         if not self._has_rate() and self.settings.lr_schedule != "manual":
             raise ValueError(
                 f"lr_schedule must be 'manual' with an optimizer whose rate cannot "
@@ -603,66 +600,80 @@ class SWA:
         warnings.warn(f"SWA: {what}", RuntimeWarning, stacklevel=3)
 
 
+class Statistics:
+    """The batch-norm statistics of a model, and how to re-estimate them.
+
+    Args:
+      keras: the binding's `Keras`.
+      model: a built model.
+      where: the runtime in which they live.
+
+    Raises:
+      ValueError: a layer whose statistics are of another kind.
+    """
+
+    def __init__(self, keras, model, where):
+        layers = batch_norm.layers_of(model)
+        if where.graph is None:
+            layers = [layer for layer in layers if layer.trainable]
+        else:
+            updates = keras.updates(model)
+            layers = [layer for layer in layers if graph.uses(updates, layer)]
+        for layer in layers:
+            batch_norm.check_supported(layer)
+        self._keras, self._model, self._where = keras, model, where
+        self._forward = self._clear = None  # made at their first use
+        self.entries = [batch_norm.LayerStatistics(layer, where) for layer in layers]
+
+    def __bool__(self):
+        return bool(self.entries)
+
+    def re_estimate(self, x, batch_size):
+        """Makes them those of the rows `x`; a forward pass, no weight changes."""
+        found = batch_norm.batches(x, batch_size)
+        first = next(found)  # bad rows are refused before anything changes
+        if self._forward is None:
+            self._forward = self._made_forward()
+            self._clear = self._where.function(lambda: tf.group(self.clear()))
+        self._clear()
+        self._forward.run(itertools.chain([first], found))
+
+    def clear(self):
+        """Operations that forget all rows."""
+        return [operation for entry in self.entries for operation in entry.clear()]
+
+    def set_layers(self):
+        """Operations that give the layers their statistics."""
+        return [operation for entry in self.entries for operation in entry.set_layer()]
+
+    def _made_forward(self):
+        backend, model = self._keras.backend, self._model
+        if self._where.graph is None:
+            return eager.ForwardPass(model, backend, self.entries)
+        return graph.ForwardPass(
+            model.inputs,
+            self._keras.updates(model),
+            backend.learning_phase(),
+            self.entries,
+            self._where,
+        )
+
+
+_STATISTICS = weakref.WeakKeyDictionary()  # model -> (place, Statistics)
+
+
 def update_bn(keras, model, x, batch_size=32):
     """Re-estimates a model's batch-norm statistics; see the bindings."""
-    is_eager = keras.is_eager()
-    layers = batch_norm.layers_of(model)
-    if is_eager:
-        where = runtime.EagerRuntime()
-        layers = [layer for layer in layers if layer.trainable]
-    else:
-        where = runtime.GraphRuntime(keras.backend.get_session)
-        updates = keras.updates(model)
-        layers = [layer for layer in layers if graph.uses(updates, layer)]
-    for layer in layers:
-        batch_norm.check_supported(layer)
-    if layers:
-        statistics = [batch_norm.LayerStatistics(layer, where) for layer in layers]
-        update_statistics(keras, model, statistics, where, x, batch_size)
+    where = _runtime(keras)
+    place, statistics = _STATISTICS.get(model, (None, None))
+    if statistics is None or place is not where.graph:
+        statistics = Statistics(keras, model, where)
+        _STATISTICS[model] = where.graph, statistics
+    if statistics:
+        statistics.re_estimate(x, batch_size)
 
 
-def update_statistics(keras, model, statistics, where, x, batch_size):
-    """A forward-only pass over `x` that gives `statistics` and the layers theirs."""
-    for entry in statistics:
-        where.function(lambda entry=entry: tf.group(entry.clear()))()
-    forward = (_eager_forward if where.graph is None else _graph_forward)(
-        keras, model, statistics, where
-    )
-    with forward as run:
-        for batch in batch_norm.batches(x, batch_size):
-            run(batch)
-
-
-@contextlib.contextmanager
-def _graph_forward(keras, model, statistics, where):
-    with where.building():
-        updates = graph.forward_updates(keras.updates(model), statistics)
-        fetch = tf.group(updates)
-    phase = keras.backend.learning_phase()
-
-    def run(batch):
-        feeds = dict(zip(model.inputs, batch))
-        if not isinstance(phase, int):
-            feeds[phase] = True
-        where.session().run(fetch, feeds)
-
-    yield run
-
-
-@contextlib.contextmanager
-def _eager_forward(keras, model, statistics, where):
-    del where
-    step = eager.EagerStep(model, keras.backend.learning_phase, statistics)
-    phase = keras.backend.learning_phase()
-
-    def run(batch):
-        batch = [tf.convert_to_tensor(rows) for rows in batch]
-        model(batch if len(batch) > 1 else batch[0])
-
-    step.hook_layers()
-    keras.backend.set_learning_phase(1)
-    try:
-        yield run
-    finally:
-        keras.backend.set_learning_phase(phase)
-        step.unhook()
+def _runtime(keras, scope=None):
+    if keras.is_eager():
+        return runtime.EagerRuntime(scope)
+    return runtime.GraphRuntime(keras.backend.get_session, scope)

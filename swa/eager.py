@@ -89,6 +89,34 @@ class EagerStep:
         return merging_call
 
 
+class ForwardPass:
+    """A pass over given rows that merges the moments of what the layers see.
+
+    Args:
+      model: a built model.
+      backend: its Keras's backend module.
+      statistics: list of `batch_norm.LayerStatistics`.
+    """
+
+    def __init__(self, model, backend, statistics):
+        self._model = model
+        self._backend = backend
+        self._step = EagerStep(model, backend.learning_phase, statistics)
+
+    def run(self, batches):
+        """Runs the model on each batch, a list of arrays, in training mode."""
+        phase = self._backend.learning_phase()
+        self._step.hook_layers()
+        self._backend.set_learning_phase(1)
+        try:
+            for batch in batches:
+                rows = [tf.convert_to_tensor(array) for array in batch]
+                self._model(rows if len(rows) > 1 else rows[0])
+        finally:
+            self._backend.set_learning_phase(phase)
+            self._step.unhook()
+
+
 def _apply_nothing(grads_and_vars, name=None):
     del grads_and_vars, name
 

@@ -32,6 +32,7 @@ class TrainFunction:
         self._statistics = statistics
         self._runtime = runtime
         self._function = None  # the train function that is hooked
+        self._token = None  # the fetch that hooks it
         self._mode = "plain"
         self._tokens = {}  # the fetch that stands for a function's hook
         if learning_rate is None:
@@ -57,21 +58,23 @@ class TrainFunction:
         if function is None or mode == "plain":
             return
         self._function = function
-        self._before = (list(function.fetches), function.updates_op)
+        self._updates_before = function.updates_op
         if (function, mode) not in self._tokens:
             with self._runtime.building():
                 make = self._merge if mode == "pass" else self._advance
                 self._tokens[function, mode] = make(function)
-        token = self._tokens[function, mode]
+        self._token = self._tokens[function, mode]
         if mode == "pass":
-            function.updates_op = token.op
+            function.updates_op = self._token.op
         # A changed fetch is what makes Keras build its call anew.
-        function.fetches = self._before[0] + [token]
+        function.fetches = function.fetches + [self._token]
 
     def unhook(self):
         """Gives the train function back as it was."""
         if self._function is not None:
-            self._function.fetches, self._function.updates_op = self._before
+            others = [f for f in self._function.fetches if f is not self._token]
+            self._function.fetches = others
+            self._function.updates_op = self._updates_before
             self._function = None
         self._mode = "plain"
 
@@ -111,6 +114,33 @@ class TrainFunction:
         updates = forward_updates(self._model_updates(self._model), self._statistics)
         with tf.control_dependencies(updates):
             return tf.zeros([])
+
+
+class ForwardPass:
+    """A pass over given rows that merges the moments of what the layers see.
+
+    Args:
+      inputs: list of the model's input placeholders.
+      updates: list of the model's updates without the optimizer's.
+      learning_phase: Keras's placeholder, or an int where a user fixed it.
+      statistics: list of `batch_norm.LayerStatistics`.
+      runtime: `swa.runtime.GraphRuntime`.
+    """
+
+    def __init__(self, inputs, updates, learning_phase, statistics, runtime):
+        self._inputs = inputs
+        self._phase = learning_phase
+        self._runtime = runtime
+        with runtime.building():
+            self._fetch = tf.group(forward_updates(updates, statistics))
+
+    def run(self, batches):
+        """Runs the model on each batch, a list of arrays, in training mode."""
+        for batch in batches:
+            feeds = dict(zip(self._inputs, batch))
+            if not isinstance(self._phase, int):
+                feeds[self._phase] = True
+            self._runtime.session().run(self._fetch, feeds)
 
 
 def forward_updates(updates, statistics):

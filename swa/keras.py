@@ -24,6 +24,7 @@ _KERAS = core.Keras(
     backend=keras.backend,
     model_class=keras.Model,
     is_eager=lambda: False,  # Keras 2.3.1 builds graphs whatever TensorFlow's mode
+    weights=lambda model: [w for layer in model.layers for w in layer.weights],
     updates=lambda model: list(model.updates),
     metric_updates=_metric_updates,
 )

@@ -24,6 +24,7 @@ _KERAS = core.Keras(
     backend=tf.keras.backend,
     model_class=tf.keras.Model,
     is_eager=tf.executing_eagerly,
+    weights=lambda model: list(model.weights),
     updates=_updates,
     metric_updates=lambda model: [],  # fetched results update the metrics
 )

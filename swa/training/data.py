@@ -1,0 +1,200 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""The training and held-out rows: seeded blobs, or a user's `.npz`."""
+
+import hashlib
+import os
+import zipfile
+from typing import NamedTuple
+
+import numpy as np
+
+from swa.training.config import InputError, check_batch_size
+
+CLUSTER_STD = 2.0
+CENTRE_RANGE = (-10.0, 10.0)
+
+
+class Data(NamedTuple):
+    """Rows to train on and rows held out."""
+
+    x: np.ndarray  # float32 (samples, features)
+    y: np.ndarray  # int32 (samples,)
+    x_test: np.ndarray  # float32 (held-out samples, features)
+    y_test: np.ndarray  # int32 (held-out samples,)
+    num_classes: int
+    source: str  # "synthetic" or the file's path
+
+    @property
+    def sha256(self):
+        """Hexadecimal hash of all four arrays."""
+        digest = hashlib.sha256()
+        for array in (self.x, self.y, self.x_test, self.y_test):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def load(config):
+    """The data that `config.data_path` names: a file, or blobs for a directory.
+
+    Raises:
+      InputError: a file that cannot be read or trained on.
+    """
+    if os.path.isdir(config.data_path):
+        return _synthetic(config)
+    data = _from_file(config)
+    check_batch_size(config, len(data.x))
+    return data
+
+
+def blobs(num_samples, num_classes, num_features, seed):
+    """Gaussian blobs, the same training rows as scikit-learn's `make_blobs`.
+
+    centres ~ U(-10, 10)^features, x ~ N(centre of y, 2^2 I), classes of equal
+    size (the first ones get the rest), all shuffled. The held-out eighth is drawn
+    from the same centres afterwards.
+
+    Args:
+      num_samples: int, rows to train on.
+      num_classes: int.
+      num_features: int.
+      seed: int in [0, 2**32).
+
+    Returns:
+      (x, y, x_test, y_test): float64 and int64 arrays.
+    """
+    generator = np.random.RandomState(seed)
+    centres = generator.uniform(*CENTRE_RANGE, size=(num_classes, num_features))
+    train = _drawn(generator, centres, num_samples)
+    return train + _drawn(generator, centres, max(1, num_samples // 8))
+
+
+def _drawn(generator, centres, num_samples):
+    sizes = np.full(len(centres), num_samples // len(centres))
+    sizes[: num_samples % len(centres)] += 1
+    x = np.concatenate(
+        [
+            generator.normal(centre, CLUSTER_STD, (size, centres.shape[1]))
+            for centre, size in zip(centres, sizes)
+        ]
+    )
+    y = np.repeat(np.arange(len(centres)), sizes)
+    order = np.arange(num_samples)
+    generator.shuffle(order)
+    return x[order], y[order]
+
+
+def epoch_order(num_samples, seed, epoch):
+    """The order of the rows in an epoch: int64 (num_samples,), from these alone."""
+    return np.random.RandomState([seed, epoch]).permutation(num_samples)
+
+
+def batches(x, y, batch_size, seed, first_epoch=0, drop_last=False):
+    """Yields (x, y) batches for ever, each epoch in its own order.
+
+    Args:
+      x: array (samples, features).
+      y: array (samples,).
+      batch_size: int.
+      seed: int, orders the rows together with the epoch.
+      first_epoch: int >= 0, the epoch of the first batch.
+      drop_last: bool, whether a short last batch is left out.
+    """
+    epoch = first_epoch
+    stop = batches_per_epoch(len(x), batch_size, drop_last) * batch_size
+    while True:
+        order = epoch_order(len(x), seed, epoch)
+        x_now, y_now = x[order], y[order]  # one gather; the batches are views
+        for start in range(0, stop, batch_size):
+            rows = slice(start, start + batch_size)
+            yield x_now[rows], y_now[rows]
+        epoch += 1
+
+
+def batches_per_epoch(num_samples, batch_size, drop_last=False):
+    """int: the batches that an epoch has."""
+    return num_samples // batch_size if drop_last else -(-num_samples // batch_size)
+
+
+def _synthetic(config):
+    x, y, x_test, y_test = blobs(
+        config.num_samples, config.num_classes, config.num_features, config.seed
+    )
+    return Data(
+        x.astype(np.float32),
+        y.astype(np.int32),
+        x_test.astype(np.float32),
+        y_test.astype(np.int32),
+        config.num_classes,
+        "synthetic",
+    )
+
+
+def _from_file(config):
+    path = config.data_path
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        raise InputError(
+            f"data_path must be a directory or a readable .npz file, got {path}: "
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from None
+    _check_keys(path, arrays)
+    x, y = _checked_rows(path, arrays, "x", "y", None)
+    if "x_test" in arrays:
+        x_test, y_test = _checked_rows(path, arrays, "x_test", "y_test", x.shape[1])
+    else:
+        order = np.random.RandomState(config.seed).permutation(len(x))
+        held_out = max(1, len(x) // 8)
+        if held_out == len(x):
+            raise InputError(f"data_path must hold at least 2 rows, got 1 in {path}.")
+        x_test, y_test = x[order[:held_out]], y[order[:held_out]]
+        x, y = x[order[held_out:]], y[order[held_out:]]
+    labels = max(int(y.max()), int(y_test.max()))
+    if labels >= config.num_classes:
+        raise InputError(
+            f"data_path must hold classes from 0 to num_classes - 1 = "
+            f"{config.num_classes - 1}, got {labels} in {path}. Set --num_classes."
+        )
+    return Data(x, y, x_test, y_test, config.num_classes, path)
+
+
+def _check_keys(path, arrays):
+    for name in ("x", "y"):
+        if name not in arrays:
+            raise InputError(
+                f"data_path must hold the arrays x and y, got {sorted(arrays)} in "
+                f"{path}: {name} is missing."
+            )
+    if ("x_test" in arrays) != ("y_test" in arrays):
+        raise InputError(
+            f"data_path must hold x_test and y_test or neither, got "
+            f"{sorted(arrays)} in {path}."
+        )
+
+
+def _checked_rows(path, arrays, x_name, y_name, num_features):
+    x, y = arrays[x_name], arrays[y_name]
+
+    def check(is_right, rule, value):
+        if not is_right:
+            raise InputError(f"data_path: {rule}, got {value} in {path}.")
+
+    check(x.dtype.kind == "f", f"{x_name} must be floating point", x.dtype)
+    check(y.dtype.kind in "iu", f"{y_name} must be integer classes", y.dtype)
+    check(x.ndim == 2, f"{x_name} must have the shape (samples, features)", x.shape)
+    check(
+        y.shape == x.shape[:1] and len(y) > 0,
+        f"{y_name} must have one class for each row of {x_name}",
+        f"shapes {x.shape} and {y.shape}",
+    )
+    if num_features is not None:
+        check(
+            x.shape[1] == num_features,
+            f"{x_name} must have as many features as x, {num_features}",
+            x.shape[1],
+        )
+    check(np.isfinite(x).all(), f"{x_name} must be finite", "NaN or Inf")
+    check(y.min() >= 0, f"{y_name} must not be negative", y.min())
+    return x.astype(np.float32), y.astype(np.int32)

@@ -1,0 +1,31 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""The network: Dense - BatchNormalization - Dense, compiled with SGD."""
+
+import tensorflow as tf
+
+
+def build(config, num_features, num_classes):
+    """Returns the compiled model.
+
+    Args:
+      config: Config; `hidden_units`, `learning_rate`, `momentum`.
+      num_features: int, of the rows.
+      num_classes: int, of the labels (integers: no one-hot rows).
+    """
+    layers = tf.keras.layers
+    model = tf.keras.Sequential(
+        [
+            layers.Dense(
+                config.hidden_units, activation="relu", input_shape=(num_features,)
+            ),
+            layers.BatchNormalization(),
+            layers.Dense(num_classes, activation="softmax"),
+        ]
+    )
+    model.compile(
+        tf.keras.optimizers.SGD(config.learning_rate, momentum=config.momentum),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    return model

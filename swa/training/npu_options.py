@@ -1,0 +1,257 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""What an Ascend NPU session can be asked for, as two tables and their checks.
+
+The adapter ignores a key it does not know, reads a key in the wrong typed field as
+zero, and ends the whole process at the first training step on a value it dislikes.
+So every value is checked here, in plain Python, before TensorFlow is even imported.
+"""
+
+import json
+import os
+import re
+from typing import Any, Callable, NamedTuple
+
+PRECISION_MODES = (
+    "allow_fp32_to_fp16",
+    "force_fp16",
+    "must_keep_origin_dtype",
+    "allow_mix_precision",
+)
+_MIXLIST_MODE = "allow_mix_precision"  # the adapter refuses a mixlist with any other
+_MOST_STEP_ENTRIES = 100
+_STEP_ENTRY = re.compile(r"([0-9]+)(?:-([0-9]+))?")
+_LONGEST_PROFILING_JSON = 2047  # bytes; a longer text is cut, and no JSON any more
+
+
+class Adapter(NamedTuple):
+    """One release of the TensorFlow adapter, and where it differs from the others."""
+
+    version: str
+    cann: str  # the CANN release it came with
+    probe: str  # a name, or name(argument), that npu_init has from this release on
+    keeps_dtype: bool  # has keep_dtype_scope
+    profiling: bool  # reads profiling_options as JSON
+    modify_mixlist: bool  # reads the option of that name
+    over_dump_on_ranks: bool  # takes enable_dump_debug with RANK_SIZE above 1
+
+
+# Release 1.7 adds no name of its own and nothing that matters here: it counts as 1.6.
+ADAPTERS = (
+    Adapter("1.1", "before 20.2", "NPURunConfig", False, False, False, True),
+    Adapter("1.2", "20.2", "DynamicInputConfig", True, True, False, False),
+    Adapter("1.3", "5.0.1", "set_keras_session_npu_config", True, True, False, True),
+    Adapter("1.5", "5.0.2", "init_resource(config)", True, True, True, True),
+    Adapter("1.6", "5.0.3/5.0.4", "npu_clear_session", True, True, True, True),
+    Adapter("1.8", "5.1.RC1", "get_npu_local_rank_size", True, True, True, True),
+)
+
+
+class Option(NamedTuple):
+    """One entry of the adapter's parameter map."""
+
+    flag: str  # the flag that asks for it; "" where it is always set
+    key: str
+    field: str  # the one field of AttrValue the adapter reads: "b" or "s"
+    value: Callable[[Any], Any]  # from the configuration
+
+
+# Each flag's directory stands below data_save_path and is made only when asked for.
+DIRECTORIES = {
+    "over_dump": "overflow_dump",
+    "data_dump_flag": "data_dump",
+    "profiling": "profiling",
+}
+
+OPTIONS = (
+    Option("", "use_off_line", "b", lambda c: True),
+    Option("", "precision_mode", "s", lambda c: c.precision_mode),
+    Option("modify_mixlist", "modify_mixlist", "s", lambda c: c.modify_mixlist),
+    Option("over_dump", "enable_dump_debug", "b", lambda c: True),
+    Option("over_dump", "dump_path", "s", lambda c: directory(c, "over_dump")),
+    Option("over_dump", "dump_debug_mode", "s", lambda c: "all"),
+    Option("data_dump_flag", "enable_dump", "b", lambda c: True),
+    Option(
+        "data_dump_flag", "dump_path", "s", lambda c: directory(c, "data_dump_flag")
+    ),
+    Option("data_dump_flag", "dump_step", "s", lambda c: c.data_dump_step),
+    Option("data_dump_flag", "dump_mode", "s", lambda c: "all"),
+    Option("profiling", "profiling_mode", "b", lambda c: True),
+    Option("profiling", "profiling_options", "s", lambda c: profiling_json(c)),
+)
+
+
+def parse_switch(name, text):
+    """Reads a switch as the launchers write it.
+
+    Args:
+      name: the flag's name, for the message.
+      text: "True" or "False" in any case, "1" or "0"; a bool, or the int 1 or 0.
+
+    Returns:
+      bool.
+
+    Raises:
+      ValueError: for anything else. (`bool("False")` would be True.)
+    """
+    values = {"true": True, "1": True, "false": False, "0": False}
+    switch = values.get(str(text).lower())
+    if switch is None:
+        raise ValueError(f"{name} must be True, False, 1 or 0, got {text!r}.")
+    return switch
+
+
+def check_precision_mode(mode):
+    """Raises ValueError unless `mode` is one the adapter knows: it would not tell."""
+    if mode not in PRECISION_MODES:
+        raise ValueError(
+            f"precision_mode must be one of {', '.join(PRECISION_MODES)}, got {mode!r}."
+        )
+
+
+def check_dump_step(text):
+    """Checks the adapter's grammar of steps to dump.
+
+    Entries `N` or `A-B` with A < B, joined by `|`; at most 100, no spaces.
+
+    Args:
+      text: such as "5" or "0|3-7".
+
+    Raises:
+      ValueError: if the adapter would end the process on it.
+    """
+    entries = str(text).split("|")
+    if len(entries) > _MOST_STEP_ENTRIES:
+        raise ValueError(
+            f"data_dump_step takes at most {_MOST_STEP_ENTRIES} entries joined by '|', "
+            f"got {len(entries)}."
+        )
+    for entry in entries:
+        match = _STEP_ENTRY.fullmatch(entry)
+        if match is None:
+            raise ValueError(
+                "data_dump_step must be steps N or ranges A-B joined by '|', without "
+                f"spaces, such as 0|3-7, got {text!r}."
+            )
+        first, last = match.groups()
+        if last is not None and int(first) >= int(last):
+            raise ValueError(
+                f"data_dump_step ranges A-B need A below B, got {entry!r} in {text!r}."
+            )
+
+
+def check_values(config):
+    """Checks everything about the NPU's flags that needs no environment.
+
+    Args:
+      config: its switches as bools, its paths absolute.
+
+    Raises:
+      ValueError: with the flag, the rule and the value given.
+    """
+    check_precision_mode(config.precision_mode)
+    check_dump_step(config.data_dump_step)
+    if config.over_dump and config.data_dump_flag:
+        raise ValueError(
+            "over_dump and data_dump_flag exclude each other, got both True. "
+            "Run once with each."
+        )
+    if config.modify_mixlist and config.precision_mode != _MIXLIST_MODE:
+        raise ValueError(
+            f"modify_mixlist needs precision_mode {_MIXLIST_MODE}, "
+            f"got {config.precision_mode!r}."
+        )
+    if config.profiling:
+        size = len(profiling_json(config).encode())
+        if size > _LONGEST_PROFILING_JSON:
+            raise ValueError(
+                "data_save_path makes profiling options of at most "
+                f"{_LONGEST_PROFILING_JSON} bytes, got {size}. Use a shorter path."
+            )
+
+
+def check_adapter(config, adapter, rank_size):
+    """Checks that this release of the adapter honours every flag asked for.
+
+    Args:
+      config: its switches as bools.
+      adapter: row of ADAPTERS.
+      rank_size: int >= 1, the number of devices that train together.
+
+    Raises:
+      ValueError: with the flag and the adapter's version.
+    """
+    for flag in ("profiling", "modify_mixlist"):
+        if getattr(config, flag) and not getattr(adapter, flag):
+            first = next(row for row in ADAPTERS if getattr(row, flag))
+            raise ValueError(
+                f"{flag} needs adapter r{first.version} (CANN {first.cann}) or newer, "
+                f"this one is r{adapter.version} (CANN {adapter.cann})."
+            )
+    if config.over_dump and rank_size > 1 and not adapter.over_dump_on_ranks:
+        raise ValueError(
+            f"over_dump on adapter r{adapter.version} (CANN {adapter.cann}) needs a "
+            f"single rank, got RANK_SIZE={rank_size}."
+        )
+
+
+def directory(config, flag):
+    """The directory, below data_save_path, where `flag` leaves its files."""
+    return os.path.join(config.data_save_path, DIRECTORIES[flag])
+
+
+def directories(config):
+    """The directories that the flags asked for need, in the table's order."""
+    return [directory(config, flag) for flag in DIRECTORIES if getattr(config, flag)]
+
+
+def profiling_json(config):
+    """The profiler's options as JSON.
+
+    Both points are there although empty: with training_trace on, older runtimes end
+    the process without them. "off" is no value of training_trace; it is left out.
+    """
+    return json.dumps(
+        {
+            "output": directory(config, "profiling"),
+            "training_trace": "on",
+            "task_trace": "on",
+            "aicpu": "on",
+            "fp_point": "",
+            "bp_point": "",
+            "aic_metrics": "PipeUtilization",
+        }
+    )
+
+
+def wanted(config):
+    """The options of OPTIONS that the configuration asks for, with their values.
+
+    Returns:
+      List of (key, field, value), value a bool for "b" and a str for "s".
+    """
+    return [
+        (option.key, option.field, option.value(config))
+        for option in OPTIONS
+        if not option.flag or getattr(config, option.flag)
+    ]
+
+
+def find_adapter(version):
+    """The row of ADAPTERS with this version."""
+    return next(row for row in ADAPTERS if row.version == version)
+
+
+def newest_adapter(names):
+    """Tells the adapter's release from the names that its npu_init module offers.
+
+    `npu_bridge.__version__` is "v1.15.0" (TensorFlow's) on all of them.
+
+    Args:
+      names: set of names and, for functions, name(argument).
+
+    Returns:
+      The newest row of ADAPTERS whose probe is among them, or None.
+    """
+    rows = [row for row in ADAPTERS if row.probe in names]
+    return rows[-1] if rows else None

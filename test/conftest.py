@@ -1,0 +1,61 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""Shared by all tests: the project on the path, and one kit per Keras binding."""
+
+import os
+import pathlib
+import sys
+from collections import namedtuple
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+IS_EAGER = os.environ.get("SWA_TEST_MODE") == "eager"
+
+Kit = namedtuple("Kit", "name keras SWA update_bn is_eager")
+
+
+def _kit(name):
+    import tensorflow as tf
+
+    tf.compat.v1.logging.set_verbosity("ERROR")
+    if name == "keras":
+        keras = pytest.importorskip("keras")
+        from swa.keras import SWA, update_bn
+
+        return Kit(name, keras, SWA, update_bn, False)
+    if IS_EAGER:
+        tf.compat.v1.enable_eager_execution()
+    from swa.tfkeras import SWA, update_bn
+
+    return Kit(name, tf.keras, SWA, update_bn, IS_EAGER)
+
+
+@pytest.fixture(params=["tf.keras"] if IS_EAGER else ["tf.keras", "keras"])
+def kit(request):
+    """A Keras and its SWA, with a fresh graph and equal seeds."""
+    import tensorflow as tf
+
+    made = _kit(request.param)
+    made.keras.backend.clear_session()
+    np.random.seed(0)
+    tf.compat.v1.set_random_seed(0)
+    yield made
+    made.keras.backend.clear_session()
+
+
+@pytest.fixture
+def tf_kit():
+    """The kit of tf.keras alone, where stand-alone Keras has no such thing."""
+    import tensorflow as tf
+
+    made = _kit("tf.keras")
+    made.keras.backend.clear_session()
+    np.random.seed(0)
+    tf.compat.v1.set_random_seed(0)
+    yield made
+    made.keras.backend.clear_session()

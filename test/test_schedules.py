@@ -1,0 +1,147 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""The rate of each batch and the epochs sampled, against hand-written formulas."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swa import schedules
+
+
+def settings(**changes):
+    values = dict(start_epoch=5, lr_schedule="cyclic", swa_lr=0.01, swa_lr2=0.05)
+    values.update(swa_freq=3)
+    values.update(changes)
+    return schedules.checked(**values)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(start_epoch=1), "start_epoch must be an integer of at least 2, got 1"),
+        (dict(start_epoch=2.5), "start_epoch must be an integer.*got 2.5"),
+        (dict(start_epoch=True), "start_epoch must be an integer.*got True"),
+        (dict(lr_schedule="linear"), "lr_schedule must be one of.*got 'linear'"),
+        (dict(swa_freq=0), "swa_freq must be an integer of at least 1.*got 0"),
+        (dict(swa_freq=1), "swa_freq must be at least 2.*'cyclic', got 1"),
+        (dict(swa_lr=0.0), "swa_lr must be 'auto' or a number above 0, got 0.0"),
+        (dict(swa_lr="low"), "swa_lr must be 'auto' or a number above 0, got 'low'"),
+        (dict(swa_lr2=math.nan), "swa_lr2 must be 'auto' or a number above 0, got nan"),
+        (dict(swa_lr="auto"), "swa_lr2 must be 'auto' when swa_lr is 'auto', got 0.05"),
+        (dict(swa_lr=0.1), "swa_lr must not be above swa_lr2.*0.1 and swa_lr2 0.05"),
+        (dict(snapshot="middle"), "snapshot must be one of.*got 'middle'"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_unsound_settings_are_refused_by_name(changes, message):
+    with pytest.raises(ValueError, match=message):
+        settings(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes, epochs, message",
+    [
+        ({}, 5, "start_epoch must be below epochs, got start_epoch 5 and epochs 5"),
+        (
+            dict(lr_schedule="constant", swa_lr=0.2, swa_lr2=0.3),
+            9,
+            "swa_lr must not be above the compiled learning rate 0.1, got 0.2",
+        ),
+    ],
+)
+def test_settings_that_contradict_the_run_are_refused(changes, epochs, message):
+    with pytest.raises(ValueError, match=message):
+        schedules.check_run(settings(**changes), epochs, 0.1)
+
+
+def test_a_swa_lr_above_the_compiled_rate_is_no_matter_for_manual():
+    schedules.check_run(settings(lr_schedule="manual", swa_lr=0.2), 9, 0.1)
+
+
+def test_auto_rates_are_the_references():
+    # swa_lr = 0.1 * lr0; swa_lr2 = swa_lr + 0.25 * (lr0 - swa_lr)
+    rates = schedules.resolved_rates(settings(swa_lr="auto", swa_lr2="auto"), 0.4)
+    assert rates == pytest.approx((0.04, 0.04 + 0.25 * 0.36))
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cyclic"])
+def test_the_rate_anneals_before_the_start(schedule):
+    chosen = settings(start_epoch=11, lr_schedule=schedule)
+    rates = [schedules.epoch_rates(chosen, 0.1, epoch, 3)[0] for epoch in range(10)]
+    # t = epoch / 10: lr0 up to 0.5, a line down to swa_lr at 0.9, then swa_lr
+    line = [0.1 - 0.09 * step / 4 for step in (1, 2, 3)]
+    assert rates == pytest.approx([0.1] * 6 + line + [0.01])
+
+
+def test_constant_stays_at_swa_lr():
+    chosen = settings(lr_schedule="constant")
+    for epoch in (4, 7, 20):
+        assert schedules.epoch_rates(chosen, 0.1, epoch, 2) == pytest.approx([0.01] * 2)
+
+
+def test_a_cycle_falls_from_near_swa_lr2_to_exactly_swa_lr():
+    cycle = [schedules.epoch_rates(settings(), 0.1, epoch, 4) for epoch in (4, 5, 6)]
+    steps = np.arange(1, 13) / 12.0
+    expected = (1 - steps) * 0.05 + steps * 0.01
+    np.testing.assert_allclose(np.concatenate(cycle), expected, rtol=1e-12)
+    assert cycle[-1][-1] == 0.01
+
+
+def test_cycles_repeat():
+    first = schedules.epoch_rates(settings(), 0.1, 4, 7)
+    np.testing.assert_array_equal(schedules.epoch_rates(settings(), 0.1, 7, 7), first)
+
+
+def test_an_epoch_of_unknown_length_has_the_rate_of_its_middle():
+    whole = schedules.epoch_rates(settings(), 0.1, 5, 1001)
+    assert schedules.epoch_rates(settings(), 0.1, 5, 0) == pytest.approx(
+        [np.median(whole)], rel=1e-3
+    )
+
+
+@given(
+    low=st.floats(1e-6, 1.0),
+    factor=st.floats(1.0, 1e3),
+    frequency=st.integers(2, 9),
+    epoch=st.integers(0, 60),
+    batches=st.integers(1, 50),
+)
+def test_a_rate_stays_within_its_bounds_and_never_rises_in_an_epoch(
+    low, factor, frequency, epoch, batches
+):
+    chosen = schedules.checked(5, "cyclic", low, low * factor, frequency)
+    rates = schedules.epoch_rates(chosen, low * factor, epoch, batches)
+    assert np.all(rates >= low * (1 - 1e-12))
+    assert np.all(rates <= low * factor * (1 + 1e-12))
+    assert np.all(np.diff(rates) <= 1e-12 * low * factor)
+
+
+@pytest.mark.parametrize(
+    "snapshot, expected", [("cycle_start", [5, 8, 11]), ("cycle_end", [7, 10])]
+)
+def test_samples_are_taken_once_a_cycle(snapshot, expected):
+    table = schedules.plan(settings(snapshot=snapshot), 12, 2, 0.1)
+    assert table.sampled_epochs == expected
+
+
+def test_the_batch_norm_epoch_has_no_rate_and_no_sample():
+    table = schedules.plan(settings(), 11, 2, 0.1, batch_norm=True)
+    assert (table.sampled_epochs, table.batch_norm_epoch) == ([5, 8], 11)
+    assert table.rates[-1].tolist() == [0.0, 0.0]
+
+
+def test_an_unknown_base_rate_leaves_only_the_cycles_known():
+    rates = schedules.plan(settings(), 6, 2).rates
+    assert np.isnan(rates[3]).all() and np.isfinite(rates[4:]).all()
+
+
+def test_schedules_need_no_framework():
+    code = "import sys, swa.schedules; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.call([sys.executable, "-c", code], cwd=str(ROOT)) == 0
