@@ -28,19 +28,19 @@ parameter explain:
     --momentum                 momentum of SGD, default is 0.0
     --seed                     seed of data and weights, default is 2
 
-    --start_epoch              first epoch of SWA, default is three quarters of train_epochs
-    --lr_schedule              SWA learning rate (manual/constant/cyclic), default is cyclic
+    --start_epoch              first epoch of SWA, default is 3/4 of train_epochs
+    --lr_schedule              manual/constant/cyclic, default is cyclic
     --swa_lr                   lowest SWA learning rate, or auto, default is 0.001
     --swa_lr2                  highest SWA learning rate, or auto, default is 0.003
     --swa_freq                 epochs per cycle, default is 3
-    --verbose                  0 silent, 1 epochs, 2 also the session options, default is 1
+    --verbose                  0 silent, 1 epochs, 2 also session options, default is 1
 
     --hidden_units             hidden units, default is 108
     --num_classes              classes, default is 108
     --num_features             features, default is 6
     --num_samples              training samples, default is 131072
-    --data_path                source data of training: a directory (synthetic data) or an
-                               .npz with x and y, default is ./
+    --data_path                source data of training: a directory (synthetic data) or
+                               an .npz with x and y, default is ./
 
     --device                   where to train (auto/npu/cpu), default is auto
     --precision_mode           precision mode(allow_fp32_to_fp16/force_fp16/
@@ -144,29 +144,30 @@ prepare_output() {
 # Runs the command with its output shown and in log $1; returns its status. SIGINT,
 # SIGTERM and SIGHUP are handed on to it, as often as they come.
 run_logged() {
-  local log="$1" run tee status=0 next waiting=1
+  local log="$1" run='' tee early='' status=0 next waiting=1
   shift
+  trap 'hand_on INT' INT
+  trap 'hand_on TERM' TERM
+  trap 'hand_on HUP' HUP
   # job control: the run gets a process group of its own (a terminal's Ctrl-C reaches
   # it once, from here) and does not start with SIGINT ignored
   set -m
-  # the log outlives the signals, so that the run's last words are in it
-  exec 3> >(trap '' INT TERM HUP && exec tee "${log}")
+  # tee outlives the signals and a closed terminal: the run's last words are in the log
+  exec 3> >(trap '' INT TERM HUP PIPE && exec tee "${log}")
   tee="$!"
   "$@" </dev/null >&3 2>&1 3>&- &
   run="$!"
   exec 3>&-
   set +m
-  trap 'waiting=1; kill -INT "${run}" 2>/dev/null || true' INT
-  trap 'waiting=1; kill -TERM "${run}" 2>/dev/null || true' TERM
-  trap 'waiting=1; kill -HUP "${run}" 2>/dev/null || true' HUP
+  if [[ -n "${early}" ]]; then hand_on "${early}"; fi
   while ((waiting)); do # a signal ends `wait`, not the run
     waiting=0
     next=0
-    wait "${run}" || next="$?"
-    # 127 the second time: its status has been given before
+    wait "${run}" 2>/dev/null || next="$?"
+    # 127 the second time: bash has given the status before
     if ((next != 127 || status == 0)); then status="${next}"; fi
   done
-  # the last lines may still be on their way; a process that the run left behind
+  # the last lines may still be on their way; but a process that the run left behind
   # could keep the pipe open for ever
   for _ in {1..50}; do
     kill -0 "${tee}" 2>/dev/null || break
@@ -174,6 +175,16 @@ run_logged() {
   done
   trap - INT TERM HUP
   return "${status}"
+}
+
+# Hands signal $1 on to the run of run_logged, now or when it has begun.
+hand_on() {
+  waiting=1
+  if [[ -n "${run}" ]]; then
+    kill -s "$1" "${run}" 2>/dev/null || true
+  else
+    early="$1"
+  fi
 }
 
 # The whole of a single-device launcher.
@@ -194,8 +205,9 @@ train_1p() {
   source "${test_dir}/env.sh" || exit
 
   # everything that can be wrong is found before an earlier run's output goes
-  message="$("${PYTHON}" "${trainer}" --check "${flags[@]}" 2>&1 >/dev/null </dev/null)" ||
-    status="$?"
+  message="$(
+    "${PYTHON}" "${trainer}" --check "${flags[@]}" </dev/null 2>&1 >/dev/null
+  )" || status="$?"
   if ((status)); then
     printf '%s\n' "${message}" >&2
     exit "${status}"

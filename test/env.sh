@@ -256,7 +256,7 @@ swa_pip_install() {
   local environment="$1"
   shift
   env -u PYTHONPATH -u PYTHONHOME -u PIP_TARGET -u PIP_PREFIX PIP_USER=0 \
-    "${environment}/bin/python" -m pip install --quiet --disable-pip-version-check \
+    "${environment}/bin/python" -m pip install -qq --disable-pip-version-check \
     "$@" >&2
 }
 
@@ -283,23 +283,20 @@ swa_python37() {
   done
 }
 
-# Prints a Python 3.7 fetched by uv, which is itself fetched into .uv if need be.
+# Prints a Python 3.7 fetched by uv, which is itself fetched into .uv. Always that one:
+# from 0.7 on uv knows no Python 3.7. What they say goes to .uv.log.
 swa_python37_from_uv() {
-  local tools="${swa_root}/.uv" uv python
-  uv="$(type -P uv || true)"
-  if [[ -z "${uv}" ]]; then
-    uv="${tools}/bin/uv"
-    if ! "${uv}" --version >/dev/null 2>&1; then
-      python="$(type -P python3 || type -P python || true)"
-      [[ -n "${python}" ]] || return 0
-      rm -rf "${tools}"
-      # a Python without ensurepip may still have pip
-      { "${python}" -m venv "${tools}" && swa_pip_install "${tools}" uv; } >&2 ||
-        "${python}" -m pip install --quiet --target "${tools}" uv >&2 || return 0
-    fi
-  fi
-  export UV_PYTHON_INSTALL_DIR="${tools}/python"
-  "${uv}" python install --quiet 3.7 >&2 || return 0
+  local tools="${swa_root}/.uv" uv="${swa_root}/.uv/bin/uv" python
+  if ! "${uv}" --version >/dev/null 2>&1; then
+    python="$(type -P python3 || type -P python || true)"
+    [[ -n "${python}" ]] || return 0
+    rm -rf "${tools}"
+    # a Python without ensurepip may still have pip
+    { "${python}" -m venv "${tools}" && swa_pip_install "${tools}" 'uv>=0.6,<0.7'; } ||
+      "${python}" -m pip install -qq --target "${tools}" 'uv>=0.6,<0.7' || return 0
+  fi >"${swa_root}/.uv.log" 2>&1
+  UV_PYTHON_INSTALL_DIR="${tools}/python" "${uv}" python install 3.7 \
+    >>"${swa_root}/.uv.log" 2>&1 || return 0
   swa_python37 ''
 }
 
@@ -310,21 +307,21 @@ swa_check_platform() {
   case "${platform}" in
     'Linux x86_64' | 'Linux amd64' | 'Darwin x86_64') ;;
     'Linux aarch64' | 'Linux arm64')
-      swa_fail "TensorFlow 1.15 has no stock wheel for ${platform}; run in the vendor's" \
-        "image (ascend-tensorflow-arm), or set PYTHON to a Python that has TensorFlow" \
-        "1.15."
+      swa_fail "TensorFlow 1.15 has no stock wheel for ${platform}; run in the" \
+        "vendor's image (ascend-tensorflow-arm), or set PYTHON to a Python that has" \
+        "TensorFlow 1.15."
       ;;
     'Darwin '*)
-      swa_fail "TensorFlow 1.15 has no stock wheel for Apple silicon (${platform}); use" \
-        "an x86-64 Linux machine or container."
+      swa_fail "TensorFlow 1.15 has no stock wheel for Apple silicon (${platform});" \
+        "use an x86-64 Linux machine or container."
       ;;
     MINGW* | MSYS* | CYGWIN*)
       swa_fail "Windows (${platform}) is not supported directly; run in WSL2, with an" \
         "x86-64 Linux."
       ;;
     *)
-      swa_fail "TensorFlow 1.15 has no stock wheel for ${platform}; use x86-64 Linux, or" \
-        "set PYTHON to a Python that has TensorFlow 1.15."
+      swa_fail "TensorFlow 1.15 has no stock wheel for ${platform}; use x86-64 Linux," \
+        "or set PYTHON to a Python that has TensorFlow 1.15."
       ;;
   esac
 }
@@ -346,9 +343,9 @@ swa_build_venv() (
     base="$(swa_python37_from_uv)"
   fi
   if [[ -z "${base}" ]]; then
-    swa_fail "TensorFlow 1.15 needs Python 3.7, and none was found or could be fetched." \
-      "Install it (pyenv install 3.7, conda create -n py37 python=3.7, or the" \
-      "system's python3.7 and python3.7-venv) and run again with" \
+    swa_fail "TensorFlow 1.15 needs Python 3.7; none was found or could be fetched" \
+      "(why: .uv.log). Install it (pyenv install 3.7, conda create -n py37" \
+      "python=3.7, or the system's python3.7 and python3.7-venv) and run again with" \
       "PYTHON=/path/to/python3.7."
     exit
   fi
@@ -364,8 +361,8 @@ swa_build_venv() (
   swa_pip_install "${swa_venv}" --upgrade pip -c "${constraints}" 2>/dev/null || true
   if ! swa_pip_install "${swa_venv}" -r "${swa_root}/requirements.txt" \
     -c "${constraints}"; then
-    swa_fail "pip could not install requirements.txt (see above); check the network and" \
-      "run again, or set PYTHON to a Python that has TensorFlow 1.15."
+    swa_fail "pip could not install requirements.txt (see above); check the network" \
+      "and run again, or set PYTHON to a Python that has TensorFlow 1.15."
     exit
   fi
   if ! env -u PYTHONPATH "${swa_venv}/bin/python" -c 'import tensorflow' >/dev/null \
@@ -414,8 +411,8 @@ swa_choose_python() {
       return
     fi
     if ! swa_has "${words}" 3.7; then
-      swa_fail "PYTHON=${candidate} is Python ${words%% *} and has no working TensorFlow" \
-        "1.15; set it to a Python 3.7, or unset it."
+      swa_fail "PYTHON=${candidate} is Python ${words%% *} and has no working" \
+        "TensorFlow 1.15; set it to a Python 3.7, or unset it."
       return
     fi
   fi
@@ -445,9 +442,9 @@ swa_choose_python() {
   # 3. the project's own
   if ! swa_venv_ready || [[ -n "${npu}" && "${SWA_DEVICE:-auto}" != cpu ]]; then
     if [[ -n "${npu}" ]]; then
-      swa_fail "${npu} is here, but no Python with TensorFlow 1.15, numpy and absl was" \
-        "found (tried ${base:-PATH and /usr/local/python3.7.5/bin}): set PYTHON to the" \
-        "one that belongs to CANN. A .venv is never built beside CANN."
+      swa_fail "${npu} is here, but no Python with TensorFlow 1.15, numpy and absl" \
+        "was found (tried ${base:-PATH, /usr/local/python3.7.5}): set PYTHON to" \
+        "the one that belongs to CANN. A .venv is never built beside CANN."
       return
     fi
     swa_build_venv "${base}" || return

@@ -25,41 +25,43 @@ print(*(name for name in sys.argv[1:] if not importlib.util.find_spec(name)))
 # Installs pyproject.toml's test extra into environment $1 with constraints $2, once
 # for each set of pins. Offline the tests run with what is there.
 install_test_extra() {
-  local environment="$1" pinned="$2" package
+  local environment="$1" pinned="$2" package pins
   local stamp="${environment}/.test-pins"
   local -a packages=()
   # the extra's lines alone: swa itself is tested from the tree, never from a copy
   while IFS= read -r package; do
     packages+=("${package}")
-  done < <(sed -n '/^test = \[$/,/^\]$/s/^ *"\(.*\)",$/\1/p' "${swa_root}/pyproject.toml")
-  if [[ -f "${stamp}" && "$(cat "${stamp}")" == "$(swa_pins "${pinned}") ${packages[*]}" ]]; then
-    return 0
-  fi
+  done < <(
+    sed -n '/^test = \[$/,/^\]$/s/^ *"\(.*\)",$/\1/p' "${swa_root}/pyproject.toml"
+  )
+  pins="$(swa_pins "${pinned}") ${packages[*]}"
+  if [[ "$(cat "${stamp}" 2>/dev/null)" == "${pins}" ]]; then return 0; fi
   say "installing the test extra into ${environment}"
   swa_pip_install "${environment}" --retries 1 "${packages[@]}" -c "${pinned}" || return
-  printf '%s\n' "$(swa_pins "${pinned}") ${packages[*]}" >"${stamp}"
+  printf '%s\n' "${pins}" >"${stamp}"
 }
 
 # Makes .venv-test over PYTHON, which belongs to the system or to the user and is left
 # alone. A base's packages stay as they are, whatever their versions.
 make_overlay() {
-  local environment="$1" site
+  local environment="$1" site base
   local pinned="${environment}/constraints.txt"
   local all="${swa_root}/test/constraints.txt"
-  if [[ "$(cat "${environment}/.base" 2>/dev/null)" != "${PYTHON} $(swa_pins "${all}")" ]]; then
+  base="${PYTHON} $(swa_pins "${all}")"
+  if [[ "$(cat "${environment}/.base" 2>/dev/null)" != "${base}" ]]; then
     say "making ${environment} over ${PYTHON}"
     rm -rf "${environment}"
     "${PYTHON}" -m venv --system-site-packages "${environment}" || return
     swa_pip_install "${environment}" --upgrade pip -c "${all}" 2>/dev/null || true
     site="$("${environment}/bin/python" -c \
       'import sysconfig; print(sysconfig.get_paths()["purelib"])')"
-    # where PYTHON is a virtual environment itself, the system's packages are not its own
+    # where PYTHON is a virtual environment, the system's packages are not its own
     "${PYTHON}" -c 'import sys; print(*filter(None, sys.path), sep="\n")' |
       grep -e '-packages$' >"${site}/base.pth" || true
     "${environment}/bin/python" -m pip list --format=freeze |
       sed 's/==.*/==/; s/_/-/g' >"${environment}/base.txt"
     grep -v -i -F -f "${environment}/base.txt" "${all}" >"${pinned}" || true
-    printf '%s\n' "${PYTHON} $(swa_pins "${all}")" >"${environment}/.base"
+    printf '%s\n' "${base}" >"${environment}/.base"
   fi
   install_test_extra "${environment}" "${pinned}"
 }
@@ -71,7 +73,8 @@ choose_test_python() {
     (swa_lock && install_test_extra "${swa_venv}" "${swa_root}/test/constraints.txt") ||
       say "could not install the test extra"
   elif [[ -n "$(missing_modules)" ]]; then
-    (swa_lock && make_overlay "${environment}") || say "could not install the test extra"
+    (swa_lock && make_overlay "${environment}") ||
+      say "could not install the test extra"
     if [[ -f "${environment}/.base" ]]; then
       export PYTHON="${environment}/bin/python"
     fi

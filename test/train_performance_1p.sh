@@ -8,4 +8,4 @@ set -euo pipefail
 # shellcheck source=test/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-train_1p perf 20 "$@"
+train_1p perf 40 "$@"

@@ -169,7 +169,8 @@ def _save(output_dir, model, swa):
     temporary = tempfile.mkdtemp(dir=output_dir, prefix=".ckpt")
     os.chmod(temporary, 0o755)
     try:
-        for name, weights in (("sgd", swa.trained_weights), ("swa", contextlib.nullcontext)):
+        sets = {"sgd": swa.trained_weights, "swa": contextlib.nullcontext}
+        for name, weights in sets.items():
             with weights():
                 saver.save(
                     get_session(),

@@ -1,0 +1,351 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""What test/check_npu.sh runs: one check for each claim about NPUs, and a table.
+
+Every run is a process of the train script, or of this file for a few bare steps; so a
+process that the adapter ends costs one line of the table, and not the check.
+"""
+
+import argparse
+import collections
+import glob
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SCRIPT = os.path.join(ROOT, "train-tf.keras-npu.py")
+SMALL = [
+    "--num_samples=512",
+    "--batch_size=64",
+    "--train_epochs=4",
+    "--hidden_units=16",
+    "--num_classes=3",
+    "--num_features=2",
+]
+# Largest difference of a probability after STEPS steps. A float16 keeps 11 bits, about
+# 5e-4 of the value, and sums of 108 products and the steps multiply that; float32 leaves
+# the device's own exponential and the order of sums.
+STEPS = 5
+TOLERANCES = {
+    "allow_mix_precision": 2e-2,
+    "allow_fp32_to_fp16": 2e-2,
+    "force_fp16": 2e-2,
+    "must_keep_origin_dtype": 1e-3,
+}
+# The vendor's documents: unusable where an operator has no float32 version.
+MAY_BE_UNUSABLE = ("must_keep_origin_dtype",)
+SLOWEST = 0.1  # of the CPU's rate; a graph that is compiled again and again falls below
+LONGEST_RUN = 300  # seconds
+
+Run = collections.namedtuple("Run", "status output folder report")
+Verdict = collections.namedtuple("Verdict", "is_ok measured")
+
+
+class Lab:
+    """Runs what the checks ask for, each thing once."""
+
+    def __init__(self, folder, args):
+        self._folder = folder
+        self._runs = {}
+        self.args = args
+        self.main_flags = [
+            f"--num_samples={args.num_samples}",
+            f"--batch_size={args.batch_size}",
+            "--hidden_units=50",
+            "--num_classes=3",
+            "--num_features=2",
+        ]
+
+    def train(self, name, *flags):
+        """A run of the train script in a folder of that name."""
+        return self._run(name, [SCRIPT, *flags, "--output_dir=out"])
+
+    def main(self, device):
+        """The long run, on either device."""
+        epochs = f"--train_epochs={self.args.train_epochs}"
+        return self.train(device, *self.main_flags, epochs, f"--device={device}")
+
+    def steps(self, device, mode):
+        """A few bare steps from fixed weights: (run, probabilities or None)."""
+        run = self._run(f"{device}-{mode}", [__file__, "--steps", device, mode])
+        path = os.path.join(run.folder, "probabilities.npy")
+        return run, np.load(path) if run.status == 0 else None
+
+    def _run(self, name, command):
+        if name not in self._runs:
+            folder = os.path.join(self._folder, name)
+            os.mkdir(folder)
+            self._runs[name] = _execute(command, folder)
+        return self._runs[name]
+
+    def failures(self):
+        """The last lines of every run that failed."""
+        return [
+            (name, run.output.splitlines()[-15:])
+            for name, run in self._runs.items()
+            if run.status != 0
+        ]
+
+
+def _execute(command, folder):
+    """Runs Python on `command` in `folder`."""
+    # PRINT_MODEL=1: the adapter writes each graph, as it leaves it, where it stands.
+    environ = dict(os.environ, PRINT_MODEL="1", PYTHONUNBUFFERED="1")
+    try:
+        result = subprocess.run(
+            [sys.executable, *command],
+            cwd=folder,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=LONGEST_RUN,
+        )
+        status, output = result.returncode, result.stdout
+    except subprocess.TimeoutExpired as error:
+        status, output = 124, error.stdout or b""
+    report = None
+    path = os.path.join(folder, "out", "report.json")
+    if status == 0 and os.path.exists(path):
+        with open(path) as file:
+            report = json.load(file)
+    return Run(status, output.decode(errors="replace"), folder, report)
+
+
+def device_graphs(folder):
+    """Types of operation left on the host, for each graph that has a part on the NPU.
+
+    That part is one operation of type GeOp; dumps of earlier stages have none.
+    """
+    graphs = []
+    for path in glob.glob(os.path.join(folder, "*.pbtxt")):
+        with open(path, errors="replace") as file:
+            types = set(re.findall(r'\bop: "(\w+)"', file.read()))
+        if "GeOp" in types:
+            graphs.append(types - {"GeOp"})
+    return graphs
+
+
+def files_below(folder):
+    """The number of files in it."""
+    return sum(len(files) for _, _, files in os.walk(folder))
+
+
+# The checks: each takes the lab and returns its verdict.
+
+
+def check_device(lab):
+    run = lab.main("npu")
+    if run.report is None:
+        return Verdict(False, f"exit status {run.status}: {_last_line(run.output)}")
+    line = next(line for line in run.output.splitlines() if line.startswith("device "))
+    return Verdict(run.report["device"] == "npu", line)
+
+
+def check_placed(lab):
+    run = lab.main("npu")
+    graphs = device_graphs(run.folder)
+    if not graphs:
+        has_traces = os.path.isdir(os.path.join(run.folder, "kernel_meta"))
+        # an adapter that dumps no graphs still leaves its kernels where it stands
+        dumps = glob.glob(os.path.join(run.folder, "*.pbtxt"))
+        is_ok = has_traces and not dumps
+        return Verdict(is_ok, f"no graph on the NPU; kernel_meta: {has_traces}")
+    left = set().union(*graphs)
+    shown = ", ".join(sorted(left)) or "none"
+    return Verdict("MatMul" not in left, f"{len(graphs)} graphs; on the host: {shown}")
+
+
+def check_compiles(lab):
+    epochs = lab.args.train_epochs // 2
+    half = lab.train(
+        "half", *lab.main_flags, f"--train_epochs={epochs}", "--device=npu"
+    )
+    counts = [len(device_graphs(run.folder)) for run in (half, lab.main("npu"))]
+    measured = f"{counts[0]} in {epochs} epochs, {counts[1]} in {lab.args.train_epochs}"
+    return Verdict(half.status == 0 and 0 < counts[0] == counts[1], measured)
+
+
+def check_over_dump(lab):
+    # Beyond float16's largest number, 65504, so that there is an overflow to dump;
+    # batch norm brings the values back.
+    generator = np.random.RandomState(0)
+    y = generator.randint(3, size=512)
+    x = (1e5 * (generator.randn(512, 2) + 3 * y[:, None])).astype(np.float32)
+    path = os.path.join(lab._folder, "large.npz")
+    np.savez(path, x=x, y=y)
+    return _check_files(lab, "over_dump", "overflow_dump", f"--data_path={path}")
+
+
+def check_data_dump(lab):
+    return _check_files(lab, "data_dump_flag", "data_dump", "--data_dump_step=0|2-3")
+
+
+def check_profiling(lab):
+    return _check_files(lab, "profiling", "profiling")
+
+
+def _check_files(lab, flag, folder, *flags):
+    run = lab.train(
+        flag, *SMALL, "--device=npu", f"--{flag}=True", "--data_save_path=save", *flags
+    )
+    count = files_below(os.path.join(run.folder, "save", folder))
+    measured = f"{count} files in {folder}, exit status {run.status}"
+    return Verdict(run.status == 0 and count > 0, measured)
+
+
+def check_agreement(lab, mode):
+    run, found = lab.steps("npu", mode)
+    _, expected = lab.steps("cpu", "allow_mix_precision")
+    if found is None and mode in MAY_BE_UNUSABLE:
+        return Verdict(True, f"unusable here: exit status {run.status}")
+    if found is None or expected is None:
+        return Verdict(False, f"exit status {run.status}")
+    difference = float(np.max(np.abs(found - expected)))
+    measured = f"largest difference {difference:.1e}, at most {TOLERANCES[mode]:.0e}"
+    return Verdict(difference <= TOLERANCES[mode], measured)
+
+
+def check_accuracy(lab):
+    runs = lab.main("npu"), lab.main("cpu")
+    if any(run.report is None for run in runs):
+        return Verdict(False, f"exit statuses {runs[0].status}, {runs[1].status}")
+    npu, cpu = (
+        [run.report["test"][weights]["accuracy"] for weights in ("sgd", "swa")]
+        for run in runs
+    )
+    # half a point, and the standard error of an accuracy measured on so many rows
+    room = 0.005 + 0.5 / math.sqrt(lab.args.num_samples // 8)
+    # the devices draw different initial weights: two points for that
+    is_ok = npu[1] >= npu[0] - room and min(npu) >= min(cpu) - room - 0.02
+    measured = "NPU: SGD {:.4f}, SWA {:.4f}; CPU: SGD {:.4f}, SWA {:.4f}"
+    return Verdict(is_ok, measured.format(*npu, *cpu))
+
+
+def check_speed(lab):
+    runs = lab.main("npu"), lab.main("cpu")
+    if any(run.report is None for run in runs):
+        return Verdict(False, f"exit statuses {runs[0].status}, {runs[1].status}")
+    npu, cpu = (run.report["samples_per_second"] for run in runs)
+    compiling = runs[0].report["compile_seconds"]
+    measured = f"NPU {npu:.0f}, CPU {cpu:.0f} samples/s; compiling {compiling:.0f} s"
+    return Verdict(npu >= SLOWEST * cpu, measured)
+
+
+CHECKS = collections.OrderedDict(
+    [
+        ("device", check_device),
+        ("placed", check_placed),
+        ("compiles", check_compiles),
+        ("over_dump", check_over_dump),
+        ("data_dump", check_data_dump),
+        ("profiling", check_profiling),
+        *(
+            (mode, lambda lab, mode=mode: check_agreement(lab, mode))
+            for mode in TOLERANCES
+        ),
+        ("accuracy", check_accuracy),
+        ("speed", check_speed),
+    ]
+)
+
+
+def take_steps(device, mode):
+    """STEPS training steps from fixed weights; leaves the probabilities in a file."""
+    sys.path.insert(0, ROOT)
+    from swa.training import model, session
+    from swa.training.config import Config, checked
+
+    config = checked(
+        Config(device=device, precision_mode=mode, num_samples=256, batch_size=256)
+    )
+    choice = session.choose_device(config, os.environ)
+    generator = np.random.RandomState(0)
+    y = generator.randint(config.num_classes, size=256).astype(np.int32)
+    centres = generator.uniform(-3, 3, (config.num_classes, config.num_features))
+    x = (centres[y] + generator.randn(256, config.num_features)).astype(np.float32)
+    with session.open_session(config, choice):
+        network = model.build(config, config.num_features, config.num_classes)
+        # from numpy: the devices' random generators differ
+        weights = [
+            0.3 * generator.randn(*array.shape) if array.ndim == 2 else array
+            for array in network.get_weights()
+        ]
+        network.set_weights(weights)
+        for _ in range(STEPS):
+            network.train_on_batch(x, y)
+        np.save("probabilities.npy", network.predict_on_batch(x))
+
+
+def _last_line(text):
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no output"
+
+
+def describe_machine():
+    """What a reader of the table needs to know of the machine."""
+    names = sorted(name for name in os.environ if name.startswith("ASCEND_"))
+    return [
+        f"date: {time.strftime('%Y-%m-%d %H:%M:%S')}",
+        f"machine: {platform.machine()}, {os.cpu_count()} cores",
+        f"python: {platform.python_version()}, numpy {np.__version__}",
+        *(f"{name}={os.environ[name]}" for name in names),
+    ]
+
+
+def main():
+    """Parses the options, checks, prints and writes; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="check_npu.sh",
+        description="Tries one NPU; see the README.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--output", default="check_npu.txt", help="file for the table")
+    parser.add_argument("--only", default=",".join(CHECKS), help="checks, by commas")
+    parser.add_argument("--num_samples", type=int, default=131072)
+    parser.add_argument("--batch_size", type=int, default=16384)
+    parser.add_argument("--train_epochs", type=int, default=40)
+    parser.add_argument("--steps", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.steps:
+        return take_steps(*args.steps)
+    names = args.only.split(",")
+    if not set(names) <= set(CHECKS):
+        parser.error(f"--only takes {', '.join(CHECKS)}, got {args.only!r}")
+    lines = describe_machine()
+    failed = []
+    with tempfile.TemporaryDirectory() as folder:
+        lab = Lab(folder, args)
+        print("\n".join(lines), flush=True)
+        for name in names:
+            verdict = CHECKS[name](lab)
+            if not verdict.is_ok:
+                failed.append(name)
+            line = (
+                f"{name:<24}{'ok' if verdict.is_ok else 'FAILED':<8}{verdict.measured}"
+            )
+            print(line, flush=True)
+            lines.append(line)
+            if name == "device" and failed:
+                break  # nothing else can pass, and each try takes its time
+        last = f"{len(failed)} failed: {', '.join(failed)}" if failed else "all ok"
+        print(last)
+        lines.append(last)
+        for name, tail in lab.failures():
+            lines += ["", f"last lines of the run {name}:", *tail]
+    with open(args.output, "w") as file:
+        file.write("\n".join(lines) + "\n")
+    print(f"written to {os.path.abspath(args.output)}: please send it back")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,12 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""A device that is not there: what the fake npu_bridge and hccl stand on.
+
+With test/fake_npu on PYTHONPATH, `import npu_bridge` finds the fake. It executes on the
+CPU, but reads the session's options, compiles graphs and ends the process as the
+vendor's adapter of the chosen release would. Environment variables:
+
+  FAKE_NPU_ADAPTER  release: 1.1, 1.2, 1.3, 1.5, 1.6 (default), 1.7 or 1.8
+  FAKE_NPU_RECORD   file that gets one JSON line for each event
+  FAKE_NPU_DEFECT   names from settings.DEFECTS, joined by commas: breaks it on purpose
+"""

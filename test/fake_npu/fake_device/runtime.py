@@ -1,0 +1,308 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""Stands between TensorFlow's Python session and its runtime, as the adapter would.
+
+`install` wraps the two ways into the runtime that graph mode has: a session call, and
+the callable that Keras makes once and calls for each batch. A compile is what the
+adapter would compile: one for each new set of fetches, feeds and targets of a session.
+"""
+
+import json
+import os
+import time
+import weakref
+
+import numpy as np
+from tensorflow.core.framework import graph_pb2
+from tensorflow.python import pywrap_tensorflow as c_api
+from tensorflow.python.client import session as session_module
+from tensorflow.python.framework import dtypes
+
+from fake_device import options as npu_options
+from fake_device import record, settings
+
+OPERATOR_LIST = "framework/built-in/tensorflow/npu_supported_ops.json"
+UNSUPPORTED = (dtypes.float64, dtypes.complex64, dtypes.complex128, dtypes.variant)
+# Both stay with the operation, so that they are found in any graph it is part of.
+COLLECTIVE_ATTRIBUTE = "_fake_collective"
+SYSTEM_ATTRIBUTE = "_fake_system"
+
+_process_wide = None  # the options the graph engine holds: the first run's
+_hccl_is_up = False
+_sessions = weakref.WeakKeyDictionary()
+_compiled = 0
+
+
+def hccl_is_up():
+    """Whether initialize_system has run in this process."""
+    return _hccl_is_up
+
+
+class Graph:
+    """One compiled graph: what is fed, fetched and run between."""
+
+    def __init__(self, session, feeds, fetches, targets):
+        self.feeds, self.fetches, self.targets = feeds, fetches, targets
+        self.operations = _between(session.graph, feeds, fetches, targets)
+        self.shapes = None  # of the feeds, static from the first call on
+        self.number = -1
+
+    def attributes(self, name):
+        """The values of this attribute on the operations that have it."""
+        found = []
+        for operation in self.operations:
+            try:
+                found.append(operation.get_attr(name))
+            except ValueError:
+                pass
+        return found
+
+
+class NpuSession:
+    """The adapter's side of one session that has an NpuOptimizer entry."""
+
+    def __init__(self, maps):
+        global _process_wide
+        self.options, ignored = npu_options.read(maps)
+        record.write(
+            "options", options=self.options, entries=len(maps), ignored=ignored
+        )
+        npu_options.check(self.options, os.environ)
+        wide = {key: self.options[key] for key in npu_options.PROCESS_WIDE}
+        if _process_wide is None:
+            _process_wide = wide
+            _note_hccl()
+        elif wide != _process_wide:
+            record.write("frozen", kept=_process_wide, asked=wide)
+            self.options.update(_process_wide)
+        self.graphs = {}
+        self.calls = 0
+        self.is_closed = False
+
+    def compile(self, session, feeds, fetches, targets, kind):
+        """Compiles a graph, whether or not it has seen the like."""
+        global _compiled, _hccl_is_up
+        graph = Graph(session, feeds, fetches, targets)
+        graph.number, _compiled = _compiled, _compiled + 1
+        listed = _operator_list() if self.options["use_off_line"] else set()
+        if settings.has_defect("host"):
+            listed = set()
+        types = {operation.type for operation in graph.operations}
+        unsupported = sorted(
+            operation.name
+            for operation in graph.operations
+            if any(
+                tensor.dtype.base_dtype in UNSUPPORTED for tensor in operation.outputs
+            )
+        )
+        collectives = graph.attributes(COLLECTIVE_ATTRIBUTE)
+        record.write(
+            "compile",
+            number=graph.number,
+            kind=kind,
+            feeds=sorted(feeds),
+            fetches=sorted(fetches),
+            targets=sorted(targets),
+            operations={
+                operation.name: operation.type for operation in graph.operations
+            },
+            types=sorted(types),
+            host_types=sorted(types - listed),
+            unsupported=unsupported,
+            keep_dtype=sorted(
+                operation.name
+                for operation in graph.operations
+                if "_keep_dtype" in operation.node_def.attr
+            ),
+            collectives=[value.decode() for value in collectives],
+        )
+        if types & listed:
+            # The vendor's runtime leaves these where it stands.
+            os.makedirs("kernel_meta", exist_ok=True)
+            with open("fusion_result.json", "w") as file:
+                file.write("{}\n")
+        if os.environ.get("PRINT_MODEL") == "1":
+            _print_model(graph, listed)
+        if unsupported and self.options["use_off_line"]:
+            record.fail_graph("float64, complex or variant in %s" % unsupported[:3])
+        for value in graph.attributes(SYSTEM_ATTRIBUTE):
+            _hccl_is_up = value == b"initialize"
+        return graph
+
+    def graph_of_run(self, session, feeds, fetches, targets):
+        """The graph of a session call, compiled where it is new."""
+        key = (frozenset(feeds), frozenset(fetches), frozenset(targets))
+        if key not in self.graphs:
+            self.graphs[key] = self.compile(session, feeds, fetches, targets, "run")
+        return self.graphs[key]
+
+    def call(self, session, graph, values, execute):
+        """Runs a compiled graph on the CPU, and leaves the files asked for."""
+        shapes = [np.shape(value) for value in values]
+        if graph.shapes is None:
+            graph.shapes = shapes
+        elif shapes != graph.shapes and not settings.since("1.3"):
+            sets = (graph.feeds, graph.fetches, graph.targets)
+            self.compile(session, *sets, kind="shape")
+            graph.shapes = shapes
+        elif shapes != graph.shapes and not self.options["dynamic_input"]:
+            record.fail_graph("fed %s to a graph of %s" % (shapes, graph.shapes))
+        if settings.has_defect("recompiles"):
+            self.compile(session, graph.feeds, graph.fetches, graph.targets, "again")
+        if settings.has_defect("slow"):
+            time.sleep(0.05)
+        record.write("call", number=graph.number)
+        self._leave_files()
+        self.calls += 1
+        results = execute()
+        if settings.has_defect("wrong_numbers"):
+            results = [_wrong(result) for result in results]
+        return results
+
+    def _leave_files(self):
+        """One file for each diagnostic that is on; overflow is taken to happen."""
+        options = self.options
+        if options["enable_dump"] and npu_options.is_dumped(options, self.calls):
+            if not settings.has_defect("no_data_dump"):
+                _leave_file(options["dump_path"], "step_%d" % self.calls)
+        if options["enable_dump_debug"] and not settings.has_defect("no_over_dump"):
+            _leave_file(options["dump_path"], "Opdebug.Node_OpDebug.%d" % self.calls)
+        if options["profiling_mode"] and not settings.has_defect("no_profile"):
+            output = npu_options.profiling_output(options)
+            with open(os.path.join(output, "PROF_000001"), "w") as file:
+                file.write("profile\n")
+
+
+def install():
+    """Wraps TensorFlow's session class; the import of npu_bridge does it once."""
+    base = session_module.BaseSession
+    run, make = base._call_tf_sessionrun, base._make_callable_from_options
+    close = base.close
+
+    def call_tf_sessionrun(self, options, feed_dict, fetches, targets, metadata):
+        npu = _npu_session(self)
+        if npu is None:
+            return run(self, options, feed_dict, fetches, targets, metadata)
+        graph = npu.graph_of_run(
+            self,
+            [_tensor_name(tensor) for tensor in feed_dict],
+            [_tensor_name(tensor) for tensor in fetches],
+            [c_api.TF_OperationName(operation) for operation in targets],
+        )
+        return npu.call(
+            self,
+            graph,
+            list(feed_dict.values()),
+            lambda: run(self, options, feed_dict, fetches, targets, metadata),
+        )
+
+    def make_callable_from_options(self, callable_options):
+        npu = _npu_session(self)
+        if npu is None:
+            return make(self, callable_options)
+        graph = npu.compile(
+            self,
+            list(callable_options.feed),
+            list(callable_options.fetch),
+            list(callable_options.target),
+            "callable",
+        )
+        if settings.has_defect("lost_updates"):
+            del callable_options.target[:]
+        inner = make(self, callable_options)
+
+        def call(*args, **kwargs):
+            return npu.call(self, graph, args, lambda: inner(*args, **kwargs))
+
+        return call
+
+    def close_session(self):
+        npu = _sessions.get(self)
+        if npu is not None and not npu.is_closed:
+            npu.is_closed = True
+            record.write("close")
+        close(self)
+
+    base._call_tf_sessionrun = call_tf_sessionrun
+    base._make_callable_from_options = make_callable_from_options
+    base.close = close_session
+    record.write("import", adapter=settings.RELEASE)
+
+
+def _npu_session(session):
+    """The adapter's side of a session; None where it has no NpuOptimizer entry."""
+    if session not in _sessions:
+        maps = npu_options.entries(session._config)
+        if not maps:
+            record.write("host_session")
+        _sessions[session] = NpuSession(maps) if maps else None
+    return _sessions[session]
+
+
+def _note_hccl():
+    """A rank table starts HCCL, even for a single card."""
+    ranks = int(os.environ.get("RANK_SIZE", "1"))
+    if os.environ.get("RANK_TABLE_FILE") and ranks > 0:
+        record.write("hccl", ranks=ranks)
+
+
+def _operator_list():
+    """The types of operation that run on the device; none without the file."""
+    root = os.environ.get("ASCEND_OPP_PATH", "/usr/local/Ascend/opp")
+    try:
+        with open(os.path.join(root, OPERATOR_LIST)) as file:
+            return set(json.load(file))
+    except OSError:
+        return set()
+
+
+def _between(graph, feeds, fetches, targets):
+    """The operations that a call with these names runs."""
+    fed = {name.rpartition(":")[0] or name for name in feeds}
+    names = [name.rpartition(":")[0] or name for name in list(fetches) + list(targets)]
+    waiting, found = [graph.get_operation_by_name(name) for name in names], []
+    seen = set(waiting)
+    while waiting:
+        operation = waiting.pop()
+        found.append(operation)
+        if operation.name in fed:
+            continue
+        before = [tensor.op for tensor in operation.inputs]
+        for other in before + list(operation.control_inputs):
+            if other not in seen:
+                seen.add(other)
+                waiting.append(other)
+    return found
+
+
+def _print_model(graph, listed):
+    """Writes the graph as the adapter leaves it: its part of it is one GeOp."""
+    after = graph_pb2.GraphDef()
+    on_host = [one.node_def for one in graph.operations if one.type not in listed]
+    after.node.extend(on_host)
+    if len(on_host) < len(graph.operations):
+        after.node.add(name="GeOp_%d" % graph.number, op="GeOp")
+    with open("AfterSubGraph_%d.pbtxt" % graph.number, "w") as file:
+        file.write(str(after))
+
+
+def _leave_file(root, name):
+    """Writes into root/<time>/<device>/."""
+    device = os.environ.get("ASCEND_DEVICE_ID", "0")
+    folder = os.path.join(root, "20210101000000", device)
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, name), "w") as file:
+        file.write("dump\n")
+
+
+def _tensor_name(tensor):
+    """The name of a tensor that TensorFlow's C interface holds."""
+    return "%s:%d" % (c_api.TF_OperationName(tensor.oper), tensor.index)
+
+
+def _wrong(result):
+    """A fifth too large, if it is a float."""
+    array = np.asarray(result)
+    if array.dtype != np.float32:
+        return result
+    return array.dtype.type(1.2) * result

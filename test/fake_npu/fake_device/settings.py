@@ -1,0 +1,41 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""Which release the fake is, and in what it is broken."""
+
+import os
+
+RELEASES = ("1.1", "1.2", "1.3", "1.5", "1.6", "1.7", "1.8")
+DEFECTS = {
+    "library": "the shared library does not load",
+    "host": "every operation stays on the host",
+    "recompiles": "every call compiles its graph again",
+    "no_over_dump": "overflow dumps leave no file",
+    "no_data_dump": "data dumps leave no file",
+    "no_profile": "the profiler leaves no file",
+    "wrong_numbers": "fetched floats are a fifth too large",
+    "lost_updates": "callables fetch, but run none of their updates",
+    "slow": "every call takes a twentieth of a second longer",
+}
+
+RELEASE = os.environ.get("FAKE_NPU_ADAPTER", "1.6")
+if RELEASE not in RELEASES:
+    raise ValueError(f"FAKE_NPU_ADAPTER must be one of {RELEASES}, got {RELEASE!r}.")
+
+_broken = set(filter(None, os.environ.get("FAKE_NPU_DEFECT", "").split(",")))
+if not _broken <= set(DEFECTS):
+    raise ValueError(f"FAKE_NPU_DEFECT takes {sorted(DEFECTS)}, got {sorted(_broken)}.")
+
+
+def as_numbers(release):
+    """Releases in the order of their numbers."""
+    return tuple(int(part) for part in release.split("."))
+
+
+def since(release):
+    """Whether the chosen release is this one or a newer one."""
+    return as_numbers(RELEASE) >= as_numbers(release)
+
+
+def has_defect(name):
+    """Whether the fake is broken in this point."""
+    return name in _broken

@@ -1,0 +1,144 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""Synthetic rows, users' files, and the order of the rows."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from swa.training import data
+from swa.training.config import Config, InputError, checked
+
+
+def config(path, **changes):
+    values = dict(batch_size=4, num_classes=3, num_features=2, num_samples=64)
+    values.update(changes)
+    return checked(Config(data_path=str(path), **values))
+
+
+def test_the_reference_rows_are_scikit_learns():
+    datasets = pytest.importorskip("sklearn.datasets")
+    x, y = datasets.make_blobs(
+        n_samples=1001, centers=3, n_features=2, cluster_std=2, random_state=2
+    )
+    ours = data.blobs(1001, 3, 2, seed=2)
+    np.testing.assert_array_equal(ours[0], x)
+    np.testing.assert_array_equal(ours[1], y)
+
+
+def test_held_out_rows_have_the_same_centres():
+    x, y, x_test, y_test = data.blobs(4000, 3, 2, seed=1)
+    assert len(x_test) == 500
+    for label in range(3):
+        # about 167 rows of deviation 2: their mean is within 5 of 0.15
+        difference = x[y == label].mean(0) - x_test[y_test == label].mean(0)
+        assert np.abs(difference).max() < 0.8
+
+
+def test_a_directory_means_synthetic_data(tmp_path):
+    loaded = data.load(config(tmp_path))
+    assert loaded.source == "synthetic"
+    assert (loaded.x.dtype, loaded.y.dtype) == (np.float32, np.int32)
+    assert loaded.x.shape == (64, 2) and loaded.x_test.shape == (8, 2)
+
+
+def test_another_seed_gives_other_rows(tmp_path):
+    first, again, other = [
+        data.load(config(tmp_path, seed=seed)).sha256 for seed in (1, 1, 2)
+    ]
+    assert first == again != other
+
+
+def rows(count=20, features=5):
+    generator = np.random.RandomState(0)
+    x = generator.randn(count, features)
+    return dict(x=x, y=np.arange(count) % 3)
+
+
+def test_an_npz_gives_an_eighth_to_the_held_out_rows(tmp_path):
+    np.savez(tmp_path / "d.npz", **rows())
+    loaded = data.load(config(tmp_path / "d.npz"))
+    assert (len(loaded.x), len(loaded.x_test)) == (18, 2)
+    together = np.concatenate([loaded.x, loaded.x_test])
+    np.testing.assert_array_equal(
+        np.sort(together, 0), np.sort(rows()["x"].astype("float32"), 0)
+    )
+
+
+def test_an_npz_may_bring_its_held_out_rows(tmp_path):
+    held_out = rows(4)
+    np.savez(tmp_path / "d.npz", x_test=held_out["x"], y_test=held_out["y"], **rows())
+    loaded = data.load(config(tmp_path / "d.npz"))
+    assert (len(loaded.x), len(loaded.x_test)) == (20, 4)
+
+
+def without(name):
+    values = rows()
+    del values[name]
+    return values
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (without("y"), "x and y, got .*'x'.*y is missing"),
+        (without("x"), "x and y, got .*'y'.*x is missing"),
+        (dict(rows(), x_test=rows()["x"]), "x_test and y_test or neither"),
+        (dict(rows(), x=np.zeros(20)), "x must have the shape"),
+        (dict(rows(), x=np.zeros((20, 2), int)), "x must be floating point, got int64"),
+        (dict(rows(), y=np.zeros(20)), "y must be integer classes, got float64"),
+        (dict(rows(), y=np.zeros(19, int)), "y must have one class for each row"),
+        (dict(rows(), y=np.full(20, -1)), "y must not be negative, got -1"),
+        (dict(rows(), y=np.full(20, 3)), "classes from 0 to .* = 2, got 3"),
+        (dict(rows(), x=np.full((20, 2), np.nan)), "x must be finite, got NaN or Inf"),
+        (dict(rows(), x=np.array([object()] * 20)), "readable .npz file"),
+        (
+            dict(rows(), x_test=np.zeros((2, 9)), y_test=np.zeros(2, int)),
+            "as many features as x, 5, got 9",
+        ),
+        (rows(2), "batch_size 4 and 1 samples"),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else value[:20],
+)
+def test_a_malformed_npz_is_refused_in_one_line(tmp_path, values, message):
+    np.savez(tmp_path / "d.npz", **values)
+    with pytest.raises(InputError, match=message) as caught:
+        data.load(config(tmp_path / "d.npz"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"plain text"])
+def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
+    (tmp_path / "d.npz").write_bytes(content)
+    with pytest.raises(InputError, match="readable .npz file"):
+        data.load(config(tmp_path / "d.npz"))
+
+
+def test_an_epoch_has_every_row_once_and_its_last_batch_short():
+    x = np.arange(10)
+    found = data.batches(x[:, None], x, 4, seed=3)
+    epoch = list(itertools.islice(found, 3))
+    assert [len(y) for _, y in epoch] == [4, 4, 2]
+    assert sorted(np.concatenate([y for _, y in epoch])) == list(range(10))
+    for x_now, y_now in epoch:
+        np.testing.assert_array_equal(x_now[:, 0], y_now)
+
+
+def test_the_rows_of_an_epoch_depend_on_seed_and_epoch_alone():
+    x = np.arange(12)
+
+    def epochs(first, seed=3):
+        found = data.batches(x[:, None], x, 4, seed, first_epoch=first)
+        rows = np.concatenate([y for _, y in itertools.islice(found, 6)])
+        return rows.reshape(2, 12).tolist()
+
+    assert epochs(0)[1] == epochs(1)[0]
+    assert epochs(0)[0] != epochs(0)[1]
+    assert epochs(0) != epochs(0, seed=4)
+
+
+def test_an_npu_drops_the_short_batch():
+    x = np.arange(10)
+    found = data.batches(x[:, None], x, 4, seed=3, drop_last=True)
+    assert [len(y) for _, y in itertools.islice(found, 5)] == [4] * 5

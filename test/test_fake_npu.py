@@ -1,0 +1,450 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""The fake adapter does what the vendor's is known to do, release by release."""
+
+import json
+
+import npu_fake
+import pytest
+
+ON = ["use_off_line", "b", True]
+MIX = ["precision_mode", "s", "allow_mix_precision"]
+DUMP = ["enable_dump", "b", True]
+DEBUG = ["enable_dump_debug", "b", True]
+PROFILE = ["profiling_mode", "b", True]
+HERE = ["dump_path", "s", "."]
+
+
+def profile(**values):
+    return [PROFILE, ["profiling_options", "s", json.dumps(values)]]
+
+
+POINTS = {"fp_point": "", "bp_point": ""}
+ABORT, ERROR, OK = "abort", "error", "ok"
+
+# (options beside use_off_line, environment, {release: what happens})
+RULES = {
+    "nothing else": ([], {}, {"1.1": OK, "1.2": OK, "1.8": OK}),
+    "no such precision": (
+        [["precision_mode", "s", "allow_mixed"]],
+        {},
+        {"1.2": OK, "1.8": OK},  # taken without a word: the trainer must check it
+    ),
+    "dump": ([DUMP, HERE], {}, {"1.2": OK, "1.8": OK}),
+    "dump without path": ([DUMP], {}, {"1.2": ABORT, "1.6": ABORT, "1.7": ERROR}),
+    "dump to nowhere": (
+        [DUMP, ["dump_path", "s", "/nowhere"]],
+        {},
+        {"1.2": ABORT, "1.6": ABORT, "1.8": ERROR},
+    ),
+    "dump path in another field": (
+        [DUMP, ["dump_path", "b", True]],
+        {},
+        {"1.2": ABORT},
+    ),
+    "dump step": ([DUMP, HERE, ["dump_step", "s", "0|3-7"]], {}, {"1.2": OK}),
+    "100 dump steps": (
+        [DUMP, HERE, ["dump_step", "s", "|".join(["1"] * 100)]],
+        {},
+        {"1.2": OK},
+    ),
+    "dump mode": ([DUMP, HERE, ["dump_mode", "s", "both"]], {}, {"1.2": ABORT}),
+    "dump mode unread": ([["dump_mode", "s", "both"]], {}, {"1.2": OK}),
+    "empty dump mode": ([DUMP, HERE, ["dump_mode", "b", True]], {}, {"1.2": ABORT}),
+    "debug mode": ([DEBUG, HERE, ["dump_debug_mode", "s", "x"]], {}, {"1.2": ABORT}),
+    "debug": ([DEBUG, HERE], {}, {"1.2": OK, "1.8": OK}),
+    "debug on ranks": ([DEBUG, HERE], {"RANK_SIZE": "8"}, {"1.2": ABORT, "1.3": OK}),
+    "both dumps": (
+        [DUMP, DEBUG, HERE],
+        {},
+        {"1.2": OK, "1.3": OK, "1.5": ABORT, "1.8": ABORT},
+    ),
+    "profile without options": ([PROFILE], {}, {"1.2": ABORT, "1.7": ABORT, "1.8": OK}),
+    "profile": (
+        profile(output=".", training_trace="on", task_trace="on", **POINTS),
+        {},
+        {"1.1": ABORT, "1.2": OK, "1.8": OK},
+    ),
+    "profile by names": (
+        [PROFILE, ["profiling_options", "s", "training_trace:task_trace"]],
+        {},
+        {"1.1": OK, "1.2": ABORT},
+    ),
+    "profile trace off": (
+        profile(training_trace="off", **POINTS),
+        {},
+        {"1.2": ABORT, "1.8": ABORT},
+    ),
+    "profile without points": (
+        profile(training_trace="on"),
+        {},
+        {"1.2": ABORT, "1.3": OK},
+    ),
+    "profile task trace alone": (profile(task_trace="on"), {}, {"1.2": ABORT}),
+    "profile to nowhere": (profile(output="/nowhere"), {}, {"1.2": ABORT}),
+    "profile 2047 bytes": (
+        profile(aic_metrics="x" * (2047 - len('{"aic_metrics": ""}'))),
+        {},
+        {"1.2": OK},
+    ),
+    "profile 2048 bytes": (
+        profile(aic_metrics="x" * (2048 - len('{"aic_metrics": ""}'))),
+        {},
+        {"1.2": ABORT},
+    ),
+    "run mode": ([["graph_run_mode", "i", 2]], {}, {"1.2": ABORT}),
+    "iterations": ([["iterations_per_loop", "i", 0]], {}, {"1.2": ABORT}),
+    "implementation": ([["op_select_implmode", "s", "fast"]], {}, {"1.2": ABORT}),
+    "implementation for all": (
+        [["op_select_implmode", "s", "high_precision_for_all"]],
+        {},
+        {"1.3": ABORT, "1.5": OK},
+    ),
+    "device number": ([], {"ASCEND_DEVICE_ID": "x"}, {"1.2": ABORT, "1.8": ABORT}),
+    "negative device": ([], {"ASCEND_DEVICE_ID": "-1"}, {"1.2": ABORT}),
+    "session's device": (
+        [["session_device_id", "i", 1]],
+        {"ASCEND_DEVICE_ID": "x"},
+        {"1.2": ABORT, "1.3": OK},
+    ),
+    "negative session's device": (
+        [["session_device_id", "i", -2]],
+        {},
+        {"1.2": OK, "1.3": ABORT},
+    ),
+    "mixlist": (
+        [MIX, ["modify_mixlist", "s", "l.json"]],
+        {},
+        {"1.3": OK, "1.5": OK, "1.8": OK},
+    ),
+    "mixlist without its mode": (
+        [["modify_mixlist", "s", "l.json"]],
+        {},
+        {"1.3": OK, "1.5": ERROR},
+    ),
+    "graph mode": (
+        [["dynamic_input", "b", True], ["dynamic_graph_execute_mode", "s", "x"]],
+        {},
+        {"1.2": OK, "1.3": ABORT, "1.8": ERROR},
+    ),
+}
+for _step in ("", "1|", "|1", "1||2", "1 |2", "a", "3-3", "7-3", "|".join("1" * 101)):
+    RULES["dump step " + (_step if len(_step) < 9 else "101 times")] = (
+        [DUMP, HERE, ["dump_step", "s", _step]],
+        {},
+        {"1.2": ABORT},
+    )
+
+
+def case(release, *sessions, **more):
+    return dict(more, release=release, sessions=list(sessions))
+
+
+# (what runs, what its record must hold beside "import")
+FACTS = {
+    "two entries": case("1.6", [[ON, MIX], [ON]]),
+    "off line as text": case("1.6", [[["use_off_line", "s", "True"]]]),
+    "unknown keys": case("1.2", [[ON, ["dynamic_input", "b", True], ["x", "b", True]]]),
+    "no entry": case("1.6", []),
+    "two precisions": case(
+        "1.6",
+        [[ON, MIX]],
+        [[ON, ["precision_mode", "s", "force_fp16"]]],
+    ),
+    "no operator list": case("1.6", [[ON]], environ={"ASCEND_OPP_PATH": "/nowhere"}),
+    "rank table": case("1.6", [[ON]], environ={"RANK_TABLE_FILE": "/t"}),
+    "float64 on 1.3": case("1.3", [[ON]], dtype="float64"),
+    "float64 on 1.5": case("1.5", [[ON]], dtype="float64"),
+    "new shape on 1.2": case("1.2", [[ON]], shapes=[[2], [3]]),
+    "new shape on 1.3": case("1.3", [[ON]], shapes=[[2], [3]]),
+    "new shape on 1.5": case("1.5", [[ON]], shapes=[[2], [3]]),
+    "two calls": case("1.2", [[ON]], shapes=[[2], [2]]),
+}
+
+NAMES = """
+from npu_bridge import npu_init
+from npu_bridge.estimator.npu import npu_optimizer, npu_scope
+from npu_bridge.hccl import hccl_ops
+import inspect
+def has_callbacks():
+    try:
+        from npu_bridge.estimator.npu import npu_callbacks
+        return True
+    except ImportError:
+        return False
+write("names", names=sorted(dir(npu_init)), config=hasattr(npu_init, "init_resource")
+    and "config" in inspect.signature(npu_init.init_resource).parameters,
+    keep=hasattr(npu_scope, "keep_dtype_scope"), reduce=hasattr(hccl_ops, "reduce"),
+    wrapper=hasattr(npu_optimizer, "npu_distributed_optimizer_wrapper"),
+    callbacks=has_callbacks())
+"""
+SNIPPETS = {
+    "keep dtype": """
+from npu_bridge.estimator.npu.npu_scope import keep_dtype_scope
+with keep_dtype_scope():
+    inside = tf.constant(1.0) + 1.0
+outside = inside + 1.0
+write("result", kept=[t.op.get_attr("_keep_dtype") if "_keep_dtype" in
+    t.op.node_def.attr else None for t in (inside, outside)])
+""",
+    "rank before init": """
+from hccl.manage.api import get_rank_id
+get_rank_id()
+""",
+    "rank after init": """
+from hccl.manage.api import get_rank_id, get_rank_size
+from npu_bridge.estimator import npu_ops
+with session_of([[["use_off_line", "b", True]]]) as opened:
+    opened.run(npu_ops.initialize_system())
+    write("result", rank=get_rank_id(), size=get_rank_size())
+""",
+    "name before resource": """
+from npu_bridge.npu_init import get_npu_rank_id
+get_npu_rank_id()
+""",
+    "resource": """
+from npu_bridge.npu_init import (close_session, get_npu_rank_size, init_resource,
+    shutdown_resource)
+opened, shutdown = init_resource()
+write("result", size=get_npu_rank_size())
+shutdown_resource(opened, shutdown)
+close_session(opened)
+with session_of([[["use_off_line", "b", True],
+                  ["precision_mode", "s", "force_fp16"]]]) as second:
+    second.run(tf.constant(1.0))
+""",
+    "collectives": """
+from npu_bridge.hccl import hccl_ops
+with session_of([[["use_off_line", "b", True]]]) as opened:
+    sent = hccl_ops.broadcast([tf.constant(2.0), tf.constant(3)], 0)
+    summed = hccl_ops.allreduce(tf.constant(4.0), "sum")
+    write("result", sent=[float(v) for v in opened.run(sent)],
+        summed=float(opened.run(summed)))
+""",
+    "broadcast of one tensor": """
+from npu_bridge.hccl import hccl_ops
+hccl_ops.broadcast(tf.constant(2.0), 0)
+""",
+    "allreduce of int64": """
+from npu_bridge.hccl import hccl_ops
+hccl_ops.allreduce(tf.constant(2, tf.int64), "sum")
+""",
+    "distributed optimizer": """
+from npu_bridge.npu_init import npu_keras_optimizer
+write("result", has_lr=hasattr(npu_keras_optimizer(tf.keras.optimizers.SGD(0.1)), "lr"))
+""",
+    "wrapped optimizer": """
+from npu_bridge.npu_init import npu_distributed_optimizer_wrapper
+inner = tf.keras.optimizers.SGD(0.1)
+wrapped = npu_distributed_optimizer_wrapper(inner)
+write("result", same=wrapped is inner, has_lr=hasattr(wrapped, "lr"))
+""",
+    "entry appended": """
+from npu_bridge.npu_init import npu_config_proto
+proto = tf.compat.v1.ConfigProto()
+proto.graph_options.rewrite_options.custom_optimizers.add().name = "NpuOptimizer"
+write("result", n=len(npu_config_proto(
+    proto).graph_options.rewrite_options.custom_optimizers))
+""",
+}
+RUN_SNIPPETS = {
+    "keep dtype on 1.2": ("1.2", "keep dtype", {}),
+    "keep dtype on 1.6": ("1.6", "keep dtype", {}),
+    "keep dtype on 1.1": ("1.1", "keep dtype", {}),
+    "rank before init": ("1.2", "rank before init", {}),
+    "rank after init": ("1.2", "rank after init", {"RANK_ID": "3", "RANK_SIZE": "8"}),
+    "name before resource": ("1.3", "name before resource", {}),
+    "resource": ("1.3", "resource", {"RANK_SIZE": "4"}),
+    "one rank": ("1.2", "collectives", {"RANK_SIZE": "1"}),
+    "two ranks": ("1.2", "collectives", {"RANK_SIZE": "2"}),
+    "broadcast of one tensor": ("1.2", "broadcast of one tensor", {}),
+    "allreduce of int64": ("1.2", "allreduce of int64", {}),
+    "distributed optimizer": ("1.3", "distributed optimizer", {}),
+    "wrapped optimizer": ("1.6", "wrapped optimizer", {"JOB_ID": "1"}),
+    "entry appended on 1.3": ("1.3", "entry appended", {}),
+    "entry appended on 1.5": ("1.5", "entry appended", {}),
+}
+RULE_CASES = [
+    (name, release, status)
+    for name, (_, _, statuses) in RULES.items()
+    for release, status in statuses.items()
+]
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """{name: outcome} of everything in this file, run at once: TensorFlow is slow."""
+    cases = {
+        (name, release): case(release, [[ON] + RULES[name][0]], environ=RULES[name][1])
+        for name, release, _ in RULE_CASES
+    }
+    cases.update(FACTS)
+    for release in npu_fake.RELEASES:
+        cases["names", release] = {"release": release, "code": NAMES}
+    for name, (release, snippet, environ) in RUN_SNIPPETS.items():
+        code = SNIPPETS[snippet]
+        cases[name] = {"release": release, "code": code, "environ": environ}
+    results = npu_fake.trial(list(cases.values()), tmp_path_factory.mktemp("trial"))
+    return dict(zip(cases, results))
+
+
+@pytest.mark.parametrize("name, release, status", RULE_CASES)
+def test_options_are_checked_as_the_adapter_does(outcomes, name, release, status):
+    outcome = outcomes[name, release]
+    assert outcome["status"] == status, outcome["stderr"]
+    assert ("FAKE NPU FATAL" in outcome["stderr"]) == (status != OK)
+    if status == OK:
+        assert npu_fake.only(outcome["events"], "call")
+
+
+def events(outcomes, name, event):
+    return npu_fake.only(outcomes[name]["events"], event)
+
+
+def test_second_entry_resets_the_precision(outcomes):
+    (options,) = events(outcomes, "two entries", "options")
+    assert options["options"]["precision_mode"] == "allow_fp32_to_fp16"
+    assert options["entries"] == 2
+
+
+def test_value_in_another_field_is_zero(outcomes):
+    (options,) = events(outcomes, "off line as text", "options")
+    assert options["options"]["use_off_line"] is False
+    (compiled,) = events(outcomes, "off line as text", "compile")
+    assert compiled["host_types"] == compiled["types"]
+
+
+def test_unknown_keys_are_ignored(outcomes):
+    (options,) = events(outcomes, "unknown keys", "options")
+    assert options["ignored"] == ["dynamic_input", "x"]
+
+
+def test_session_without_entry_stays_on_the_host(outcomes):
+    assert events(outcomes, "no entry", "host_session")
+    assert not events(outcomes, "no entry", "compile")
+
+
+def test_first_run_freezes_process_wide_options(outcomes):
+    (frozen,) = events(outcomes, "two precisions", "frozen")
+    assert frozen["kept"]["precision_mode"] == "allow_mix_precision"
+    assert frozen["asked"]["precision_mode"] == "force_fp16"
+
+
+def test_resource_freezes_the_default_precision(outcomes):
+    (frozen,) = events(outcomes, "resource", "frozen")
+    assert frozen["kept"]["precision_mode"] == "allow_fp32_to_fp16"
+    assert frozen["asked"]["precision_mode"] == "force_fp16"
+
+
+def test_missing_operator_list_runs_on_the_host_silently(outcomes):
+    (compiled,) = events(outcomes, "no operator list", "compile")
+    assert compiled["host_types"] == compiled["types"]
+    assert outcomes["no operator list"]["status"] == OK
+
+
+def test_rank_table_starts_hccl_on_one_card(outcomes):
+    assert events(outcomes, "rank table", "hccl") == [{"event": "hccl", "ranks": 1}]
+    assert not events(outcomes, "two calls", "hccl")
+
+
+@pytest.mark.parametrize(
+    "name, status",
+    [
+        ("float64 on 1.3", ABORT),
+        ("float64 on 1.5", ERROR),
+        ("new shape on 1.2", OK),
+        ("new shape on 1.3", ABORT),
+        ("new shape on 1.5", ERROR),
+    ],
+)
+def test_bad_graph_aborts_up_to_1_3_and_raises_from_1_5(outcomes, name, status):
+    assert outcomes[name]["status"] == status
+
+
+def test_new_shape_compiles_again_on_1_2(outcomes):
+    assert len(events(outcomes, "new shape on 1.2", "compile")) == 2
+    assert len(events(outcomes, "two calls", "compile")) == 1
+
+
+SINCE = {
+    "DynamicInputConfig": "1.2",
+    "KerasDistributeOptimizer": "1.3",
+    "NPUBroadcastGlobalVariablesCallback": "1.6",
+    "NPUBroadcastGlobalVariablesHook": "1.3",
+    "NPURunConfig": "1.1",
+    "RewriterConfig": "1.1",
+    "get_npu_local_rank_size": "1.8",
+    "get_npu_rank_id": "1.3",
+    "init_resource": "1.3",
+    "npu_callbacks_append": "1.6",
+    "npu_clear_session": "1.6",
+    "npu_distributed_optimizer_wrapper": "1.6",
+    "set_keras_session_npu_config": "1.3",
+    "tf": "1.3",
+}
+
+
+@pytest.mark.parametrize("release", npu_fake.RELEASES)
+def test_each_release_has_its_names(outcomes, release):
+    assert outcomes["names", release]["status"] == OK, outcomes["names", release]
+    (found,) = npu_fake.only(outcomes["names", release]["events"], "names")
+    here = float(release)
+    assert set(SINCE) & set(found["names"]) == {
+        name for name, first in SINCE.items() if float(first) <= here
+    }
+    assert found["config"] == (here >= 1.5)
+    assert found["keep"] == found["reduce"] == (here >= 1.2)
+    assert found["wrapper"] == found["callbacks"] == (here >= 1.6)
+
+
+def result(outcomes, name):
+    assert outcomes[name]["status"] == OK, outcomes[name]["stderr"]
+    (found,) = events(outcomes, name, "result")
+    return found
+
+
+def test_keep_dtype_is_a_bool_and_an_int_from_1_6(outcomes):
+    assert result(outcomes, "keep dtype on 1.2")["kept"] == [True, None]
+    assert result(outcomes, "keep dtype on 1.6")["kept"] == [1, None]
+    assert "ImportError" in outcomes["keep dtype on 1.1"]["stderr"]
+
+
+def test_ranks_are_known_after_initialisation_only(outcomes):
+    assert "RuntimeError: HCCL is not up" in outcomes["rank before init"]["stderr"]
+    assert "NameError" in outcomes["name before resource"]["stderr"]
+    after = result(outcomes, "rank after init")
+    assert (after["rank"], after["size"]) == (3, 8)
+    assert result(outcomes, "resource")["size"] == 4
+
+
+def test_collectives_are_the_identity_on_one_rank(outcomes):
+    one = result(outcomes, "one rank")
+    assert (one["sent"], one["summed"]) == ([2.0, 3.0], 4.0)
+    kinds = [event["kind"] for event in events(outcomes, "one rank", "collective")]
+    assert kinds == ["Broadcast", "Broadcast", "AllReduce"]
+    assert [
+        event["collectives"] for event in events(outcomes, "one rank", "compile")
+    ] == [
+        ["Broadcast", "Broadcast"],
+        ["AllReduce"],
+    ]
+
+
+def test_two_ranks_sum_to_twice_the_value(outcomes):
+    assert result(outcomes, "two ranks")["summed"] == 8.0
+
+
+@pytest.mark.parametrize("name", ["broadcast of one tensor", "allreduce of int64"])
+def test_collectives_refuse_what_the_vendors_refuse(outcomes, name):
+    assert "TypeError" in outcomes[name]["stderr"]
+
+
+def test_optimizers_keep_and_lose_lr_as_the_vendors_do(outcomes):
+    assert result(outcomes, "distributed optimizer")["has_lr"] is False
+    wrapped = result(outcomes, "wrapped optimizer")
+    assert wrapped["same"] and wrapped["has_lr"]
+
+
+def test_1_3_appends_a_bare_entry(outcomes):
+    assert result(outcomes, "entry appended on 1.3")["n"] == 2
+    assert result(outcomes, "entry appended on 1.5")["n"] == 1

@@ -1,0 +1,460 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""The train script, run as a process on the fake NPU: what reaches the device."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+
+import npu_fake
+import pytest
+
+from swa.training import session
+from swa.training.config import Config, checked
+
+SCRIPT = os.path.join(npu_fake.ROOT, "train-tf.keras-npu.py")
+EPOCHS, BATCHES = 4, 8
+TINY = [
+    "--num_samples=512",
+    "--batch_size=64",
+    f"--train_epochs={EPOCHS}",
+    "--hidden_units=8",
+    "--num_classes=3",
+    "--num_features=2",
+]
+# One compile each: asking what is initialised, initialising, resetting the metrics,
+# training, the batch-norm epoch, evaluation, and the callback's own steps.
+MOST_COMPILES = 20
+# Calls of a whole run beside its batches: once each, or once an epoch.
+MOST_OTHER_CALLS = 34
+
+ON = ["use_off_line", "b", True]
+MIX = ["precision_mode", "s", "allow_mix_precision"]
+
+
+def run_script(folder, *flags, release="1.6", **variables):
+    """Runs the script in `folder`; returns (its result, the fake's record)."""
+    record = folder / "record"
+    result = subprocess.run(
+        [sys.executable, SCRIPT, *TINY, "--output_dir=out", *flags],
+        cwd=str(folder),
+        env=npu_fake.environment(record, release, **variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    return result, npu_fake.read_record(record)
+
+
+# Every flag takes effect
+
+MODES = (
+    "allow_mix_precision",
+    "allow_fp32_to_fp16",
+    "force_fp16",
+    "must_keep_origin_dtype",
+)
+DIAGNOSTICS = ("", "over_dump", "data_dump_flag", "profiling")
+STEPS = ("10", "0|3-7")
+WORDS = ("True", "1")
+DEVICES = ("auto", "npu")
+RELEASES = ("1.2", "1.3", "1.5", "1.6", "1.7", "1.8")
+
+
+def pairwise_rows():
+    """Sixteen rows in which any two values of two flags meet; releases take turns."""
+    rows = []
+    for number, (mode, diagnostic) in enumerate(itertools.product(MODES, DIAGNOSTICS)):
+        first, second = divmod(number, 4)
+        rows.append(
+            {
+                "precision_mode": mode,
+                "diagnostic": diagnostic,
+                "data_dump_step": STEPS[(first + second) % 2],
+                "word": WORDS[(first // 2 + second) % 2],
+                "device": DEVICES[(first + second // 2) % 2],
+                "release": RELEASES[number % len(RELEASES)],
+            }
+        )
+    return rows
+
+
+ROWS = pairwise_rows()
+
+
+def row_id(row):
+    return "-".join(value for value in row.values() if value)
+
+
+def flags_of(row, save_path):
+    """A row's settings, by the flags' names."""
+    flags = {"data_save_path": str(save_path)}
+    for name in ("precision_mode", "data_dump_step", "device"):
+        flags[name] = row[name]
+    if row["diagnostic"]:
+        flags[row["diagnostic"]] = row["word"]
+    return flags
+
+
+def expected_options(row, save_path):
+    """What the adapter is to read, beside its defaults."""
+    options = {"use_off_line": True, "precision_mode": row["precision_mode"]}
+    if row["diagnostic"] == "over_dump":
+        path = f"{save_path}/overflow_dump"
+        options.update(enable_dump_debug=True, dump_path=path, dump_debug_mode="all")
+    if row["diagnostic"] == "data_dump_flag":
+        path, steps = f"{save_path}/data_dump", row["data_dump_step"]
+        options.update(
+            enable_dump=True, dump_path=path, dump_step=steps, dump_mode="all"
+        )
+    if row["diagnostic"] == "profiling":
+        options.update(profiling_mode=True)
+    return options
+
+
+def test_any_two_values_of_two_flags_meet():
+    factors = ("precision_mode", "diagnostic", "data_dump_step", "word", "device")
+    values = dict(zip(factors, (MODES, DIAGNOSTICS, STEPS, WORDS, DEVICES)))
+    for one, other in itertools.combinations(factors, 2):
+        met = {(row[one], row[other]) for row in ROWS}
+        assert met == set(itertools.product(values[one], values[other])), (one, other)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=row_id)
+def test_flags_reach_the_device(tmp_path, row):
+    save_path = tmp_path / "save data"
+    flags = [f"--{name}={value}" for name, value in flags_of(row, save_path).items()]
+    result, events = run_script(tmp_path, *flags, release=row["release"])
+    assert result.returncode == 0, result.stderr
+    (options,) = npu_fake.only(events, "options")
+    expected = expected_options(row, save_path)
+    read = options["options"]
+    assert {key: read[key] for key in expected} == expected
+    assert (options["entries"], options["ignored"]) == (1, [])
+    switches = ("enable_dump", "enable_dump_debug", "profiling_mode")
+    assert [key for key in switches if read[key]] == [
+        key for key in switches if expected.get(key)
+    ]
+    folders = {"over_dump": "overflow_dump", "data_dump_flag": "data_dump"}
+    folder = folders.get(row["diagnostic"], row["diagnostic"])
+    if folder:
+        assert os.listdir(str(save_path)) == [folder]
+        assert os.listdir(str(save_path / folder))
+    else:
+        assert not save_path.exists()
+    names = [event["event"] for event in events]
+    assert "host_session" not in names
+    assert names.count("close") == 1
+    assert "device npu: " in result.stdout
+    with open(str(tmp_path / "out" / "report.json")) as file:
+        assert json.load(file)["device"] == "npu"
+
+
+def test_every_release_takes_every_row(tmp_path):
+    """The session's options alone, for the product of releases and rows."""
+    cases = []
+    for release, row in itertools.product(RELEASES, ROWS):
+        config = checked(Config(**flags_of(row, tmp_path)))
+        proto = session.session_config(config, session.Choice("npu", "", release))
+        (entry,) = proto.graph_options.rewrite_options.custom_optimizers
+        options = [
+            [key, value.WhichOneof("value"), getattr(value, value.WhichOneof("value"))]
+            for key, value in entry.parameter_map.items()
+        ]
+        text = [
+            [key, field, value.decode() if field == "s" else value]
+            for key, field, value in options
+        ]
+        cases.append({"release": release, "sessions": [[text]]})
+    for folder in ("overflow_dump", "data_dump", "profiling"):
+        (tmp_path / folder).mkdir()
+    for case, outcome in zip(cases, npu_fake.trial(cases, tmp_path)):
+        assert outcome["status"] == "ok", (case, outcome["stderr"])
+
+
+def test_mixlist_reaches_the_device(tmp_path):
+    (tmp_path / "list.json").write_text("{}")
+    result, events = run_script(tmp_path, "--modify_mixlist=list.json", release="1.5")
+    assert result.returncode == 0, result.stderr
+    (options,) = npu_fake.only(events, "options")
+    assert options["options"]["modify_mixlist"] == str(tmp_path / "list.json")
+
+
+# What must not reach it is refused
+
+DUMP = [["enable_dump", "b", True], ["dump_path", "s", "."]]
+DEBUG = [["enable_dump_debug", "b", True], ["dump_path", "s", "."]]
+STEP = DUMP + [["dump_step", "s", "3-1"]]
+TRACE = ["profiling_mode", "b", True]
+LONG = json.dumps({"aic_metrics": "x" * 2040})
+# name: (release, flags, variables, part of the message,
+#        the options in a session without the trainer, what then happens)
+REFUSED = {
+    "no such precision": (
+        "1.6",
+        ["--precision_mode=fp16"],
+        {},
+        "precision_mode must be one of",
+        [["precision_mode", "s", "fp16"]],
+        "ok",  # and this is why: the adapter says nothing
+    ),
+    "dump steps": (
+        "1.6",
+        ["--data_dump_flag=1", "--data_dump_step=3-1"],
+        {},
+        "data_dump_step ranges",
+        STEP,
+        "abort",
+    ),
+    "both dumps": (
+        "1.5",
+        ["--data_dump_flag=1", "--over_dump=1"],
+        {},
+        "over_dump and data_dump_flag exclude each other",
+        DUMP + DEBUG,
+        "abort",
+    ),
+    "switch": (
+        "1.6",
+        ["--over_dump=maybe"],
+        {},
+        "over_dump must be True, False, 1 or 0",
+        [["enable_dump_debug", "s", "maybe"]],
+        "ok",  # read from the wrong field, hence as False
+    ),
+    "long profiling options": (
+        "1.6",
+        ["--profiling=1", "--data_save_path=/" + "a/" * 1000],
+        {},
+        "at most 2047 bytes",
+        [TRACE, ["profiling_options", "s", LONG]],
+        "abort",
+    ),
+    "directory": (
+        "1.6",
+        ["--data_dump_flag=1", "--data_save_path=record"],
+        {},
+        "data_save_path needs a directory",
+        [["enable_dump", "b", True], ["dump_path", "s", "record/data_dump"]],
+        "abort",
+    ),
+    "device id": (
+        "1.6",
+        [],
+        {"ASCEND_DEVICE_ID": "first"},
+        "ASCEND_DEVICE_ID must be an integer >= 0, got 'first'",
+        [],
+        "abort",
+    ),
+    "operator list": (
+        "1.6",
+        [],
+        {"ASCEND_OPP_PATH": "/nowhere"},
+        "ASCEND_OPP_PATH must hold",
+        [],
+        "host",
+    ),
+    "rank table": (
+        "1.6",
+        [],
+        {"RANK_TABLE_FILE": "/t.json"},
+        "RANK_TABLE_FILE must be unset",
+        [],
+        "hccl",
+    ),
+    "overflow dump on ranks": (
+        "1.2",
+        ["--over_dump=1"],
+        {"RANK_SIZE": "8", "RANK_TABLE_FILE": "/t.json"},
+        "over_dump on adapter r1.2 (CANN 20.2) needs a single rank",
+        DEBUG,
+        "abort",
+    ),
+    "mixlist before 1.5": (
+        "1.3",
+        ["--modify_mixlist=list.json"],
+        {},
+        "modify_mixlist needs adapter r1.5 (CANN 5.0.2) or newer, this one is r1.3",
+        [MIX, ["modify_mixlist", "s", "list.json"]],
+        "ignored",
+    ),
+    "mixlist without its mode": (
+        "1.6",
+        ["--modify_mixlist=list.json", "--precision_mode=force_fp16"],
+        {},
+        "modify_mixlist needs precision_mode allow_mix_precision",
+        [["precision_mode", "s", "force_fp16"], ["modify_mixlist", "s", "list.json"]],
+        "error",
+    ),
+    "profiling on 1.1": (
+        "1.1",
+        ["--profiling=1"],
+        {},
+        "profiling needs adapter r1.2 (CANN 20.2) or newer, this one is r1.1",
+        [TRACE, ["profiling_options", "s", '{"output": "."}']],
+        "abort",
+    ),
+    "broken library": (
+        "1.6",
+        [],
+        {"FAKE_NPU_DEFECT": "library"},
+        "ImportError: libge_runner.so: cannot open shared object file",
+        None,
+        None,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def direct(tmp_path_factory):
+    """{name: outcome} of the refused settings in sessions that nobody checked."""
+    cases = {
+        name: {"release": release, "environ": variables, "sessions": [[[ON] + options]]}
+        for name, (release, _, variables, _, options, _) in REFUSED.items()
+        if options is not None
+    }
+    outcomes = npu_fake.trial(list(cases.values()), tmp_path_factory.mktemp("direct"))
+    return dict(zip(cases, outcomes))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_trainer_refuses(tmp_path, name):
+    release, flags, variables, message, _, _ = REFUSED[name]
+    (tmp_path / "list.json").write_text("{}")
+    (tmp_path / "record").write_text("")
+    flags = ["--device=npu", "--data_save_path=save", *flags]
+    result, events = run_script(tmp_path, *flags, release=release, **variables)
+    assert result.returncode == 2
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("train-tf.keras-npu.py: error: ")
+    assert message in lines[0]
+    assert not npu_fake.only(events, "options")  # no session ran
+    assert sorted(os.listdir(str(tmp_path))) == ["list.json", "record"]
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSED if REFUSED[name][-1]])
+def test_refused_settings_would_have_gone_wrong(direct, name):
+    outcome, status = direct[name], REFUSED[name][-1]
+    events = outcome["events"]
+    if status in ("abort", "error"):
+        assert outcome["status"] == status, outcome["stderr"]
+        assert "FAKE NPU FATAL" in outcome["stderr"]
+        return
+    assert outcome["status"] == "ok", outcome["stderr"]
+    (compiled,) = npu_fake.only(events, "compile")
+    (options,) = npu_fake.only(events, "options")
+    assert (compiled["host_types"] == compiled["types"]) == (status == "host")
+    assert bool(npu_fake.only(events, "hccl")) == (status == "hccl")
+    assert bool(options["ignored"]) == (status == "ignored")
+
+
+def test_cpu_overrides_a_broken_npu(tmp_path):
+    variables = {"FAKE_NPU_DEFECT": "library", "ASCEND_OPP_PATH": "/nowhere"}
+    result, events = run_script(tmp_path, "--device=cpu", **variables)
+    assert result.returncode == 0, result.stderr
+    assert events == []  # npu_bridge was not even imported
+    with open(str(tmp_path / "out" / "report.json")) as file:
+        assert json.load(file)["device"] == "cpu"
+
+
+# What the device has to do
+
+PLAIN = """
+layers, K = tf.keras.layers, tf.keras.backend
+with session_of([[["use_off_line", "b", True]]]) as opened:
+    K.set_session(opened)
+    x, y = np.zeros((64, 2), "float32"), np.zeros(64, "int32")
+    for momentum in (0.0, 0.9):
+        model = tf.keras.Sequential([
+            layers.Dense(8, activation="relu", input_shape=(2,)),
+            layers.BatchNormalization(),
+            layers.Dense(3, activation="softmax"),
+        ])
+        sgd = tf.keras.optimizers.SGD(0.1, momentum=momentum)
+        model.compile(sgd, "sparse_categorical_crossentropy", metrics=["accuracy"])
+        model.fit(x, y, batch_size=32, epochs=2, verbose=0, validation_data=(x, y))
+        model.evaluate(x, y, batch_size=32, verbose=0)
+        model.set_weights(model.get_weights())
+        K.set_value(sgd.lr, K.get_value(sgd.lr) / 2)
+        model.save_weights("weights")
+        model.load_weights("weights")
+"""
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The record of plain Keras training: no SWA, nothing of this project."""
+    cases = [{"release": "1.6", "code": PLAIN}]
+    (outcome,) = npu_fake.trial(cases, tmp_path_factory.mktemp("plain"))
+    assert outcome["status"] == "ok", outcome["stderr"]
+    return outcome["events"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The record of a whole run of the script."""
+    result, events = run_script(tmp_path_factory.mktemp("trained"), "--verbose=2")
+    assert result.returncode == 0, result.stderr
+    return result.stdout, events
+
+
+def types_of(events, key="types"):
+    return set().union(*(event[key] for event in npu_fake.only(events, "compile")))
+
+
+def test_operator_list_is_what_plain_keras_uses(plain):
+    with open(os.path.join(npu_fake.OPP, session.OPERATOR_LIST)) as file:
+        assert set(json.load(file)) == types_of(plain)
+
+
+def test_no_operation_leaves_the_device(trained):
+    assert types_of(trained[1], "host_types") == set()
+
+
+def test_nothing_is_float64(trained):
+    assert types_of(trained[1], "unsupported") == set()
+
+
+def test_few_graphs_are_compiled(trained):
+    graphs = npu_fake.only(trained[1], "compile")
+    kept = {
+        (tuple(g["feeds"]), tuple(g["fetches"]), tuple(g["targets"])) for g in graphs
+    }
+    assert len(kept) == len(graphs)  # none twice
+    assert len(graphs) <= MOST_COMPILES
+
+
+def test_batch_costs_one_call(trained, tmp_path):
+    """Twice as many batches, of half the size, cost as many calls more."""
+    result, events = run_script(tmp_path, f"--batch_size={256 // BATCHES}")
+    assert result.returncode == 0, result.stderr
+    batches = EPOCHS * BATCHES + 2  # the held-out batch is evaluated twice
+    calls = len(npu_fake.only(trained[1], "call"))
+    assert calls - batches <= MOST_OTHER_CALLS
+    assert len(npu_fake.only(events, "call")) - calls == batches
+    compiles = len(npu_fake.only(trained[1], "compile"))
+    assert len(npu_fake.only(events, "compile")) == compiles
+
+
+def test_callbacks_operations_keep_their_dtype(trained):
+    """They are named swa...; those of training and evaluation are left to the mode."""
+    operations, kept = {}, set()
+    for graph in npu_fake.only(trained[1], "compile"):
+        operations.update(graph["operations"])
+        kept.update(graph["keep_dtype"])
+    own = {name for name in operations if name.startswith("swa")}
+    assert {"Mul", "AddV2", "Sub"} <= {operations[name] for name in own}
+    assert own <= kept
+    assert not any(operations[name] == "MatMul" for name in kept)
+
+
+def test_verbose_prints_the_map_as_the_adapter_reads_it(trained):
+    lines = [line.strip() for line in trained[0].splitlines()]
+    start = lines.index("NpuOptimizer:")
+    assert lines[start + 1 : start + 3] == [
+        "precision_mode.s = allow_mix_precision",
+        "use_off_line.b = True",
+    ]
