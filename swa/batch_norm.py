@@ -8,11 +8,14 @@ batch's count, mean and variance into those of the rows before it.
 """
 
 import functools
+import itertools
+import weakref
 
-import numpy as np
 import tensorflow as tf
 
+from swa import eager, graph, runtime
 from swa.averaging import mean_dtype
+from swa.rows import batches
 
 
 def merged_moments(first, second):
@@ -137,63 +140,74 @@ def check_supported(layer):
             )
 
 
-def batches(x, batch_size):
-    """The inputs of a model, batch by batch, as lists of arrays.
+class Statistics:
+    """The batch-norm statistics of a model, and how to re-estimate them.
 
     Args:
-      x: array, or list or dict of arrays (several inputs); a Sequence, a
-        `tf.data.Dataset` or another iterable of batches, of which (x, y) tuples
-        give x.
-      batch_size: int >= 1, rows per batch where `x` is arrays.
+      keras: the binding's `swa.core.Keras`.
+      model: a built model.
+      where: the runtime in which they live.
 
     Raises:
-      ValueError: `batch_size` below 1, or no rows in `x`.
+      ValueError: a layer whose statistics are of another kind.
     """
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size must be an integer above 0, got {batch_size!r}.")
-    if isinstance(x, (np.ndarray, list, dict)):
-        found = _sliced(_as_arrays(x), batch_size)
-    else:
-        found = (_as_arrays(_inputs_of(item)) for item in _items(x))
-    is_empty = True
-    for batch in found:
-        is_empty = False
-        yield batch
-    if is_empty:
-        raise ValueError("x must hold at least one row, got none.")
+
+    def __init__(self, keras, model, where):
+        layers = layers_of(model)
+        if where.graph is None:
+            layers = [layer for layer in layers if layer.trainable]
+        else:
+            updates = keras.updates(model)
+            layers = [layer for layer in layers if graph.uses(updates, layer)]
+        for layer in layers:
+            check_supported(layer)
+        self._keras, self._model, self._where = keras, model, where
+        self._forward = self._clear = None  # made at their first use
+        self.entries = [LayerStatistics(layer, where) for layer in layers]
+
+    def __bool__(self):
+        return bool(self.entries)
+
+    def re_estimate(self, x, batch_size):
+        """Makes them those of the rows `x`; a forward pass, no weight changes."""
+        found = batches(x, batch_size)
+        first = next(found)  # bad rows are refused before anything changes
+        if self._forward is None:
+            self._forward = self._made_forward()
+            self._clear = self._where.function(lambda: tf.group(self.clear()))
+        self._clear()
+        self._forward.run(itertools.chain([first], found))
+
+    def clear(self):
+        """Operations that forget all rows."""
+        return [operation for entry in self.entries for operation in entry.clear()]
+
+    def set_layers(self):
+        """Operations that give the layers their statistics."""
+        return [operation for entry in self.entries for operation in entry.set_layer()]
+
+    def _made_forward(self):
+        backend, model = self._keras.backend, self._model
+        if self._where.graph is None:
+            return eager.ForwardPass(model, backend, self.entries)
+        return graph.ForwardPass(
+            model.inputs,
+            self._keras.updates(model),
+            backend.learning_phase(),
+            self.entries,
+            self._where,
+        )
 
 
-def _sliced(arrays, batch_size):
-    for start in range(0, len(arrays[0]), batch_size):
-        yield [array[start : start + batch_size] for array in arrays]
+_STATISTICS = weakref.WeakKeyDictionary()  # model -> (place, Statistics)
 
 
-def _items(x):
-    if isinstance(x, (tf.compat.v1.data.Dataset, tf.compat.v2.data.Dataset)):
-        if tf.executing_eagerly():
-            return iter(x)
-        return _graph_items(x)
-    if hasattr(x, "__getitem__"):
-        return (x[index] for index in range(len(x)))
-    return iter(x)
-
-
-def _graph_items(dataset):
-    iterator = tf.compat.v1.data.make_one_shot_iterator(dataset)
-    following = iterator.get_next()
-    with tf.compat.v1.Session() as session:
-        while True:
-            try:
-                yield session.run(following)
-            except tf.errors.OutOfRangeError:
-                return
-
-
-def _inputs_of(item):
-    return item[0] if isinstance(item, tuple) else item
-
-
-def _as_arrays(x):
-    if isinstance(x, dict):
-        x = [x[name] for name in sorted(x)]
-    return [np.asarray(a) for a in (x if isinstance(x, (list, tuple)) else [x])]
+def update_bn(keras, model, x, batch_size=32):
+    """Re-estimates a model's batch-norm statistics; see the bindings."""
+    where = runtime.of(keras)
+    place, statistics = _STATISTICS.get(model, (None, None))
+    if statistics is None or place is not where.graph:
+        statistics = Statistics(keras, model, where)
+        _STATISTICS[model] = where.graph, statistics
+    if statistics:
+        statistics.re_estimate(x, batch_size)

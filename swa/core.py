@@ -7,11 +7,9 @@ and says in a `Keras` how its models are asked. Epochs count from zero inside.
 """
 
 import contextlib
-import itertools
 import math
 import sys
 import warnings
-import weakref
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -383,9 +381,9 @@ class SWA:
         place = None if is_eager else keras.backend.get_session().graph
         if self._built_for == (model, model.optimizer, place):
             return
-        self._runtime = _runtime(keras, self._scope)
+        self._runtime = runtime.of(keras, self._scope)
         self._average = averaging.Average(keras.weights(model), self._runtime)
-        self._statistics = Statistics(keras, model, self._runtime)
+        self._statistics = batch_norm.Statistics(keras, model, self._runtime)
         if is_eager:
             self._loop = eager.EagerStep(
                 model, keras.backend.learning_phase, self._statistics.entries
@@ -598,82 +596,3 @@ class SWA:
 
     def _warn(self, what):
         warnings.warn(f"SWA: {what}", RuntimeWarning, stacklevel=3)
-
-
-class Statistics:
-    """The batch-norm statistics of a model, and how to re-estimate them.
-
-    Args:
-      keras: the binding's `Keras`.
-      model: a built model.
-      where: the runtime in which they live.
-
-    Raises:
-      ValueError: a layer whose statistics are of another kind.
-    """
-
-    def __init__(self, keras, model, where):
-        layers = batch_norm.layers_of(model)
-        if where.graph is None:
-            layers = [layer for layer in layers if layer.trainable]
-        else:
-            updates = keras.updates(model)
-            layers = [layer for layer in layers if graph.uses(updates, layer)]
-        for layer in layers:
-            batch_norm.check_supported(layer)
-        self._keras, self._model, self._where = keras, model, where
-        self._forward = self._clear = None  # made at their first use
-        self.entries = [batch_norm.LayerStatistics(layer, where) for layer in layers]
-
-    def __bool__(self):
-        return bool(self.entries)
-
-    def re_estimate(self, x, batch_size):
-        """Makes them those of the rows `x`; a forward pass, no weight changes."""
-        found = batch_norm.batches(x, batch_size)
-        first = next(found)  # bad rows are refused before anything changes
-        if self._forward is None:
-            self._forward = self._made_forward()
-            self._clear = self._where.function(lambda: tf.group(self.clear()))
-        self._clear()
-        self._forward.run(itertools.chain([first], found))
-
-    def clear(self):
-        """Operations that forget all rows."""
-        return [operation for entry in self.entries for operation in entry.clear()]
-
-    def set_layers(self):
-        """Operations that give the layers their statistics."""
-        return [operation for entry in self.entries for operation in entry.set_layer()]
-
-    def _made_forward(self):
-        backend, model = self._keras.backend, self._model
-        if self._where.graph is None:
-            return eager.ForwardPass(model, backend, self.entries)
-        return graph.ForwardPass(
-            model.inputs,
-            self._keras.updates(model),
-            backend.learning_phase(),
-            self.entries,
-            self._where,
-        )
-
-
-_STATISTICS = weakref.WeakKeyDictionary()  # model -> (place, Statistics)
-
-
-def update_bn(keras, model, x, batch_size=32):
-    """Re-estimates a model's batch-norm statistics; see the bindings."""
-    where = _runtime(keras)
-    place, statistics = _STATISTICS.get(model, (None, None))
-    if statistics is None or place is not where.graph:
-        statistics = Statistics(keras, model, where)
-        _STATISTICS[model] = where.graph, statistics
-    if statistics:
-        statistics.re_estimate(x, batch_size)
-
-
-def _runtime(keras, scope=None):
-    if keras.is_eager():
-        return runtime.EagerRuntime(scope)
-    return runtime.GraphRuntime(keras.backend.get_session, scope)

@@ -11,7 +11,7 @@ from __future__ import absolute_import  # `keras` is the package, not this file
 
 import keras
 
-from swa import core
+from swa import batch_norm, core
 
 
 def _metric_updates(model):
@@ -40,4 +40,4 @@ def update_bn(model, x, batch_size=32):
 
     The same as `swa.tfkeras.update_bn`, for a `keras` model.
     """
-    core.update_bn(_KERAS, model, x, batch_size)
+    batch_norm.update_bn(_KERAS, model, x, batch_size)

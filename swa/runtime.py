@@ -98,3 +98,10 @@ class EagerRuntime:
     def read(self, variables):
         """The values as numpy arrays."""
         return [variable.numpy() for variable in variables]
+
+
+def of(keras, scope=None):
+    """The runtime in which a binding's Keras (`swa.core.Keras`) works now."""
+    if keras.is_eager():
+        return EagerRuntime(scope)
+    return GraphRuntime(keras.backend.get_session, scope)

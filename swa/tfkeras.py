@@ -11,7 +11,7 @@ model.fit(x, y, epochs=100, callbacks=[swa])
 
 import tensorflow as tf
 
-from swa import core
+from swa import batch_norm, core
 
 
 def _updates(model):
@@ -55,4 +55,4 @@ def update_bn(model, x, batch_size=32):
     Reference:
       Izmailov et al., 2018, section 3.2 (arXiv:1803.05407).
     """
-    core.update_bn(_KERAS, model, x, batch_size)
+    batch_norm.update_bn(_KERAS, model, x, batch_size)

@@ -43,7 +43,7 @@ ADAPTERS = (
     Adapter("1.3", "5.0.1", "set_keras_session_npu_config", True, True, False, True),
     Adapter("1.5", "5.0.2", "init_resource(config)", True, True, True, True),
     Adapter("1.6", "5.0.3/5.0.4", "npu_clear_session", True, True, True, True),
-    Adapter("1.8", "5.1.RC1", "get_npu_local_rank_size", True, True, True, True),
+    Adapter("1.8", "5.1.RC1 on", "get_npu_local_rank_size", True, True, True, True),
 )
 
 

@@ -18,6 +18,7 @@ import io
 import json
 import os
 import re
+import tempfile
 from typing import NamedTuple, Optional, Tuple
 
 from swa.training import npu_options
@@ -55,7 +56,7 @@ class Choice(NamedTuple):
 def choose_device(config, environ):
     """Chooses the device, and checks all that the NPU would not forgive.
 
-    Touches nothing: directories are only looked at.
+    Leaves nothing behind: directories are tried, not made.
 
     Args:
       config: a checked Config.
@@ -283,16 +284,18 @@ def _check_operator_list(environ):
 
 
 def _check_writable(path):
-    """Whether `path` is, or could become, a directory to write in; makes nothing."""
+    """Whether `path` is, or could become, a directory to write in; leaves nothing."""
     existing = path
     while not os.path.exists(existing) and existing != os.path.dirname(existing):
         existing = os.path.dirname(existing)
-    needed = os.R_OK | os.W_OK | os.X_OK
-    if not (os.path.isdir(existing) and os.access(existing, needed)):
+    try:
+        # os.access says yes to root, even in /proc and on some network file systems
+        os.rmdir(tempfile.mkdtemp(dir=existing))
+    except OSError as error:
         raise InputError(
             f"data_save_path needs a directory to write {path!r} in, "
-            f"and {existing!r} is none."
-        )
+            f"and {existing!r} is none: {error.strerror}."
+        ) from error
 
 
 def _make_directories(paths):
