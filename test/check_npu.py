@@ -32,8 +32,8 @@ SMALL = [
     "--num_features=2",
 ]
 # Largest difference of a probability after STEPS steps. A float16 keeps 11 bits, about
-# 5e-4 of the value, and sums of 108 products and the steps multiply that; float32 leaves
-# the device's own exponential and the order of sums.
+# 5e-4 of the value, and sums of 108 products and the steps multiply that; with float32
+# remain the device's own exponential and its order of summation.
 STEPS = 5
 TOLERANCES = {
     "allow_mix_precision": 2e-2,
@@ -54,7 +54,7 @@ class Lab:
     """Runs what the checks ask for, each thing once."""
 
     def __init__(self, folder, args):
-        self._folder = folder
+        self.folder = folder
         self._runs = {}
         self.args = args
         self.main_flags = [
@@ -82,7 +82,7 @@ class Lab:
 
     def _run(self, name, command):
         if name not in self._runs:
-            folder = os.path.join(self._folder, name)
+            folder = os.path.join(self.folder, name)
             os.mkdir(folder)
             self._runs[name] = _execute(command, folder)
         return self._runs[name]
@@ -180,7 +180,7 @@ def check_over_dump(lab):
     generator = np.random.RandomState(0)
     y = generator.randint(3, size=512)
     x = (1e5 * (generator.randn(512, 2) + 3 * y[:, None])).astype(np.float32)
-    path = os.path.join(lab._folder, "large.npz")
+    path = os.path.join(lab.folder, "large.npz")
     np.savez(path, x=x, y=y)
     return _check_files(lab, "over_dump", "overflow_dump", f"--data_path={path}")
 

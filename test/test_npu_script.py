@@ -174,6 +174,45 @@ def test_every_release_takes_every_row(tmp_path):
         assert outcome["status"] == "ok", (case, outcome["stderr"])
 
 
+def test_launcher_hands_its_documented_flags_on(tmp_path):
+    flags = {
+        "data_path": "./",
+        "precision_mode": "force_fp16",
+        "over_dump": "False",
+        "data_dump_flag": "True",
+        "data_dump_step": "0|3-4",
+        "profiling": "True",
+        "data_save_path": "./save",
+    }
+    result = subprocess.run(
+        [
+            "bash",
+            os.path.join(npu_fake.ROOT, "test", "train_performance_1p.sh"),
+            *TINY,
+            *(f"--{name}={value}" for name, value in flags.items()),
+        ],
+        cwd=str(tmp_path),
+        env=npu_fake.environment(
+            tmp_path / "record", "1.2", PYTHON=sys.executable, RANK_TABLE_FILE="/stray"
+        ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+    )
+    assert result.returncode == 0, result.stdout
+    events = npu_fake.read_record(tmp_path / "record")
+    (options,) = npu_fake.only(events, "options")
+    read = options["options"]
+    assert read["precision_mode"] == "force_fp16"
+    assert (read["enable_dump"], read["enable_dump_debug"]) == (True, False)
+    assert (read["dump_step"], read["profiling_mode"]) == ("0|3-4", True)
+    dumped = tmp_path / "save" / "data_dump"
+    found = sorted(name for _, _, names in os.walk(str(dumped)) for name in names)
+    assert found == ["step_0", "step_3", "step_4"]
+    assert os.listdir(str(tmp_path / "save" / "profiling"))
+    assert not npu_fake.only(events, "hccl")  # the launcher drops a stray rank table
+
+
 def test_mixlist_reaches_the_device(tmp_path):
     (tmp_path / "list.json").write_text("{}")
     result, events = run_script(tmp_path, "--modify_mixlist=list.json", release="1.5")

@@ -358,6 +358,13 @@ def test_directories_are_checked_and_not_made(npu_machine, tmp_path, flag):
     session.choose_device(config._replace(**{flag: False}), npu_machine)
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs Linux's /proc")
+def test_directory_is_tried_since_root_may_write_anywhere(npu_machine):
+    config = make(data_save_path="/proc/save", profiling="True")
+    with pytest.raises(InputError, match="data_save_path needs.*'/proc' is none"):
+        session.choose_device(config, npu_machine)
+
+
 @pytest.mark.parametrize("content", [None, "{", ""], ids=["absent", "broken", "empty"])
 def test_mixlist_must_be_a_json_file(npu_machine, tmp_path, content):
     path = tmp_path / "list.json"
@@ -386,6 +393,15 @@ def test_names_tell_the_adapter(npu_machine, tmp_path, monkeypatch, probe, versi
     install(tmp_path, monkeypatch, init=probe)
     choice = session.choose_device(make(), npu_machine)
     assert choice.adapter == version
+
+
+def test_adapter_without_keep_dtype_scope_is_noted(npu_machine, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "npu_bridge", None)
+    install(tmp_path, monkeypatch, init="from x import NPURunConfig")
+    choice = session.choose_device(make(), npu_machine)
+    assert choice.notes[0].startswith("adapter r1.1 has no keep_dtype_scope")
+    with tf.Graph().as_default(), session.keep_dtype_scope(choice):
+        assert "_keep_dtype" not in tf.no_op().node_def.attr
 
 
 def test_unknown_adapter_counts_as_the_oldest_supported(

@@ -13,7 +13,7 @@ DEFECTS = {
     "no_data_dump": "data dumps leave no file",
     "no_profile": "the profiler leaves no file",
     "wrong_numbers": "fetched floats are a fifth too large",
-    "lost_updates": "callables fetch, but run none of their updates",
+    "lost_inputs": "features, but not labels, fed to a callable arrive as zeros",
     "slow": "every call takes a twentieth of a second longer",
 }
 
