@@ -9,6 +9,7 @@ import sys
 import time
 
 BEGAN = time.time()
+DEVICE_ID = os.environ.get("ASCEND_DEVICE_ID") or "0"
 ROOT = os.path.dirname(os.path.abspath(__file__))
 # a group's name, then (flag, kind, meaning); the defaults are those of Config
 GROUPS = (
@@ -91,7 +92,6 @@ def print_help(defaults):
 
 
 def main(argv):
-    sys.path.insert(0, ROOT)
     from swa.training import config as settings
     from swa.training import data, quieten, session
 
@@ -99,8 +99,7 @@ def main(argv):
     if {"-h", "--help", "-help"} & set(argv[1:]):
         return print_help(defaults)
     values, only_check = read_flags(defaults, argv)
-    output = os.path.join("output", os.environ.get("ASCEND_DEVICE_ID") or "0")
-    values["output_dir"] = values["output_dir"] or output
+    values["output_dir"] = values["output_dir"] or os.path.join("output", DEVICE_ID)
     try:
         config = settings.checked(settings.Config(**values))
         choice = session.choose_device(config, os.environ)
@@ -110,7 +109,8 @@ def main(argv):
         quieten.tensorflow(config.verbose)
         from swa.training import trainer
 
-        trainer.run(config, choice, rows, sys.stdout.isatty(), BEGAN)
+        told = trainer.run(config, choice, rows, sys.stdout.isatty(), BEGAN)
+        sys.exit(told["status"] != "completed")
     except settings.InputError as error:
         fail(error)
 

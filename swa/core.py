@@ -251,7 +251,7 @@ class SWA:
         self._forget()
         self._error_before = sys.exc_info()[1]
         self._check_model()
-        self._base_rate = self._rate_of_optimizer()
+        self._rate_at_begin = self._base_rate = self._rate_of_optimizer()
         if self._loaded is not None:
             self._base_rate = self._loaded["learning_rate"]
         schedules.check_run(self.settings, self.params["epochs"], self._base_rate)
@@ -322,8 +322,7 @@ class SWA:
             self.restore()
             return
         if self._has_passed:
-            self._average.apply()  # whatever other callbacks have set meanwhile
-            self._set_statistics()
+            self._finish()  # whatever other callbacks have set meanwhile
         elif not self.n_averaged:
             self._warn("no sample was averaged; the trained weights stay.")
         elif self._statistics:
@@ -366,9 +365,9 @@ class SWA:
             return  # a model that its first batch builds
         if not is_eager and self.model.train_function is None:
             self.model._make_train_function()
-        self._build(is_eager)
+        if not self._build(is_eager):
+            self._average.clear()
         self._is_ready = True
-        self._average.clear()
         if self._loaded is not None:
             self._load()
         if self._sets_rate:
@@ -376,11 +375,11 @@ class SWA:
             self._is_late = self._rates is not None
 
     def _build(self, is_eager):
-        """Makes variables and functions; a second `fit` uses the same ones."""
+        """Makes variables and functions, and says whether it had to."""
         keras, model = self._keras, self.model
         place = None if is_eager else keras.backend.get_session().graph
         if self._built_for == (model, model.optimizer, place):
-            return
+            return False  # a second `fit` uses the same ones
         self._runtime = runtime.of(keras, self._scope)
         self._average = averaging.Average(keras.weights(model), self._runtime)
         self._statistics = batch_norm.Statistics(keras, model, self._runtime)
@@ -399,11 +398,10 @@ class SWA:
         if self._statistics:
             self._loop.prepare("pass")
             self._start_pass = self._runtime.function(self._pass_operations)
-            self._set_statistics = self._runtime.function(
-                lambda: tf.group(self._statistics.set_layers())
-            )
+            self._finish = self._runtime.function(self._final_operations)
         self._average.prepare()
         self._built_for = (model, model.optimizer, place)
+        return True
 
     def _load(self):
         """Takes over the state that `load_state` was given."""
@@ -432,7 +430,7 @@ class SWA:
 
     def _begin_pass(self):
         """The averaged weights, no rate, and the statistics of no row yet."""
-        if self._has_rate():
+        if self._has_rate() and not self._sets_rate:
             self._rate_before_pass = self._rate_of_optimizer()
         self._average.keep()
         self._is_applied = True
@@ -454,6 +452,11 @@ class SWA:
                 rate.assign(tf.zeros([], rate.dtype.base_dtype), read_value=False)
             )
         return tf.group(operations)
+
+    def _final_operations(self):
+        with tf.control_dependencies(self._average.set_mean()):
+            # after the mean, which holds an average of the trained statistics
+            return tf.group(self._statistics.set_layers())
 
     def _end_pass(self):
         self._loop.unhook()
@@ -488,7 +491,6 @@ class SWA:
     def _open(self):
         """From here to `_close`, the next `fit` begins with `restore`."""
         self._is_open = True
-        self._rate_at_begin = self._rate_of_optimizer()
         for name in ("fit", "fit_generator"):
             vars(self.model)[name] = self._closing_first(getattr(self.model, name))
         make = self.model._make_train_function
@@ -519,7 +521,7 @@ class SWA:
             self._loop.unhook()
         if not self._has_rate():
             return
-        if self.settings.lr_schedule != "manual":
+        if self._sets_rate:
             self._set_rate(self._rate_at_begin)
         elif self._rate_before_pass is not None and not self._rate_of_optimizer():
             self._set_rate(self._rate_before_pass)
@@ -546,8 +548,8 @@ class SWA:
         return float(self._keras.backend.get_value(self.model.optimizer.lr))
 
     def _set_rate(self, rate):
-        if isinstance(self.model.optimizer.lr, tf.Variable):
-            self._keras.backend.set_value(self.model.optimizer.lr, rate)
+        if self._loop is not None:
+            self._loop.ramp([rate])
         else:
             self.model.optimizer.lr = rate
 

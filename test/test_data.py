@@ -91,7 +91,11 @@ def without(name):
         (dict(rows(), y=np.zeros(19, int)), "y must have one class for each row"),
         (dict(rows(), y=np.full(20, -1)), "y must not be negative, got -1"),
         (dict(rows(), y=np.full(20, 3)), "classes from 0 to .* = 2, got 3"),
-        (dict(rows(), x=np.full((20, 2), np.nan)), "x must be finite, got NaN or Inf"),
+        (dict(rows(), x=np.full((20, 2), np.nan)), "finite in float32, got NaN or Inf"),
+        (dict(rows(), x=np.full((20, 2), 1e300)), "finite in float32, got NaN or Inf"),
+        (dict(rows(), x=np.zeros((20, 0))), "x must have features, got \\(20, 0\\)"),
+        # 2**32 is 0 in int32
+        (dict(rows(), y=np.full(20, 2**32)), "y must be at most .*, got 4294967296"),
         (dict(rows(), x=np.array([object()] * 20)), "readable .npz file"),
         (
             dict(rows(), x_test=np.zeros((2, 9)), y_test=np.zeros(2, int)),
@@ -113,6 +117,31 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
     (tmp_path / "d.npz").write_bytes(content)
     with pytest.raises(InputError, match="readable .npz file"):
         data.load(config(tmp_path / "d.npz"))
+
+
+def test_no_damage_to_a_file_gets_past_the_check(tmp_path, capfd):
+    path = tmp_path / "d.npz"
+    np.savez_compressed(path, **rows())
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(0, len(whole), 7):
+        for damaged in (
+            whole[:place],
+            whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :],
+        ):
+            path.write_bytes(damaged)
+            try:
+                data.load(config(path))  # a date or an attribute may be damaged
+            except InputError as error:
+                refused += 1
+                assert "\n" not in str(error)
+    assert refused > len(whole) // 7  # each of the cut ones at least
+    assert capfd.readouterr().err == ""
+
+
+def test_more_rows_than_memory_are_refused(tmp_path):
+    with pytest.raises(InputError, match="num_samples must fit in memory, got 10{15}"):
+        data.load(config(tmp_path, num_samples=10**15))
 
 
 def test_an_epoch_has_every_row_once_and_its_last_batch_short():

@@ -22,7 +22,7 @@ def run(folder, *flags, **environment):
     done = subprocess.run(
         [sys.executable, SCRIPT] + list(flags),
         cwd=str(folder),
-        env=dict(os.environ, **environment),
+        env=dict(os.environ, **dict({"ASCEND_DEVICE_ID": "0"}, **environment)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         timeout=300,
@@ -153,6 +153,15 @@ def test_bad_input_is_one_line_and_leaves_an_earlier_run(finished, flags, messag
     assert (folder / "report.json").read_bytes() == before
 
 
+def test_a_run_that_diverges_ends_with_status_1_and_says_where(tmp_path):
+    status, out, err = run(tmp_path, "--learning_rate=1e30", *SMALL)
+    assert status == 1
+    assert "the loss is nan; stopped." in out
+    report = report_of(tmp_path / "output" / "0")
+    assert (report["status"], report["final_loss"]) == ("diverged", None)
+    assert not (tmp_path / "output" / "0" / "ckpt").exists()
+
+
 def test_check_changes_nothing(tmp_path):
     status, out, err = run(tmp_path, "--check", *SMALL)
     assert (status, err) == (0, "")
@@ -185,7 +194,7 @@ def test_another_python_is_told_what_to_run(tmp_path):
     err = done.stderr.decode()
     assert done.returncode == 2
     assert err.count("\n") == 1
-    assert "test/env.sh' && \"$PYTHON\"" in err and "'--seed=3'" in err
+    assert 'test/env.sh\' && "$PYTHON"' in err and "'--seed=3'" in err
 
 
 def test_a_programming_error_shows_its_traceback(tmp_path):

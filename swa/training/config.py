@@ -84,7 +84,7 @@ def _checked(config):
         **{
             name: npu_options.parse_switch(name, getattr(config, name))
             for name in _SWITCHES
-        }
+        },
     )
     schedules.check_run(swa_settings(config), config.train_epochs, rate)
     npu_options.check_values(config)

@@ -41,7 +41,12 @@ def load(config):
       InputError: a file that cannot be read or trained on.
     """
     if os.path.isdir(config.data_path):
-        return _synthetic(config)
+        try:
+            return _synthetic(config)
+        except MemoryError as error:
+            raise InputError(
+                f"num_samples must fit in memory, got {config.num_samples}: {error}."
+            ) from None
     data = _from_file(config)
     check_batch_size(config, len(data.x))
     return data
@@ -132,14 +137,7 @@ def _synthetic(config):
 
 def _from_file(config):
     path = config.data_path
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
-        raise InputError(
-            f"data_path must be a directory or a readable .npz file, got {path}: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        ) from None
+    arrays = _arrays(path)
     _check_keys(path, arrays)
     x, y = _checked_rows(path, arrays, "x", "y", None)
     if "x_test" in arrays:
@@ -158,6 +156,21 @@ def _from_file(config):
             f"{config.num_classes - 1}, got {labels} in {path}. Set --num_classes."
         )
     return Data(x, y, x_test, y_test, config.num_classes, path)
+
+
+def _arrays(path):
+    """The arrays of an `.npz` by name."""
+    try:
+        # first, for np.load complains on stderr by itself where this fails
+        zipfile.ZipFile(path).close()
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # a broken file may raise anything, zlib.error too
+        told = str(error).splitlines() or [type(error).__name__]
+        raise InputError(
+            f"data_path must be a directory or a readable .npz file, got {path}: "
+            f"{told[0]}"
+        ) from None
 
 
 def _check_keys(path, arrays):
@@ -189,12 +202,18 @@ def _checked_rows(path, arrays, x_name, y_name, num_features):
         f"{y_name} must have one class for each row of {x_name}",
         f"shapes {x.shape} and {y.shape}",
     )
+    check(x.shape[1] > 0, f"{x_name} must have features", x.shape)
     if num_features is not None:
         check(
             x.shape[1] == num_features,
             f"{x_name} must have as many features as x, {num_features}",
             x.shape[1],
         )
-    check(np.isfinite(x).all(), f"{x_name} must be finite", "NaN or Inf")
     check(y.min() >= 0, f"{y_name} must not be negative", y.min())
-    return x.astype(np.float32), y.astype(np.int32)
+    # before the cast, which would make another class of it
+    largest = np.iinfo(np.int32).max
+    check(y.max() <= largest, f"{y_name} must be at most {largest}", y.max())
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes Inf
+        x = x.astype(np.float32)
+    check(np.isfinite(x).all(), f"{x_name} must be finite in float32", "NaN or Inf")
+    return x, y.astype(np.int32)

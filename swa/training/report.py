@@ -15,17 +15,28 @@ import swa
 
 
 def write_json(path, values):
-    """Writes `values` as JSON to `path`; the file appears whole or not at all."""
+    """Writes `values` as JSON to `path`; the file appears whole or not at all.
+
+    NaN and Inf, which JSON has not, become null.
+    """
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".report")
     try:
         with os.fdopen(handle, "w") as file:
-            json.dump(values, file, indent=2, sort_keys=True)
+            json.dump(_finite(values), file, indent=2, sort_keys=True)
             file.write("\n")
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {name: _finite(below) for name, below in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(below) for below in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def rates(seconds, samples, first_snapshot, batch_norm_epoch):

@@ -28,13 +28,14 @@ def run(config, choice, data, is_terminal=False, began=None):
       began: float, `time.time()` when the program began; None: now.
 
     Returns:
-      dict, what `report.json` holds.
+      dict, what `report.json` holds; `status` is "completed", or "diverged" where
+      the loss became NaN or Inf: then nothing is evaluated or saved.
     """
     began = time.time() if began is None else began
     for line in (choice.reason, _data_line(data)) + tuple(choice.notes):
         _say(line)
-    _clear_earlier(config.output_dir)
-    with session.open_session(config, choice):
+    with session.open_session(config, choice):  # it may refuse a directory
+        _clear_earlier(config.output_dir)
         np.random.seed(config.seed)
         tf.compat.v1.set_random_seed(config.seed)
         model = network.build(config, data.x.shape[1], data.num_classes)
@@ -47,12 +48,17 @@ def run(config, choice, data, is_terminal=False, began=None):
             verbose=min(config.verbose, 1),
             scope=lambda: session.keep_dtype_scope(choice),
         )
-        log = EpochLog(config.train_epochs, is_terminal)
+        log = EpochLog(config.train_epochs, is_terminal, swa)
         began_training = time.time()
         trained_rows = _fit(config, choice, model, data, [swa, log], is_terminal)
         train_seconds = time.time() - began_training
-        test = _evaluate(config, choice, model, swa, data)
-        _save(config.output_dir, model, swa)
+        has_diverged = not np.isfinite(log.losses[-1])
+        if has_diverged:
+            _say(f"epoch {len(log.losses)}: the loss is {log.losses[-1]}; stopped.")
+            test = None
+        else:
+            test = _evaluate(config, choice, model, swa, data)
+            _save(config.output_dir, model, swa)
     sampled = swa.plan(config.train_epochs, 1, config.learning_rate, True)
     samples_per_second, compile_seconds = report.rates(
         log.seconds,
@@ -61,7 +67,7 @@ def run(config, choice, data, is_terminal=False, began=None):
         swa.batch_norm_epoch,
     )
     told = {
-        "status": "completed",
+        "status": "diverged" if has_diverged else "completed",
         "config": config._asdict(),
         "device": choice.device,
         "ranks": 1,
@@ -88,8 +94,9 @@ def run(config, choice, data, is_terminal=False, began=None):
 class EpochLog(tf.keras.callbacks.Callback):
     """Keeps each epoch's figures; off a terminal, prints them on one plain line."""
 
-    def __init__(self, epochs, is_terminal):
+    def __init__(self, epochs, is_terminal, swa):
         super().__init__()
+        self._swa = swa  # knows the rate without a session call
         self._epochs = epochs
         self._is_terminal = is_terminal
         self.seconds, self.losses, self.accuracies = [], [], []
@@ -110,8 +117,10 @@ class EpochLog(tf.keras.callbacks.Callback):
         self._last = now
         self.losses.append(float(logs["loss"]))
         self.accuracies.append(float(logs["acc" if "acc" in logs else "accuracy"]))
-        rate = float(tf.keras.backend.get_value(self.model.optimizer.lr))
+        rate = self._swa.lr
         self.learning_rates.append(rate)
+        if not np.isfinite(self.losses[-1]):
+            self.model.stop_training = True
         if not self._is_terminal:
             _say(
                 f"Epoch {epoch + 1}/{self._epochs} - loss: {self.losses[-1]:.4f} - "

@@ -1,0 +1,149 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""What a run leaves behind, also when it fails, and how its times are defined."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import swa as package
+from swa.training import data, model, report, session, trainer
+from swa.training.config import Config, InputError, checked
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A checked configuration of half a second, writing below `tmp_path`."""
+    return checked(
+        Config(
+            train_epochs=3,
+            batch_size=64,
+            hidden_units=8,
+            num_classes=3,
+            num_features=2,
+            num_samples=256,
+            data_path=str(tmp_path),
+            device="cpu",
+            output_dir=str(tmp_path / "out"),
+        )
+    )
+
+
+def run(config):
+    choice = session.choose_device(config, {})
+    return trainer.run(config, choice, data.load(config))
+
+
+def test_the_checkpoints_give_the_reported_figures(small):
+    told = run(small)
+    rows = data.load(small)
+    for name in ("sgd", "swa"):
+        with session.open_session(small, session.choose_device(small, {})) as sess:
+            network = model.build(small, 2, 3)
+            saver = tf.compat.v1.train.Saver(network.weights)
+            network.get_weights()  # initialises, or Keras would do so afterwards
+            saver.restore(sess, os.path.join(small.output_dir, "ckpt", name + ".ckpt"))
+            loss, accuracy = network.evaluate(rows.x_test, rows.y_test, 64, verbose=0)
+        # the same batch through the same kernels: equal to the bit
+        assert told["test"][name] == {"loss": loss, "accuracy": accuracy}
+
+
+def test_the_report_is_the_file_and_all_flags_are_in_it(small):
+    told = run(small)
+    with open(os.path.join(small.output_dir, "report.json")) as file:
+        assert json.load(file) == told
+    assert set(told["config"]) == set(Config._fields)
+    assert sorted(os.listdir(small.output_dir)) == ["ckpt", "report.json"]
+
+
+def test_each_epoch_tells_its_last_rate(small, capsys):
+    run(small)
+    rates = [
+        line.split("lr: ")[1].split(" ")[0]
+        for line in capsys.readouterr().out.splitlines()
+        if "lr: " in line
+    ]
+    # compiled; a third down the cycle from 0.003 to 0.001; the batch-norm epoch
+    assert rates == ["0.1", "0.00233333", "0"]
+
+
+def test_a_crash_shows_no_earlier_result_and_closes_the_session(small, monkeypatch):
+    run(small)
+    opened = []
+
+    def broken(*arguments):
+        opened.append(tf.compat.v1.keras.backend.get_session())
+        raise KeyError("bug")
+
+    monkeypatch.setattr(model, "build", broken)
+    with pytest.raises(KeyError, match="bug"):
+        run(small)
+    assert os.listdir(small.output_dir) == []
+    with pytest.raises(RuntimeError, match="closed"):
+        opened[0].run(())
+
+
+def test_a_refused_session_leaves_an_earlier_run_untouched(small, monkeypatch):
+    run(small)
+
+    def refused(*arguments):
+        raise InputError("data_save_path cannot be made")
+
+    monkeypatch.setattr(session, "open_session", refused)
+    with pytest.raises(InputError):
+        run(small)
+    assert sorted(os.listdir(small.output_dir)) == ["ckpt", "report.json"]
+
+
+def test_the_model_trains_on_the_rows_of_each_epoch_once(small, monkeypatch):
+    fed = []
+    batches = data.batches
+
+    def watched(*arguments, **options):
+        for x, y in batches(*arguments, **options):
+            fed.append(x)
+            yield x, y
+
+    monkeypatch.setattr(data, "batches", watched)
+    run(small)
+    assert {x.shape for x in fed} == {(64, 2)}  # one static shape
+    epochs = np.concatenate(fed).reshape(3, 256, 2)
+    rows = np.sort(data.load(small).x, axis=0)
+    for epoch in epochs:
+        np.testing.assert_array_equal(np.sort(epoch, axis=0), rows)
+
+
+@pytest.mark.parametrize(
+    "seconds, first_snapshot, batch_norm_epoch, usual",
+    [
+        ([9.0, 1.0, 2.0, 7.0, 3.0, 8.0], 4, 6, 2.0),  # left: 1, 2, 3
+        ([9.0, 1.0, 3.0], None, None, 2.0),  # left: 1, 3
+        ([4.0, 5.0, 6.0], 2, 3, 5.0),  # none left: all
+    ],
+    ids=["steady epochs", "no snapshot", "too short"],
+)
+def test_rates(seconds, first_snapshot, batch_norm_epoch, usual):
+    samples_per_second, compile_seconds = report.rates(
+        seconds, 100, first_snapshot, batch_norm_epoch
+    )
+    assert samples_per_second == 100 / usual
+    assert compile_seconds == max(0.0, seconds[0] - usual)
+
+
+def test_a_report_that_cannot_be_written_leaves_the_earlier_one(tmp_path):
+    path = str(tmp_path / "report.json")
+    report.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        report.write_json(path, {"a": object()})
+    assert os.listdir(str(tmp_path)) == ["report.json"]
+    with open(path) as file:
+        assert json.load(file) == {"a": 1}
+
+
+def test_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setattr(package, "__file__", str(tmp_path / "__init__.py"))
+    assert report.commit() is None
