@@ -26,9 +26,9 @@ TINY = [
 ]
 # One compile each: asking what is initialised, initialising, resetting the metrics,
 # training, the batch-norm epoch, evaluation, and the callback's own steps.
-MOST_COMPILES = 20
+MOST_COMPILES = 17
 # Calls of a whole run beside its batches: once each, or once an epoch.
-MOST_OTHER_CALLS = 34
+MOST_OTHER_CALLS = 26
 
 ON = ["use_off_line", "b", True]
 MIX = ["precision_mode", "s", "allow_mix_precision"]
