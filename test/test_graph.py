@@ -1,0 +1,73 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""What the callback adds to the graph and to a batch: nothing that grows."""
+
+import numpy as np
+import pytest
+from test_callback import build, data, fit
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Counts every call into the session, by whichever way."""
+    from tensorflow.python.client import session
+
+    counted = []
+    run = session.BaseSession.run
+    call = session.BaseSession._Callable.__call__
+
+    def counted_run(self, *args, **kwargs):
+        counted.append("run")
+        return run(self, *args, **kwargs)
+
+    def counted_call(self, *args, **kwargs):
+        counted.append("call")
+        return call(self, *args, **kwargs)
+
+    monkeypatch.setattr(session.BaseSession, "run", counted_run)
+    monkeypatch.setattr(session.BaseSession._Callable, "__call__", counted_call)
+    return counted
+
+
+def by_epoch(kit, counted):
+    """A callback that writes down the operations and the calls of each epoch."""
+
+    class Counter(kit.keras.callbacks.Callback):
+        operations, calls = [], []
+
+        def on_epoch_end(self, epoch, logs=None):
+            graph = kit.keras.backend.get_session().graph
+            self.operations.append(len(graph.get_operations()))
+            self.calls.append(len(counted))
+
+    return Counter()
+
+
+@pytest.mark.parametrize("schedule", ["manual", "constant", "cyclic"])
+def test_the_graph_is_complete_when_training_begins(kit, calls, schedule):
+    model, swa = build(kit), kit.SWA(3, schedule, 0.01, 0.05, 2)
+    counter = by_epoch(kit, calls)
+    fit(model, swa, counter)
+    fit(model, swa, counter)
+    assert len(set(counter.operations[1:7])) == 1
+    # Keras's own evaluation and metrics aside, a second fit makes no operation
+    assert counter.operations[-1] == counter.operations[6]
+
+
+@pytest.mark.parametrize("schedule", ["manual", "constant", "cyclic"])
+def test_an_epoch_adds_at_most_two_calls_and_a_batch_none(kit, calls, schedule):
+    model = build(kit)
+    added = {}
+    for batch_size in (10, 25):  # 5 and 2 batches an epoch
+        plain, with_swa = by_epoch(kit, calls), by_epoch(kit, calls)
+        fit(model, plain, batch_size=batch_size)
+        swa = kit.SWA(3, schedule, 0.01, 0.05, 2)
+        x, y = data()
+        model.fit(
+            x, y, batch_size=batch_size, epochs=7, verbose=0, callbacks=[swa, with_swa]
+        )
+        added[batch_size] = np.diff(with_swa.calls[-7:]) - np.diff(plain.calls[-7:])
+    # the pass reads a manual rate, keeps the trained weights and sets the average
+    most = [2, 2, 2, 2, 2, 3 if schedule == "manual" else 2]
+    assert np.all(added[10] <= most)
+    np.testing.assert_array_equal(added[10], added[25])
