@@ -96,12 +96,13 @@ def check_run(settings: Settings, epochs: int, learning_rate: float) -> None:
     if settings.lr_schedule == "manual":
         return
     low, high = resolved_rates(settings, learning_rate)
-    if low > learning_rate:
+    # the optimizer holds its rate in float32: 0.02 reads back as 0.0199999996
+    if np.float32(low) > np.float32(learning_rate):
         raise ValueError(
             f"swa_lr must not be above the compiled learning rate "
             f"{learning_rate:.6g}, got {low:.6g}."
         )
-    if settings.lr_schedule == "cyclic" and low > high:
+    if settings.lr_schedule == "cyclic" and np.float32(low) > np.float32(high):
         raise ValueError(
             f"swa_lr must not be above swa_lr2 with lr_schedule 'cyclic', "
             f"got swa_lr {low:.6g} and swa_lr2 {high:.6g}."

@@ -65,6 +65,14 @@ def test_a_swa_lr_above_the_compiled_rate_is_no_matter_for_manual():
     schedules.check_run(settings(lr_schedule="manual", swa_lr=0.2), 9, 0.1)
 
 
+@pytest.mark.parametrize("rate", [0.02, 0.1, 0.003])
+def test_a_swa_lr_equal_to_the_compiled_rate_is_sound(rate):
+    compiled = float(np.float32(rate))  # as the optimizer's variable gives it back
+    for schedule in ("constant", "cyclic"):
+        chosen = settings(lr_schedule=schedule, swa_lr=rate, swa_lr2="auto")
+        schedules.check_run(chosen, 9, compiled)
+
+
 def test_auto_rates_are_the_references():
     # swa_lr = 0.1 * lr0; swa_lr2 = swa_lr + 0.25 * (lr0 - swa_lr)
     rates = schedules.resolved_rates(settings(swa_lr="auto", swa_lr2="auto"), 0.4)
