@@ -70,13 +70,16 @@ class Task(NamedTuple):
     batch_size: int
     epochs: int
     learning_rate: float
-    swa_lr: float
-    swa_lr2: float
+    constant_lr: float
+    cyclic_lr: float  # the lowest, at a cycle's end
+    cyclic_lr2: float
 
 
+# the lowest validation loss over three seeds that are not among the test's: the
+# rate of plain SGD's from 0.05, 0.1, 0.2; then constant_lr a fifth or half of it
 TASKS = [
-    Task("digits", (64, 64), 32, 40, 0.05, 0.01, 0.05),
-    Task("mnist5k", (128, 64), 64, 40, 0.05, 0.01, 0.05),
+    Task("digits", (64, 64), 32, 40, 0.1, 0.05, 0.01, 0.05),
+    Task("mnist5k", (128, 64), 64, 40, 0.05, 0.01, 0.005, 0.025),
 ]
 MOMENTUM = 0.9
 OWN_ARMS = ["sgd", "swa constant", "swa cyclic"]
@@ -397,8 +400,8 @@ def images(name):
 def held_out(name, is_validation=False):
     """(x, y, x_test, y_test): the split is one for all seeds, a third held out.
 
-    The settings of TASKS were chosen with `is_validation`: by a third of the
-    training rows, before any run had seen the held-out ones.
+    The settings of TASKS were chosen with `is_validation`: on a third of the
+    training rows.
     """
     from sklearn.model_selection import train_test_split
 
@@ -469,12 +472,15 @@ def callback_of(task, arm, keras):
 
     start_epoch = task.epochs * 3 // 4
     if arm.endswith("constant"):
-        return SWA(
-            start_epoch, "constant", swa_lr=task.swa_lr, batch_size=task.batch_size
-        )
-    return SWA(
-        start_epoch, "cyclic", task.swa_lr, task.swa_lr2, 3, batch_size=task.batch_size
-    )
+        rates = {"lr_schedule": "constant", "swa_lr": task.constant_lr}
+    else:
+        rates = {
+            "lr_schedule": "cyclic",
+            "swa_lr": task.cyclic_lr,
+            "swa_lr2": task.cyclic_lr2,
+            "swa_freq": 3,
+        }
+    return SWA(start_epoch, batch_size=task.batch_size, **rates)
 
 
 def quality(options):
