@@ -256,7 +256,6 @@ class SWA:
             self._base_rate = self._loaded["learning_rate"]
         schedules.check_run(self.settings, self.params["epochs"], self._base_rate)
         self._open()
-        self._is_ready = False
         self._make_ready()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -337,7 +336,7 @@ class SWA:
             self._average.apply()
             self._say("final model weights set to stochastic weight average")
         self._close()
-        if self.settings.lr_schedule != "manual":
+        if self._sets_rate:
             self.model.history.history["lr"] = list(self._history)
 
     # The stages
@@ -581,7 +580,7 @@ class SWA:
                 "experimental_run_tf_function must be left on in compile() in eager "
                 "mode, got False. Use run_eagerly=True instead."
             )
-        if not self._has_rate() and self.settings.lr_schedule != "manual":
+        if self._sets_rate and not self._has_rate():
             raise ValueError(
                 f"lr_schedule must be 'manual' with an optimizer whose rate cannot "
                 f"be set ({type(self.model.optimizer).__name__}), got "

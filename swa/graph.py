@@ -192,7 +192,7 @@ def _assignment(update, variable):
     def assigns(op):
         return op.type in ASSIGNMENTS and _source(op.inputs[0]) is handle
 
-    handle = _handle(variable)
+    handle = variable.handle
     return _search(update, assigns)
 
 
@@ -219,10 +219,6 @@ def _source(tensor):
     while tensor.op.type in PASSING_ON:
         tensor = tensor.op.inputs[0]
     return tensor
-
-
-def _handle(variable):
-    return variable.handle
 
 
 def _axes(moments):
