@@ -11,6 +11,7 @@ import functools
 import itertools
 import weakref
 
+import numpy as np
 import tensorflow as tf
 
 from swa import eager, graph, runtime
@@ -55,6 +56,38 @@ def batch_moments(inputs, axes, dtype):
     )
     count = tf.cast(tf.size(inputs), dtype) / tf.cast(tf.size(mean), dtype)
     return count, mean, tf.reduce_mean(centred, axes)
+
+
+def moments_of_ranks(counts, means, variances, sum_over_ranks):
+    """The moments of the rows of all ranks, from each rank's own.
+
+        n = sum(n_r),  mean = sum(mean_r * n_r / n)
+        variance = sum((variance_r + (mean_r - mean)^2) * n_r / n)
+
+    Deviations are taken from the common mean, which float32 can hold; a sum of
+    squares minus the square of a sum cannot be.
+
+    Args:
+      counts: list of this rank's counts, one for each layer.
+      means, variances: lists of this rank's arrays of shape (channels,).
+      sum_over_ranks: function of a list of arrays, the sum of each over all
+        ranks. It is called three times; counts are int64.
+
+    Returns:
+      (counts, means, variances) of all ranks together.
+    """
+    counts = [np.asarray(np.rint(count), np.int64) for count in counts]
+    totals = sum_over_ranks(counts)
+    shares = [
+        np.asarray(count / total, mean.dtype)
+        for count, total, mean in zip(counts, totals, means)
+    ]
+    common = sum_over_ranks([mean * share for mean, share in zip(means, shares)])
+    spreads = [
+        (variance + np.square(mean - centre)) * share
+        for variance, mean, centre, share in zip(variances, means, common, shares)
+    ]
+    return totals, common, sum_over_ranks(spreads)
 
 
 class LayerStatistics:
@@ -162,13 +195,13 @@ class Statistics:
         for layer in layers:
             check_supported(layer)
         self._keras, self._model, self._where = keras, model, where
-        self._forward = self._clear = None  # made at their first use
+        self._forward = self._clear = self._load = None  # made at their first use
         self.entries = [LayerStatistics(layer, where) for layer in layers]
 
     def __bool__(self):
         return bool(self.entries)
 
-    def re_estimate(self, x, batch_size):
+    def re_estimate(self, x, batch_size, sum_over_ranks=None):
         """Makes them those of the rows `x`; a forward pass, no weight changes."""
         found = batches(x, batch_size)
         first = next(found)  # bad rows are refused before anything changes
@@ -177,6 +210,28 @@ class Statistics:
             self._clear = self._where.function(lambda: tf.group(self.clear()))
         self._clear()
         self._forward.run(itertools.chain([first], found))
+        self.merge_ranks(sum_over_ranks)
+
+    def prepare_ranks(self):
+        """Makes what `merge_ranks` needs, so that no later epoch makes operations."""
+        if self._load is None:
+            dtypes = [v.dtype.base_dtype for v in self._moments()]
+            self._load = self._where.function(self._loaded, *dtypes)
+
+    def merge_ranks(self, sum_over_ranks):
+        """Makes them those of the rows of all ranks; see `moments_of_ranks`.
+
+        Args:
+          sum_over_ranks: function of a list of arrays, or None for one rank.
+        """
+        if sum_over_ranks is None or not self.entries:
+            return
+        self.prepare_ranks()
+        values = self._where.read(self._moments())
+        merged = moments_of_ranks(
+            values[0::3], values[1::3], values[2::3], sum_over_ranks
+        )
+        self._load(*[value for moments in zip(*merged) for value in moments])
 
     def clear(self):
         """Operations that forget all rows."""
@@ -185,6 +240,19 @@ class Statistics:
     def set_layers(self):
         """Operations that give the layers their statistics."""
         return [operation for entry in self.entries for operation in entry.set_layer()]
+
+    def _moments(self):
+        """The variables of all entries: count, mean, variance, count, ..."""
+        return [v for e in self.entries for v in (e.count, e.mean, e.variance)]
+
+    def _loaded(self, *values):
+        updates = [
+            variable.assign(value, read_value=False)
+            for variable, value in zip(self._moments(), values)
+        ]
+        for entry, mean, variance in zip(self.entries, values[1::3], values[2::3]):
+            updates.extend(entry.set_layer(mean, variance))
+        return tf.group(updates)
 
     def _made_forward(self):
         backend, model = self._keras.backend, self._model
@@ -202,12 +270,28 @@ class Statistics:
 _STATISTICS = weakref.WeakKeyDictionary()  # model -> (place, Statistics)
 
 
-def update_bn(keras, model, x, batch_size=32):
+def summing(ranks):
+    """The function that sums arrays over `ranks`; None for one process.
+
+    Raises:
+      ValueError: `ranks` is neither None, a function, nor an object with `sum`.
+    """
+    function = getattr(ranks, "sum", ranks)
+    if function is None or callable(function):
+        return function
+    raise ValueError(
+        f"ranks must be a function that sums a list of arrays over all ranks, or an "
+        f"object with such a method `sum`, got {ranks!r}."
+    )
+
+
+def update_bn(keras, model, x, batch_size=32, ranks=None):
     """Re-estimates a model's batch-norm statistics; see the bindings."""
+    sum_over_ranks = summing(ranks)
     where = runtime.of(keras)
     place, statistics = _STATISTICS.get(model, (None, None))
     if statistics is None or place is not where.graph:
         statistics = Statistics(keras, model, where)
         _STATISTICS[model] = where.graph, statistics
     if statistics:
-        statistics.re_estimate(x, batch_size)
+        statistics.re_estimate(x, batch_size, sum_over_ranks)

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from swa import averaging, batch_norm, eager, graph, runtime, schedules
+from swa.validation import Validation
 
 
 class Keras(NamedTuple):
@@ -54,6 +55,16 @@ class SWA:
         'cycle_end' (the paper's: where the rate is lowest).
       scope: function that returns a context manager in which the averaging
         operations are made, or None.
+      validation: (x, y) or (x, y, sample_weight) of arrays, or a Sequence: the
+        average is evaluated on it after each sample, and each epoch's logs and
+        history get swa_loss and swa_<metric>, nan before the first sample.
+      validation_rows: training rows, as `update_bn` takes them; needed for
+        `validation` with batch normalization.
+      ranks: for training in several processes whose gradients are averaged: a
+        function of a list of arrays (float or int64) that returns the sum of
+        each over all processes, or an object with such a method `sum`. The
+        statistics are then those of all processes' rows. Each process must run
+        equally many batches.
 
     Attributes:
       lr: float, the rate of the current batch.
@@ -85,6 +96,9 @@ class SWA:
         verbose=0,
         snapshot="cycle_start",
         scope=None,
+        validation=None,
+        validation_rows=None,
+        ranks=None,
     ):
         super().__init__()
         if not tf.__version__.startswith("1.15"):
@@ -95,6 +109,10 @@ class SWA:
         self.batch_size = batch_size
         self.verbose = verbose
         self._scope = scope
+        self._validation = None
+        if validation is not None:
+            self._validation = Validation(validation, validation_rows)
+        self._sum_over_ranks = batch_norm.summing(ranks)
         self._built_for = None  # (model, optimizer, graph) that _build served
         self._loaded = None  # a state that waits for its model
         self._is_open = False  # between the hooks' coming and going
@@ -160,7 +178,7 @@ class SWA:
             self._is_applied = True
         self._average.apply()
         if self._statistics:
-            self._statistics.re_estimate(x, batch_size)
+            self._statistics.re_estimate(x, batch_size, self._sum_over_ranks)
 
     def restore(self):
         """Gives back the trained weights, the rate and the train function."""
@@ -187,7 +205,7 @@ class SWA:
         try:
             self._average.apply()
             if x is not None and self._statistics:
-                self._statistics.re_estimate(x, batch_size)
+                self._statistics.re_estimate(x, batch_size, self._sum_over_ranks)
             yield
         finally:
             self._average.restore()
@@ -206,7 +224,7 @@ class SWA:
             self._average.exchange()
 
     def get_config(self):
-        """dict: the constructor's arguments."""
+        """dict: the constructor's plain arguments."""
         config = dict(self.settings._asdict())
         config.update(batch_size=self.batch_size, verbose=self.verbose)
         return config
@@ -293,8 +311,8 @@ class SWA:
 
     def on_test_begin(self, logs=None):
         """Ends the forward pass: validation follows the last batch."""
-        if self._is_pass and self._ended:
-            self._loop.unhook()
+        if self._is_pass and self._ended and not self._has_passed:
+            self._complete_pass()
 
     def on_epoch_end(self, epoch, logs=None):
         """Folds the sample; turns an early stop into the forward pass."""
@@ -309,9 +327,12 @@ class SWA:
             self._counted = self._ended
         if self._is_pass:
             self._end_pass()
-            return
-        if schedules.is_sampled(self.settings, epoch):
+        elif schedules.is_sampled(self.settings, epoch):
             self._sample()
+        if self._validation is not None and logs is not None:
+            logs.update(self._validation.logs(self, self._rows_of_a_batch()))
+        if self._is_pass:
+            return
         if self.model.stop_training and self._statistics and self.n_averaged:
             self._stop_after_pass(epoch)
 
@@ -352,7 +373,8 @@ class SWA:
         self._is_ready = self._is_pass = self._is_late = False
         self._is_stopping = self._has_passed = self._saw_stop = False
         self._announced = False
-        self._rate_before_pass = None
+        if self._validation is not None:
+            self._validation.forget()
         if self._built_for is None:
             self._average, self._statistics, self._loop = None, None, None
             self._runtime = None
@@ -366,6 +388,8 @@ class SWA:
             self.model._make_train_function()
         if not self._build(is_eager):
             self._average.clear()
+        if self._validation is not None:
+            self._validation.check(bool(self._statistics))
         self._is_ready = True
         if self._loaded is not None:
             self._load()
@@ -384,7 +408,10 @@ class SWA:
         self._statistics = batch_norm.Statistics(keras, model, self._runtime)
         if is_eager:
             self._loop = eager.EagerStep(
-                model, keras.backend.learning_phase, self._statistics.entries
+                model,
+                keras.backend.learning_phase,
+                self._has_rate(),
+                self._statistics.entries,
             )
         else:
             self._loop = graph.TrainFunction(
@@ -398,6 +425,8 @@ class SWA:
             self._loop.prepare("pass")
             self._start_pass = self._runtime.function(self._pass_operations)
             self._finish = self._runtime.function(self._final_operations)
+            if self._sum_over_ranks is not None:
+                self._statistics.prepare_ranks()
         self._average.prepare()
         self._built_for = (model, model.optimizer, place)
         return True
@@ -429,41 +458,41 @@ class SWA:
 
     def _begin_pass(self):
         """The averaged weights, no rate, and the statistics of no row yet."""
-        if self._has_rate() and not self._sets_rate:
-            self._rate_before_pass = self._rate_of_optimizer()
         self._average.keep()
         self._is_applied = True
+        self.batch_norm_epoch = self._epoch + 1
         self._start_pass()
-        if self._has_rate() and self._runtime.graph is None:
-            self._loop.set_rate(0.0)
         self._rates = np.zeros(1)
         self._loop.hook("pass")
-        self.batch_norm_epoch = self._epoch + 1
         self._say("final model weights set to stochastic weight average")
         self._say("reinitializing batch normalization layers")
         self._say("running forward pass to adjust batch normalization")
 
     def _pass_operations(self):
-        operations = self._average.set_mean() + self._statistics.clear()
-        if self._has_rate() and self._runtime.graph is not None:
-            rate = self.model.optimizer.lr
-            operations.append(
-                rate.assign(tf.zeros([], rate.dtype.base_dtype), read_value=False)
-            )
-        return tf.group(operations)
+        return tf.group(
+            self._average.set_mean() + self._statistics.clear() + self._loop.stop()
+        )
 
     def _final_operations(self):
         with tf.control_dependencies(self._average.set_mean()):
             # after the mean, which holds an average of the trained statistics
             return tf.group(self._statistics.set_layers())
 
-    def _end_pass(self):
+    def _complete_pass(self):
+        """The statistics are those of all rows, here and on the other ranks."""
         self._loop.unhook()
-        if self._ended:
-            self._has_passed = True
-        else:
+        self._statistics.merge_ranks(self._sum_over_ranks)
+        self._has_passed = True
+
+    def _end_pass(self):
+        if self._ended and not self._has_passed:
+            self._complete_pass()
+        elif not self._ended:
+            self._loop.unhook()
             self._average.restore()
             self._is_applied = False
+            self._give_rate_back()
+            self.batch_norm_epoch = None
         if self._is_stopping:
             self.model.stop_training = True
 
@@ -518,13 +547,16 @@ class SWA:
             vars(self.model).pop(name, None)
         if self._loop is not None:
             self._loop.unhook()
+        self._give_rate_back()
+        self._rates = None
+
+    def _give_rate_back(self):
         if not self._has_rate():
             return
         if self._sets_rate:
             self._set_rate(self._rate_at_begin)
-        elif self._rate_before_pass is not None and not self._rate_of_optimizer():
-            self._set_rate(self._rate_before_pass)
-        self._rates = None
+        elif self.batch_norm_epoch is not None and not self._rate_of_optimizer():
+            self._set_rate(self._loop.rate_before_stop())
 
     # Small questions
 
@@ -560,6 +592,10 @@ class SWA:
         if params.get("samples") and params.get("batch_size"):
             return int(math.ceil(params["samples"] / params["batch_size"]))
         return self._counted
+
+    def _rows_of_a_batch(self):
+        """int, where arrays are evaluated: as many as in training, where known."""
+        return self.params.get("batch_size") or self.batch_size or 32
 
     def _check_model(self):
         if not isinstance(self.model, self._keras.model_class):

@@ -8,6 +8,8 @@ the optimizer of this model then applies nothing, and its batch-norm layers
 merge the moments of their inputs.
 """
 
+import math
+
 import tensorflow as tf
 from tensorflow.python.eager import def_function  # 1.15 sets the switch, has no getter
 
@@ -20,13 +22,16 @@ class EagerStep:
     Args:
       model: a compiled model.
       learning_phase: function that tells whether a layer is training.
+      has_rate: bool, whether the optimizer's rate can be set.
       statistics: list of `batch_norm.LayerStatistics` to merge in a pass.
     """
 
-    def __init__(self, model, learning_phase, statistics):
+    def __init__(self, model, learning_phase, has_rate, statistics):
         self._model = model
         self._learning_phase = learning_phase
+        self._has_rate = has_rate
         self._statistics = statistics
+        self._before = math.nan  # the rate that was put aside
         self._hooked = []  # (object, name of the method in its place)
         self._was_eager = None
 
@@ -37,6 +42,18 @@ class EagerStep:
     def set_rate(self, rate):
         """Sets the optimizer's rate, whether its variable exists yet or not."""
         self._model.optimizer.lr = rate
+
+    def stop(self):
+        """Puts the rate aside and makes it 0; no operations are left to run."""
+        if self._has_rate:
+            rate = self._model.optimizer.lr
+            self._before = float(tf.keras.backend.get_value(rate))
+            self.set_rate(0.0)
+        return []
+
+    def rate_before_stop(self):
+        """float: the rate that `stop` put aside."""
+        return self._before
 
     def hook(self, mode):
         """Hooks the step for the mode "plain", "ramp" or "pass"."""
@@ -101,7 +118,7 @@ class ForwardPass:
     def __init__(self, model, backend, statistics):
         self._model = model
         self._backend = backend
-        self._step = EagerStep(model, backend.learning_phase, statistics)
+        self._step = EagerStep(model, backend.learning_phase, False, statistics)
 
     def run(self, batches):
         """Runs the model on each batch, a list of arrays, in training mode."""

@@ -39,8 +39,9 @@ class TrainFunction:
             return
         # rate = last + remaining * slope, so that an epoch's last rate is exact
         dtype = learning_rate.dtype.base_dtype
-        self._last, self._slope, self._remaining = [
-            runtime.variable(name, (), dtype) for name in ("last", "slope", "remaining")
+        self._last, self._slope, self._remaining, self._before = [
+            runtime.variable(name, (), dtype)
+            for name in ("last", "slope", "remaining", "before")
         ]
         self._start_ramp = runtime.function(self._set_ramp, dtype, dtype, dtype)
 
@@ -49,6 +50,20 @@ class TrainFunction:
         steps = len(rates) - 1
         slope = (rates[0] - rates[-1]) / steps if steps else 0.0
         self._start_ramp(rates[-1], slope, steps)
+
+    def stop(self):
+        """Operations that put the rate aside and make it 0."""
+        if self._learning_rate is None:
+            return []
+        rate = self._learning_rate
+        keep = self._before.assign(rate.read_value(), read_value=False)
+        with tf.control_dependencies([keep]):
+            zero = tf.zeros([], rate.dtype.base_dtype)
+            return [rate.assign(zero, read_value=False)]
+
+    def rate_before_stop(self):
+        """float: the rate that `stop` put aside."""
+        return float(self._runtime.read([self._before])[0])
 
     def hook(self, mode):
         """Hooks the train function for the mode "plain", "ramp" or "pass"."""

@@ -35,9 +35,9 @@ class SWA(core.SWA, keras.callbacks.Callback):
     _keras = _KERAS
 
 
-def update_bn(model, x, batch_size=32):
+def update_bn(model, x, batch_size=32, ranks=None):
     """Gives every trainable batch-norm layer the statistics of all rows of `x`.
 
     The same as `swa.tfkeras.update_bn`, for a `keras` model.
     """
-    batch_norm.update_bn(_KERAS, model, x, batch_size)
+    batch_norm.update_bn(_KERAS, model, x, batch_size, ranks)

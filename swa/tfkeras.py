@@ -35,7 +35,7 @@ class SWA(core.SWA, tf.keras.callbacks.Callback):
     _keras = _KERAS
 
 
-def update_bn(model, x, batch_size=32):
+def update_bn(model, x, batch_size=32, ranks=None):
     """Gives every trainable batch-norm layer the statistics of all rows of `x`.
 
     mean and (population) variance of each layer's inputs, whatever the batches;
@@ -47,6 +47,7 @@ def update_bn(model, x, batch_size=32):
       x: array (rows x features...), list or dict of arrays, `Sequence`, data set,
         or a finite iterable of batches; of (x, y) tuples x is taken.
       batch_size: int >= 1, rows per batch where `x` is arrays.
+      ranks: as of `SWA`: the statistics are those of all processes' rows.
 
     Raises:
       ValueError: `x` without rows, `batch_size` below 1, or a layer whose
@@ -55,4 +56,4 @@ def update_bn(model, x, batch_size=32):
     Reference:
       Izmailov et al., 2018, section 3.2 (arXiv:1803.05407).
     """
-    batch_norm.update_bn(_KERAS, model, x, batch_size)
+    batch_norm.update_bn(_KERAS, model, x, batch_size, ranks)
