@@ -190,8 +190,8 @@ class Statistics:
         if where.graph is None:
             layers = [layer for layer in layers if layer.trainable]
         else:
-            updates = keras.updates(model)
-            layers = [layer for layer in layers if graph.uses(updates, layer)]
+            found = graph.uses(keras.updates(model), layers)
+            layers = [layer for layer, inputs in zip(layers, found) if inputs]
         for layer in layers:
             check_supported(layer)
         self._keras, self._model, self._where = keras, model, where

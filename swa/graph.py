@@ -166,67 +166,72 @@ def forward_updates(updates, statistics):
       statistics: list of `batch_norm.LayerStatistics`; the updates of their
         layers are replaced by a merge of their inputs' moments.
     """
-    merged = [
-        variable
+    merged = {
+        variable.handle.op
         for entry in statistics
         for variable in (entry.layer.moving_mean, entry.layer.moving_variance)
-    ]
+    }
     kept = [
         update
         for update in updates
-        if not any(_assignment(update, variable) for variable in merged)
+        if not any(_assigned(op) in merged for op in _assignments(update))
     ]
-    for entry in statistics:
-        kept.extend(entry.merge(uses(updates, entry.layer)))
+    inputs = uses(updates, [entry.layer for entry in statistics])
+    for entry, inputs_of_layer in zip(statistics, inputs):
+        kept.extend(entry.merge(inputs_of_layer))
     return kept
 
 
-def uses(updates, layer):
-    """The inputs and the axes of each use of a batch-norm layer in training.
+def uses(updates, layers):
+    """The inputs and the axes of each use of batch-norm layers in training.
 
     Returns:
-      List of (tensor, axes). Empty if no update is the layer's: it is frozen.
+      For each layer a list of (tensor, axes). Empty if no update is the layer's:
+      it is frozen.
     """
-    found = []
+    assignments = {}  # by the operation of the variable's handle
     for update in updates:
-        assignment = _assignment(update, layer.moving_mean)
-        if assignment is not None:
-            moments = _first_upstream(assignment.inputs[1].op, MOMENTS)
-            if moments is None:
-                raise ValueError(
-                    f"batch-norm layer {layer.name!r} must take its statistics "
-                    f"from the moments of its inputs; SWA found none."
-                )
-            found.append((_source(moments.inputs[0]), _axes(moments)))
-    return found
+        for op in _assignments(update):
+            assignments.setdefault(_assigned(op), []).append(op)
+    return [
+        [_moments_source(op, layer) for op in assignments.get(handle, ())]
+        for layer, handle in [(one, one.moving_mean.handle.op) for one in layers]
+    ]
 
 
-def _assignment(update, variable):
-    """The operation upstream of `update` that assigns `variable`, or None."""
-
-    def assigns(op):
-        return op.type in ASSIGNMENTS and _source(op.inputs[0]) is handle
-
-    handle = variable.handle
-    return _search(update, assigns)
-
-
-def _first_upstream(op, types):
-    return _search(op, lambda candidate: candidate.type in types)
+def _moments_source(assignment, layer):
+    """(tensor, axes) of which an assignment to a moving mean takes the mean."""
+    for op in _upstream(assignment.inputs[1].op):
+        if op.type in MOMENTS:
+            return _source(op.inputs[0]), _axes(op)
+    raise ValueError(
+        f"batch-norm layer {layer.name!r} must take its statistics from the moments "
+        f"of its inputs; SWA found none."
+    )
 
 
-def _search(start, is_wanted):
-    """The nearest operation upstream, through data and control inputs."""
-    start = getattr(start, "op", start)
+def _assignments(update):
+    """The assignments that `update` runs, without those they depend on."""
+    start = getattr(update, "op", update)
+    return [op for op in _upstream(start, ASSIGNMENTS) if op.type in ASSIGNMENTS]
+
+
+def _assigned(assignment):
+    """The operation of the handle of the variable that is assigned."""
+    return _source(assignment.inputs[0]).op
+
+
+def _upstream(start, ends=()):
+    """`start` and the operations upstream, nearest first; not beyond types `ends`."""
     rest, seen = [start], {start}
-    for op in rest:  # grows while it is walked: nearest first
-        if is_wanted(op):
-            return op
+    for op in rest:  # grows while it is walked
+        yield op
+        if op.type in ends:
+            continue
         for above in [tensor.op for tensor in op.inputs] + list(op.control_inputs):
             if above not in seen:
                 seen.add(above)
                 rest.append(above)
-    return None
 
 
 def _source(tensor):
