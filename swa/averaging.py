@@ -161,9 +161,11 @@ class Average:
     def _fold_always(self, n_after):
         updates = []
         for mean, weight in zip(self._mean, self._weights):
-            step = tf.cast(_read(weight), mean.dtype) - _read(mean)
-            step = step / tf.cast(n_after, mean.dtype)
-            updates.append(mean.assign_add(step, read_value=False))
+            # one weight after the other: memory for one step, used again by the next
+            with tf.control_dependencies(updates[-1:]):
+                step = tf.cast(_read(weight), mean.dtype) - _read(mean)
+                step = step / tf.cast(n_after, mean.dtype)
+                updates.append(mean.assign_add(step, read_value=False))
         return tf.group(updates)
 
     def _fold_if_finite(self, n_after):
