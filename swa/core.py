@@ -10,7 +10,16 @@ import contextlib
 import math
 import sys
 import warnings
-from typing import Any, Callable, NamedTuple
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+)
 
 import numpy as np
 import tensorflow as tf
@@ -87,19 +96,19 @@ class SWA:
 
     def __init__(
         self,
-        start_epoch,
-        lr_schedule="manual",
-        swa_lr="auto",
-        swa_lr2="auto",
-        swa_freq=1,
-        batch_size=None,
-        verbose=0,
-        snapshot="cycle_start",
-        scope=None,
-        validation=None,
-        validation_rows=None,
-        ranks=None,
-    ):
+        start_epoch: int,
+        lr_schedule: str = "manual",
+        swa_lr: schedules.Rate = "auto",
+        swa_lr2: schedules.Rate = "auto",
+        swa_freq: int = 1,
+        batch_size: Optional[int] = None,
+        verbose: int = 0,
+        snapshot: str = "cycle_start",
+        scope: Optional[Callable[[], ContextManager]] = None,
+        validation: Any = None,
+        validation_rows: Any = None,
+        ranks: Any = None,
+    ) -> None:
         super().__init__()
         if not tf.__version__.startswith("1.15"):
             raise RuntimeError(f"swa needs TensorFlow 1.15, found {tf.__version__}.")
@@ -122,19 +131,25 @@ class SWA:
     # What users read and call
 
     @property
-    def lr(self):
+    def lr(self) -> float:
         """float: the learning rate of the current batch (nan: no model yet)."""
         if self._rates is None or math.isnan(self._rates[0]):
             return self._rate_of_optimizer()
         return float(self._rates[min(self._batch, len(self._rates) - 1)])
 
     @property
-    def averaged_weights(self):
+    def averaged_weights(self) -> List[np.ndarray]:
         """List of numpy arrays in `model.get_weights()` order."""
         self._check_has_average()
         return self._average.arrays()
 
-    def plan(self, epochs, batches_per_epoch, learning_rate=None, batch_norm=None):
+    def plan(
+        self,
+        epochs: int,
+        batches_per_epoch: int,
+        learning_rate: Optional[float] = None,
+        batch_norm: Optional[bool] = None,
+    ) -> schedules.Plan:
         """The rate of each batch and the epochs sampled, without training.
 
         Args:
@@ -157,7 +172,7 @@ class SWA:
             self.settings, epochs, batches_per_epoch, learning_rate, batch_norm
         )
 
-    def apply(self, x=None, batch_size=32):
+    def apply(self, x: Any = None, batch_size: int = 32) -> None:
         """Makes the average the model's weights; `restore` undoes it.
 
         Args:
@@ -180,7 +195,7 @@ class SWA:
         if self._statistics:
             self._statistics.re_estimate(x, batch_size, self._sum_over_ranks)
 
-    def restore(self):
+    def restore(self) -> None:
         """Gives back the trained weights, the rate and the train function."""
         if self._is_applied:
             self._average.restore()
@@ -188,7 +203,7 @@ class SWA:
         self._close()
 
     @contextlib.contextmanager
-    def average_applied(self, x=None, batch_size=32):
+    def average_applied(self, x: Any = None, batch_size: int = 32) -> Iterator[None]:
         """Within it the model has the averaged weights; exact restore after.
 
         Args:
@@ -212,7 +227,7 @@ class SWA:
             self._is_applied = False
 
     @contextlib.contextmanager
-    def trained_weights(self):
+    def trained_weights(self) -> Iterator[None]:
         """Within it the model has the last trained weights and statistics."""
         if not self._is_applied:
             yield
@@ -223,14 +238,14 @@ class SWA:
         finally:
             self._average.exchange()
 
-    def get_config(self):
+    def get_config(self) -> Dict[str, Any]:
         """dict: the constructor's plain arguments."""
         config = dict(self.settings._asdict())
         config.update(batch_size=self.batch_size, verbose=self.verbose)
         return config
 
     @property
-    def state(self):
+    def state(self) -> Dict[str, Any]:
         """dict of plain values and numpy arrays, for `load_state`."""
         has_average = self.n_averaged > 0
         return {
@@ -242,7 +257,7 @@ class SWA:
             "average": self._average.exact_arrays() if has_average else [],
         }
 
-    def load_state(self, state):
+    def load_state(self, state: Dict[str, Any]) -> None:
         """Goes on from a `state`: the next `fit` continues that training.
 
         Raises:

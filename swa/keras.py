@@ -9,6 +9,8 @@ The same as `swa.tfkeras`, for models of the package `keras`.
 
 from __future__ import absolute_import  # `keras` is the package, not this file
 
+from typing import Any
+
 import keras
 
 from swa import batch_norm, core
@@ -35,7 +37,9 @@ class SWA(core.SWA, keras.callbacks.Callback):
     _keras = _KERAS
 
 
-def update_bn(model, x, batch_size=32, ranks=None):
+def update_bn(
+    model: keras.Model, x: Any, batch_size: int = 32, ranks: Any = None
+) -> None:
     """Gives every trainable batch-norm layer the statistics of all rows of `x`.
 
     The same as `swa.tfkeras.update_bn`, for a `keras` model.

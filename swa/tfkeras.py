@@ -9,6 +9,8 @@ swa = SWA(start_epoch=75, lr_schedule="cyclic", swa_lr=0.001, swa_lr2=0.003,
 model.fit(x, y, epochs=100, callbacks=[swa])
 """
 
+from typing import Any
+
 import tensorflow as tf
 
 from swa import batch_norm, core
@@ -35,7 +37,9 @@ class SWA(core.SWA, tf.keras.callbacks.Callback):
     _keras = _KERAS
 
 
-def update_bn(model, x, batch_size=32, ranks=None):
+def update_bn(
+    model: tf.keras.Model, x: Any, batch_size: int = 32, ranks: Any = None
+) -> None:
     """Gives every trainable batch-norm layer the statistics of all rows of `x`.
 
     mean and (population) variance of each layer's inputs, whatever the batches;
