@@ -285,7 +285,7 @@ class SWA:
         self._error_before = sys.exc_info()[1]
         self._check_model()
         self._rate_at_begin = self._base_rate = self._rate_of_optimizer()
-        if self._loaded is not None:
+        if self._loaded is not None and not math.isnan(self._loaded["learning_rate"]):
             self._base_rate = self._loaded["learning_rate"]
         schedules.check_run(self.settings, self.params["epochs"], self._base_rate)
         self._open()
@@ -326,7 +326,7 @@ class SWA:
 
     def on_test_begin(self, logs=None):
         """Ends the forward pass: validation follows the last batch."""
-        if self._is_pass and self._ended and not self._has_passed:
+        if self._is_pass and self._is_whole() and not self._has_passed:
             self._complete_pass()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -500,9 +500,9 @@ class SWA:
         self._has_passed = True
 
     def _end_pass(self):
-        if self._ended and not self._has_passed:
+        if not self._has_passed and self._is_whole():
             self._complete_pass()
-        elif not self._ended:
+        elif not self._has_passed:
             self._loop.unhook()
             self._average.restore()
             self._is_applied = False
@@ -510,6 +510,10 @@ class SWA:
             self.batch_norm_epoch = None
         if self._is_stopping:
             self.model.stop_training = True
+
+    def _is_whole(self):
+        """Whether every batch of the epoch ran."""
+        return 0 < self._ended >= self._batches_per_epoch()
 
     def _sample(self):
         if self._average.fold(self.n_averaged):
@@ -557,13 +561,13 @@ class SWA:
         """Gives the rate and the train function back."""
         if not self._is_open:
             return
-        self._is_open = False
-        for name in ("fit", "fit_generator", "_make_train_function"):
-            vars(self.model).pop(name, None)
         if self._loop is not None:
             self._loop.unhook()
         self._give_rate_back()
         self._rates = None
+        for name in ("fit", "fit_generator", "_make_train_function"):
+            vars(self.model).pop(name, None)
+        self._is_open = False  # last: what an interrupt leaves open is closed later
 
     def _give_rate_back(self):
         if not self._has_rate():

@@ -50,12 +50,15 @@ def _items(x):
 def _graph_items(dataset):
     iterator = tf.compat.v1.data.make_one_shot_iterator(dataset)
     following = iterator.get_next()
-    with tf.compat.v1.Session() as session:
+    # no `with`: while this generator waits, Keras would take its session
+    session = tf.compat.v1.Session()
+    try:
         while True:
-            try:
-                yield session.run(following)
-            except tf.errors.OutOfRangeError:
-                return
+            yield session.run(following)
+    except tf.errors.OutOfRangeError:
+        return
+    finally:
+        session.close()
 
 
 def _inputs_of(item):
