@@ -2,7 +2,11 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
 #
-# Without arguments: ruff, shellcheck, then pytest. With arguments: pytest with them.
+# usage: run_tests.sh [--distributed | --distributed-if-built] [pytest's arguments]
+#
+# Without pytest's arguments: ruff, shellcheck, then pytest; else pytest alone. The tests
+# of several ranks on hosts need Horovod: --distributed builds it at the first use,
+# --distributed-if-built runs them where that has happened. Else they are skipped.
 set -euo pipefail
 
 # tests choose their devices themselves: a broken NPU is no reason not to run them
@@ -88,9 +92,20 @@ check() {
 }
 
 main() {
-  local failed=0 missing module file shellcheck
+  local failed=0 missing module file shellcheck distributed=''
   local -a ignored=()
+  case "${1:-}" in
+    --distributed | --distributed-if-built)
+      distributed="$1"
+      shift
+      ;;
+  esac
   choose_test_python
+  if [[ "${distributed}" == --distributed ]]; then
+    swa_use_horovod || return
+  elif [[ -n "${distributed}" ]] && swa_has_horovod; then
+    swa_use_horovod || return
+  fi
   cd "${swa_root}"
   PATH="$(dirname "${PYTHON}"):${PATH}"
   missing="$(missing_modules)"

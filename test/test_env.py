@@ -14,8 +14,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TOOLS = (
-    "basename bash cat chmod cksum cp dirname env flock ln mkdir readlink rm sleep tail"
-    " touch"
+    "basename bash cat chmod cksum cp dirname env flock ln mkdir mv readlink rm sleep"
+    " tail touch"
 )
 # Answers env.sh's questions with fixed words, and imitates venv and pip. A file named
 # pip.fails or pip.hangs beside the log makes its pip do so.
@@ -490,6 +490,115 @@ def test_variables_of_cann_20_are_exported(machine, layout):
     assert operators == str(toolkit / "opp")
 
 
+# ---------------------------------------------------------------------- Horovod
+
+# Can import horovod once its folder is on PYTHONPATH; pip makes what it is asked for.
+HOROVOD_PYTHON = """#!/usr/bin/env bash
+printf '%s\\n' "$*" >>"{log}"
+case "$*" in
+  *"import horovod"*)
+    [[ "${{PYTHONPATH:-}}" == *.venv-horovod* && ! -e "{log}.broken" ]]
+    ;;
+  *"import platform"*) echo "-tf1.15.0-py3.7-x86_64" ;;
+  "-m pip wheel"*)
+    while [[ "$1" != -w ]]; do shift; done
+    touch "$2/psutil.whl"
+    if [[ -e "{log}.pip-fails" ]]; then echo "no cmake file"; exit 1; fi
+    touch "$2/horovod-0.28.1.whl"
+    ;;
+  "-m pip install"*)
+    while [[ "$1" != --target ]]; do shift; done
+    mkdir -p "$2"
+    ;;
+  *) echo "3.7 tensorflow" ;;
+esac
+"""
+USE_HOROVOD = ("swa_use_horovod", 'echo "$PYTHONPATH"')
+NO_CMAKE = '#!/usr/bin/env bash\necho "cmake version {}"\n'
+
+
+@pytest.fixture
+def builder(machine):
+    """The machine with compilers and a Python whose pip can build Horovod."""
+    for tool in ("g++", "make"):
+        machine.script(machine.bin / tool, "")
+    machine.script(machine.bin / "cmake", NO_CMAKE.format("3.13.4"))
+    machine.script(machine.bin / "python3.7", HOROVOD_PYTHON.format(log=machine.log))
+    return machine
+
+
+def test_horovod_is_built_at_its_first_use_alone(builder):
+    status, _, err = builder.source()
+    assert (status, builder.calls("-m pip")) == (0, 0), err
+    for _ in range(2):
+        status, lines, err = builder.source(*USE_HOROVOD)
+        assert status == 0, err
+        site = pathlib.Path(lines[1])
+        assert site.parent == builder.project / ".venv-horovod"
+    assert builder.calls("pip wheel") == builder.calls("pip install") == 1
+
+
+def test_the_wheel_serves_a_later_environment(builder):
+    builder.source(*USE_HOROVOD)
+    shutil.rmtree(str(builder.project / ".venv-horovod"))
+    for tool in ("g++", "make", "cmake"):
+        (builder.bin / tool).unlink()
+    status, _, err = builder.source(*USE_HOROVOD)
+    assert status == 0, err
+    assert builder.calls("pip wheel") == 1 and builder.calls("pip install") == 2
+
+
+def test_wheels_may_be_kept_outside_of_the_project(builder):
+    elsewhere = builder.home / "wheels"
+    builder.source(*USE_HOROVOD, SWA_WHEELS=str(elsewhere))
+    assert list(elsewhere.glob("*/horovod-0.28.1.whl"))
+    assert not (builder.project / ".venv-wheels").exists()
+
+
+def test_a_horovod_that_is_there_is_taken(builder):
+    variables = {"PYTHONPATH": "/somebody's/.venv-horovod"}
+    status, lines, err = builder.source(*USE_HOROVOD, **variables)
+    assert (status, lines[1]) == (0, variables["PYTHONPATH"]), err
+    assert builder.calls("-m pip") == 0
+
+
+@pytest.mark.parametrize(
+    "missing, cmake, said",
+    [
+        ("g++", "3.25.1", "missing: g++."),
+        ("make", "3.25.1", "missing: make."),
+        ("cmake", None, "missing: cmake."),
+        (None, "3.12.9", "missing: cmake >= 3.13 (this one is 3.12.9)."),
+        (None, "2.99", "missing: cmake >= 3.13 (this one is 2.99)."),
+    ],
+)
+def test_without_compilers_horovod_is_refused_at_once(builder, missing, cmake, said):
+    if cmake:
+        builder.script(builder.bin / "cmake", NO_CMAKE.format(cmake))
+    if missing:
+        (builder.bin / missing).unlink()
+    status, lines, err = builder.source(*USE_HOROVOD)
+    assert (status, len(lines)) == (2, 1)
+    assert said in err and "test/train_full_1p.sh" in err
+    assert builder.calls("-m pip") == 0
+
+
+def test_a_failed_build_is_told_and_tried_again(builder):
+    builder.flag("pip-fails").touch()
+    status, _, err = builder.source(*USE_HOROVOD)
+    assert status == 2 and "no cmake file" in err
+    builder.flag("pip-fails").unlink()
+    status, _, err = builder.source(*USE_HOROVOD)
+    assert status == 0, err
+    assert builder.calls("pip wheel") == 2
+
+
+def test_a_horovod_that_cannot_be_imported_is_told(builder):
+    builder.flag("broken").touch()
+    status, _, err = builder.source(*USE_HOROVOD)
+    assert status == 2 and "is built but cannot be used" in err
+
+
 # ----------------------------------------------------------------- run_tests.sh
 
 # Has all that the tests need; ruff and pytest end as the variables RUFF and PYTEST say.
@@ -565,3 +674,10 @@ def test_what_is_skipped_for_want_of_a_package_is_named(run_tests):
 def test_without_pytest_nothing_can_be_tested(run_tests):
     status, lines = run_tests(LACKS="pytest")
     assert status == 2 and "1 passed" not in lines
+
+
+def test_distributed_is_no_argument_of_pytest(run_tests):
+    status, lines = run_tests("--distributed-if-built", "-k", "one")
+    assert (status, lines) == (0, ["args: -k one", "1 passed"])
+    status, lines = run_tests("--distributed")
+    assert status == 0 and "ruff at work" in lines

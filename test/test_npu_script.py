@@ -11,7 +11,7 @@ import sys
 import npu_fake
 import pytest
 
-from swa.training import session
+from swa.training import rank_table, session
 from swa.training.config import Config, checked
 
 SCRIPT = os.path.join(npu_fake.ROOT, "train-tf.keras-npu.py")
@@ -25,10 +25,15 @@ TINY = [
     "--num_features=2",
 ]
 # One compile each: asking what is initialised, initialising, resetting the metrics,
-# training, the batch-norm epoch, evaluation, and the callback's own steps.
-MOST_COMPILES = 17
-# Calls of a whole run beside its batches: once each, or once an epoch.
-MOST_OTHER_CALLS = 26
+# training, the batch-norm epoch, evaluation, and the callback's own steps; reading the
+# weights and the optimizer's variables for a checkpoint, and reading the average.
+MOST_COMPILES = 18
+# Calls of a whole run beside its batches: once each, or once an epoch (as is the
+# reading of what a checkpoint would hold).
+MOST_OTHER_CALLS = 31
+# Sessions without the adapter: files are written on the host, one graph for the
+# checkpoints, one for the model of the end, one for its two sets of weights.
+HOST_SESSIONS = 3
 
 ON = ["use_off_line", "b", True]
 MIX = ["precision_mode", "s", "allow_mix_precision"]
@@ -145,7 +150,7 @@ def test_flags_reach_the_device(tmp_path, row):
     else:
         assert not save_path.exists()
     names = [event["event"] for event in events]
-    assert "host_session" not in names
+    assert names.count("host_session") == HOST_SESSIONS
     assert names.count("close") == 1
     assert "device npu: " in result.stdout
     with open(str(tmp_path / "out" / "report.json")) as file:
@@ -306,7 +311,12 @@ REFUSED = {
     "overflow dump on ranks": (
         "1.2",
         ["--over_dump=1"],
-        {"RANK_SIZE": "8", "RANK_TABLE_FILE": "/t.json"},
+        {
+            "RANK_SIZE": "8",
+            "RANK_ID": "0",
+            "JOB_ID": "10087",
+            "RANK_TABLE_FILE": "table.json",
+        },
         "over_dump on adapter r1.2 (CANN 20.2) needs a single rank",
         DEBUG,
         "abort",
@@ -363,6 +373,8 @@ def test_trainer_refuses(tmp_path, name):
     release, flags, variables, message, _, _ = REFUSED[name]
     (tmp_path / "list.json").write_text("{}")
     (tmp_path / "record").write_text("")
+    ips = {device: "10.0.0.1" for device in range(8)}
+    (tmp_path / "table.json").write_text(rank_table.text("server", ips))
     flags = ["--device=npu", "--data_save_path=save", *flags]
     result, events = run_script(tmp_path, *flags, release=release, **variables)
     assert result.returncode == 2
@@ -371,7 +383,7 @@ def test_trainer_refuses(tmp_path, name):
     assert lines[0].startswith("train-tf.keras-npu.py: error: ")
     assert message in lines[0]
     assert not npu_fake.only(events, "options")  # no session ran
-    assert sorted(os.listdir(str(tmp_path))) == ["list.json", "record"]
+    assert sorted(os.listdir(str(tmp_path))) == ["list.json", "record", "table.json"]
 
 
 @pytest.mark.parametrize("name", [name for name in REFUSED if REFUSED[name][-1]])

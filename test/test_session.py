@@ -11,8 +11,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
-from swa.training import npu_options, session
+from swa.training import npu_options, rank_table, session
 from swa.training.config import Config, InputError, checked
+from swa.training.ranks import World
 
 NPU = session.Choice("npu", "for a test", "1.6")
 CPU = session.Choice("cpu", "for a test")
@@ -341,9 +342,30 @@ def test_device_id_is_checked_on_the_cpu_too(bare_machine):
         session.choose_device(make(device="cpu"), {"ASCEND_DEVICE_ID": "../x"})
 
 
-def test_rank_table_of_several_ranks_is_taken(npu_machine):
-    environ = dict(npu_machine, RANK_TABLE_FILE="/t.json", RANK_SIZE="8", RANK_ID="0")
-    assert session.choose_device(make(), environ).device == "npu"
+def test_ranks_on_npus_are_those_of_the_rank_table(npu_machine, tmp_path):
+    table = tmp_path / "table.json"
+    table.write_text(rank_table.text("here", {0: "10.0.0.1", 1: "10.0.0.2"}))
+    environ = {"RANK_TABLE_FILE": str(table), "RANK_SIZE": "2", "RANK_ID": "1"}
+    choice = session.choose_device(make(), dict(npu_machine, JOB_ID="10087", **environ))
+    assert choice.device == "npu"
+    assert choice.world == World("hccl", 1, 2, 1, 2)
+    assert choice.reason.endswith("; rank 1 of 2")
+
+
+def test_ranks_on_hosts_share_the_cores(bare_machine):
+    environ = {"HOROVOD_SIZE": "4", "HOROVOD_RANK": "3", "HOROVOD_LOCAL_SIZE": "2"}
+    choice = session.choose_device(make(), environ)
+    assert choice.world == World("horovod", 3, 4, 0, 2)
+    assert choice.reason.endswith("; rank 3 of 4")
+    proto = session.session_config(make(), choice)
+    threads = max(1, len(os.sched_getaffinity(0)) // 2)
+    assert proto.intra_op_parallelism_threads == threads
+    assert proto.inter_op_parallelism_threads == threads
+
+
+def test_one_process_has_every_core(bare_machine):
+    proto = session.session_config(make(), session.choose_device(make(), {}))
+    assert proto.intra_op_parallelism_threads == 0  # as many as there are
 
 
 @pytest.mark.parametrize("flag", sorted(npu_options.DIRECTORIES))

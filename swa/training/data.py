@@ -94,25 +94,51 @@ def epoch_order(num_samples, seed, epoch):
     return np.random.RandomState([seed, epoch]).permutation(num_samples)
 
 
-def batches(x, y, batch_size, seed, first_epoch=0, drop_last=False):
+def rows_of_rank(order, batch_size, rank, size):
+    """Those of an epoch's rows that one of several ranks trains on.
+
+    Every batch is cut into `size` equal parts, and rank r gets part r of each.
+
+    Args:
+      order: array (rows,), of which `batch_size` make a batch.
+      batch_size: int, rows of all ranks in a step; a multiple of `size`, as are the
+        rows of a short last batch.
+      rank: int from 0.
+      size: int >= 1, the ranks.
+
+    Returns:
+      Array (rows / size,), of which batch_size / size make the rank's batch.
+    """
+    whole = len(order) // batch_size * batch_size
+    parts = order[:whole].reshape(-1, size, batch_size // size)[:, rank].ravel()
+    last = order[whole:].reshape(size, -1)[rank]
+    return np.concatenate([parts, last])
+
+
+def batches(x, y, batch_size, seed, first_epoch=0, drop_last=False, rank=0, size=1):
     """Yields (x, y) batches for ever, each epoch in its own order.
 
     Args:
       x: array (samples, features).
       y: array (samples,).
-      batch_size: int.
+      batch_size: int, of all ranks together.
       seed: int, orders the rows together with the epoch.
       first_epoch: int >= 0, the epoch of the first batch.
       drop_last: bool, whether a short last batch is left out.
+      rank: int from 0, whose part of each batch it is.
+      size: int >= 1, the ranks; it divides every batch.
     """
     epoch = first_epoch
-    stop = batches_per_epoch(len(x), batch_size, drop_last) * batch_size
+    rows = batches_per_epoch(len(x), batch_size, drop_last) * batch_size
+    own = batch_size // size
     while True:
-        order = epoch_order(len(x), seed, epoch)
+        order = epoch_order(len(x), seed, epoch)[:rows]
+        if size > 1:
+            order = rows_of_rank(order, batch_size, rank, size)
         x_now, y_now = x[order], y[order]  # one gather; the batches are views
-        for start in range(0, stop, batch_size):
-            rows = slice(start, start + batch_size)
-            yield x_now[rows], y_now[rows]
+        for start in range(0, len(order), own):
+            part = slice(start, start + own)
+            yield x_now[part], y_now[part]
         epoch += 1
 
 

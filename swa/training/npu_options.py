@@ -34,16 +34,21 @@ class Adapter(NamedTuple):
     profiling: bool  # reads profiling_options as JSON
     modify_mixlist: bool  # reads the option of that name
     over_dump_on_ranks: bool  # takes enable_dump_debug with RANK_SIZE above 1
+    wraps_optimizer: bool  # has npu_distributed_optimizer_wrapper
 
 
 # Release 1.7 adds no name of its own and nothing that matters here: it counts as 1.6.
 ADAPTERS = (
-    Adapter("1.1", "before 20.2", "NPURunConfig", False, False, False, True),
-    Adapter("1.2", "20.2", "DynamicInputConfig", True, True, False, False),
-    Adapter("1.3", "5.0.1", "set_keras_session_npu_config", True, True, False, True),
-    Adapter("1.5", "5.0.2", "init_resource(config)", True, True, True, True),
-    Adapter("1.6", "5.0.3/5.0.4", "npu_clear_session", True, True, True, True),
-    Adapter("1.8", "5.1.RC1 on", "get_npu_local_rank_size", True, True, True, True),
+    Adapter("1.1", "before 20.2", "NPURunConfig", False, False, False, True, False),
+    Adapter("1.2", "20.2", "DynamicInputConfig", True, True, False, False, False),
+    Adapter(
+        "1.3", "5.0.1", "set_keras_session_npu_config", True, True, False, True, False
+    ),
+    Adapter("1.5", "5.0.2", "init_resource(config)", True, True, True, True, False),
+    Adapter("1.6", "5.0.3/5.0.4", "npu_clear_session", True, True, True, True, True),
+    Adapter(
+        "1.8", "5.1.RC1 on", "get_npu_local_rank_size", True, True, True, True, True
+    ),
 )
 
 

@@ -19,10 +19,11 @@ import json
 import os
 import re
 import tempfile
-from typing import NamedTuple, Optional, Tuple
+from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 from swa.training import npu_options
 from swa.training.config import Config, InputError, checked
+from swa.training.ranks import World, read_world
 
 # Signs of an NPU: its device files, and CANN's parts in the folders it installs to.
 DEVICE_FILES = ("/dev/davinci*", "/dev/vdavinci*")
@@ -51,6 +52,14 @@ class Choice(NamedTuple):
     reason: str  # one line that names the device and says why
     adapter: Optional[str] = None  # release of the NPU's adapter, a row of ADAPTERS
     notes: Tuple[str, ...] = ()  # one line each, to be shown as warnings
+    world: World = World()  # the ranks that train together
+
+
+class Collectives(NamedTuple):
+    """What the adapter has for ranks."""
+
+    allreduce: Callable[..., Any]  # (tensor, reduction, fusion) -> tensor
+    wrap_optimizer: Optional[Callable[[Any], Any]]  # None before r1.6
 
 
 def choose_device(config, environ):
@@ -72,10 +81,10 @@ def choose_device(config, environ):
     if environ.get("ASCEND_DEVICE_ID"):  # it names the output directory as well
         _check_device_id(environ, "ASCEND_DEVICE_ID")
     if config.device == "cpu":
-        return _cpu(config, "as --device=cpu asks")
+        return _cpu(config, environ, "as --device=cpu asks")
     signs = npu_signs(environ)
     if config.device == "auto" and not signs:
-        return _cpu(config, "found no NPU, no CANN and no npu_bridge")
+        return _cpu(config, environ, "found no NPU, no CANN and no npu_bridge")
     if not signs:
         raise InputError(
             "device=npu needs an Ascend NPU, found no /dev/davinci*, no CANN and no "
@@ -116,6 +125,10 @@ def session_config(config, choice):
 
     proto = tf.compat.v1.ConfigProto(allow_soft_placement=True)
     if choice.device == "cpu":
+        if choice.world.size > 1:  # or each rank would take every core
+            threads = max(1, _cores() // choice.world.local_size)
+            proto.intra_op_parallelism_threads = threads
+            proto.inter_op_parallelism_threads = threads
         return proto
     optimizer = proto.graph_options.optimizer_options
     optimizer.global_jit_level = tf.compat.v1.OptimizerOptions.OFF
@@ -200,7 +213,19 @@ def keep_dtype_scope(choice):
     return contextlib.nullcontext()
 
 
-def _cpu(config, why):
+def collectives(choice):
+    """What this release of the adapter has to join ranks: Collectives."""
+    from npu_bridge.hccl import hccl_ops
+
+    if not npu_options.find_adapter(choice.adapter).wraps_optimizer:
+        return Collectives(hccl_ops.allreduce, None)
+    from npu_bridge.estimator.npu import npu_optimizer
+
+    wrap = npu_optimizer.npu_distributed_optimizer_wrapper
+    return Collectives(hccl_ops.allreduce, wrap)
+
+
+def _cpu(config, environ, why):
     """The CPU, with a note on the flags that do nothing there."""
     defaults = checked(Config())
     idle = [
@@ -209,15 +234,16 @@ def _cpu(config, why):
         if getattr(config, flag) != getattr(defaults, flag)
     ]
     notes = (f"only an NPU honours {', '.join(idle)}: no effect here",) if idle else ()
-    return Choice("cpu", f"device cpu: {why}", notes=notes)
+    world = read_world(environ, "cpu")
+    return Choice("cpu", f"device cpu: {why}{_told(world)}", notes=notes, world=world)
 
 
 def _npu(config, environ, signs):
     """The NPU, once the environment and the installation are found in order."""
     names = [name for name in ("ASCEND_DEVICE_ID", "DEVICE_ID") if name in environ]
     device_id = _check_device_id(environ, names[0]) if names else 0
-    rank_size = _rank_size(environ)
-    _check_rank_table(environ, rank_size)
+    world = read_world(environ, "npu")
+    _check_rank_table(environ, world.size)
     _check_operator_list(environ)
     for path in npu_options.directories(config):
         _check_writable(path)
@@ -229,7 +255,7 @@ def _npu(config, environ, signs):
         adapter = npu_options.find_adapter(_OLDEST_SUPPORTED)
         notes.append(f"npu_bridge hides its release: taken for r{_OLDEST_SUPPORTED}")
     try:
-        npu_options.check_adapter(config, adapter, rank_size)
+        npu_options.check_adapter(config, adapter, world.size)
     except ValueError as error:
         raise InputError(str(error)) from error
     if not names:
@@ -242,9 +268,21 @@ def _npu(config, environ, signs):
     why = "as --device=npu asks" if config.device == "npu" else f"found {signs[0]}"
     reason = (
         f"device npu: {why}; device id {device_id}, "
-        f"adapter r{adapter.version} (CANN {adapter.cann})"
+        f"adapter r{adapter.version} (CANN {adapter.cann}){_told(world)}"
     )
-    return Choice("npu", reason, adapter.version, tuple(notes))
+    return Choice("npu", reason, adapter.version, tuple(notes), world)
+
+
+def _told(world):
+    """What the reason says of the ranks."""
+    return f"; rank {world.rank} of {world.size}" if world.size > 1 else ""
+
+
+def _cores():
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _check_device_id(environ, name):
@@ -252,14 +290,6 @@ def _check_device_id(environ, name):
     if not re.fullmatch("[0-9]+", environ[name]):
         raise InputError(f"{name} must be an integer >= 0, got {environ[name]!r}.")
     return int(environ[name])
-
-
-def _rank_size(environ):
-    """RANK_SIZE as a number; unset counts as 1."""
-    text = environ.get("RANK_SIZE", "1")
-    if not re.fullmatch("0*[1-9][0-9]*", text):
-        raise InputError(f"RANK_SIZE must be an integer >= 1, got {text!r}.")
-    return int(text)
 
 
 def _check_rank_table(environ, rank_size):

@@ -12,9 +12,10 @@ FATAL = "FAKE NPU FATAL"
 
 
 def write(event, **facts):
-    """Appends one event to FAKE_NPU_RECORD."""
+    """Appends one event to FAKE_NPU_RECORD, in which {rank} is the rank."""
     path = os.environ.get("FAKE_NPU_RECORD")
     if path:
+        path = path.replace("{rank}", os.environ.get("RANK_ID", "0"))
         with open(path, "a") as file:
             file.write(json.dumps(dict(facts, event=event), sort_keys=True) + "\n")
 

@@ -18,14 +18,15 @@ from tensorflow.python import pywrap_tensorflow as c_api
 from tensorflow.python.client import session as session_module
 from tensorflow.python.framework import dtypes
 
+from fake_device import exchange, record, settings
 from fake_device import options as npu_options
-from fake_device import record, settings
 
 OPERATOR_LIST = "framework/built-in/tensorflow/npu_supported_ops.json"
 UNSUPPORTED = (dtypes.float64, dtypes.complex64, dtypes.complex128, dtypes.variant)
 # Both stay with the operation, so that they are found in any graph it is part of.
 COLLECTIVE_ATTRIBUTE = "_fake_collective"
 SYSTEM_ATTRIBUTE = "_fake_system"
+HOST_ATTRIBUTE = "_fake_transport"  # no operation of the device's, but the fake's own
 
 _process_wide = None  # the options the graph engine holds: the first run's
 _hccl_is_up = False
@@ -43,7 +44,11 @@ class Graph:
 
     def __init__(self, session, feeds, fetches, targets):
         self.feeds, self.fetches, self.targets = feeds, fetches, targets
-        self.operations = _between(session.graph, feeds, fetches, targets)
+        self.operations = [
+            operation
+            for operation in between(session.graph, feeds, fetches, targets)
+            if HOST_ATTRIBUTE not in operation.node_def.attr
+        ]
         self.shapes = None  # of the feeds, static from the first call on
         self.number = -1
 
@@ -244,6 +249,8 @@ def _note_hccl():
     ranks = int(os.environ.get("RANK_SIZE", "1"))
     if os.environ.get("RANK_TABLE_FILE") and ranks > 0:
         record.write("hccl", ranks=ranks)
+        if exchange.is_on():
+            exchange.check_rank_table()
 
 
 def _operator_list():
@@ -256,7 +263,7 @@ def _operator_list():
         return set()
 
 
-def _between(graph, feeds, fetches, targets):
+def between(graph, feeds, fetches, targets):
     """The operations that a call with these names runs."""
     fed = {name.rpartition(":")[0] or name for name in feeds}
     names = [name.rpartition(":")[0] or name for name in list(fetches) + list(targets)]

@@ -1,0 +1,393 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""The processes that train one model together, behind one small interface.
+
+Each rank trains on its rows of every global batch, and the gradients are averaged over
+the ranks before each step; so all ranks hold the same weights, bit for bit. Whoever
+works with `Ranks` need not know what joins them: nothing (one process), Horovod (hosts)
+or HCCL (Ascend devices).
+
+What one rank does to all others it does through `sum`, which every rank has to call
+equally often and in the same order: never below `if ranks.rank == 0`.
+"""
+
+import hashlib
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from swa.training import rank_table
+from swa.training.config import InputError
+
+_DIGEST_WORDS = 4  # of 24 bits each: what the ranks compare of an array
+
+
+class RankError(RuntimeError):
+    """The ranks cannot go on together; its text is the one line to show."""
+
+    status = 1  # of the program that ends with it
+
+
+class World(NamedTuple):
+    """Which ranks there are, and which of them this process is."""
+
+    engine: str = ""  # what joins them: "", "horovod" or "hccl"
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0  # among those of this machine
+    local_size: int = 1
+
+
+class Ranks:
+    """One process: it is every rank there is.
+
+    Attributes:
+      rank: int, from 0.
+      size: int, the number of ranks.
+      local_rank: int, among the ranks of this machine.
+    """
+
+    rank, size, local_rank = 0, 1, 0
+
+    def wrap_optimizer(self, optimizer):
+        """Returns the optimizer to compile: it averages gradients over the ranks."""
+        return optimizer
+
+    def callbacks(self):
+        """Callbacks to be the first in `fit`'s list."""
+        return []
+
+    def sum(self, arrays):
+        """The sums over the ranks of each array.
+
+        Args:
+          arrays: list of arrays of float16, float32, float64 (not with HCCL), int32
+            or int64, as many and of the same shapes and dtypes on every rank.
+
+        Returns:
+          List of new arrays of those shapes and dtypes, equal on all ranks.
+        """
+        return [np.array(array) for array in arrays]
+
+    def is_parting(self, error):
+        """bool: whether an exception means that another rank has ended."""
+        return False
+
+    def close(self):
+        """Parts from the other ranks."""
+
+
+class SeveralRanks(Ranks):
+    """What is the same whatever joins the ranks.
+
+    Args:
+      world: World.
+    """
+
+    def __init__(self, world):
+        self.rank, self.size, self.local_rank = world[1:4]
+        self._sums = {}  # (graph, dtype, length) -> (placeholder, its sum)
+
+    def wrap_optimizer(self, optimizer):
+        inner = optimizer.get_gradients
+
+        def get_gradients(loss, params):
+            return self.mean_gradients(inner(loss, params))
+
+        # on the object itself: a new optimizer would not be the one whose rate SWA sets
+        optimizer.get_gradients = get_gradients
+        return optimizer
+
+    def callbacks(self):
+        return [_callback(self)]
+
+    def sum(self, arrays):
+        arrays = [np.asarray(array) for array in arrays]
+        sums = [None] * len(arrays)
+        for dtype in sorted({array.dtype.name for array in arrays}):
+            chosen = [i for i, array in enumerate(arrays) if array.dtype.name == dtype]
+            vector = np.concatenate([arrays[i].ravel() for i in chosen])
+            total = self.sum_vector(vector) if vector.size else vector
+            ends = np.cumsum([arrays[i].size for i in chosen])
+            for i, part in zip(chosen, np.split(total, ends[:-1])):
+                sums[i] = part.reshape(arrays[i].shape)
+        return sums
+
+    def sum_vector(self, vector):
+        """The sum over the ranks of a vector, in one call of Keras's session.
+
+        The operations are made once for each dtype and length.
+        """
+        import tensorflow as tf
+
+        session = tf.compat.v1.keras.backend.get_session()
+        key = (session.graph, vector.dtype.name, len(vector))
+        if key not in self._sums:
+            with session.graph.as_default(), tf.control_dependencies(None):
+                with tf.name_scope("ranks"):
+                    fed = tf.compat.v1.placeholder(vector.dtype, [len(vector)])
+                    self._sums[key] = fed, self.sum_tensor(fed)
+        fed, total = self._sums[key]
+        return session.run(total, {fed: vector})
+
+    def sum_tensor(self, tensor):
+        """The sum over the ranks of a tensor, as a tensor."""
+        raise NotImplementedError
+
+    def mean_gradients(self, gradients):
+        """The means over the ranks of a list of tensors; None stays None."""
+        raise NotImplementedError
+
+
+def read_world(environ, device):
+    """The ranks that the environment tells of; joins nothing.
+
+    Args:
+      environ: mapping of environment variables.
+      device: "npu" or "cpu".
+
+    Returns:
+      World: with several ranks if HOROVOD_SIZE says so, or RANK_SIZE on an NPU.
+
+    Raises:
+      InputError: a variable that is missing, or out of its range.
+    """
+    size = _number(environ, "HOROVOD_SIZE", 1, 1)
+    if size > 1:
+        if device == "npu":
+            raise InputError(
+                f"HOROVOD_SIZE must be 1 on an NPU, got {size}: HCCL joins NPUs "
+                "(RANK_SIZE). Use test/train_full_8p.sh, or --device=cpu."
+            )
+        local_size = _number(environ, "HOROVOD_LOCAL_SIZE", 1, 1, size)
+        return World(
+            "horovod",
+            _number(environ, "HOROVOD_RANK", None, 0, size - 1),
+            size,
+            _number(environ, "HOROVOD_LOCAL_RANK", 0, 0, local_size - 1),
+            local_size,
+        )
+    size = _number(environ, "RANK_SIZE", 1, 1) if device == "npu" else 1
+    return _hccl_world(environ, size) if size > 1 else World()
+
+
+def check_batches(config, world, num_samples, drop_last):
+    """Checks that every rank gets equally many rows of every batch.
+
+    Args:
+      config: a checked Config.
+      world: World.
+      num_samples: int, training rows.
+      drop_last: bool, whether a short last batch is left out.
+
+    Raises:
+      InputError: with the flag, the rule and the value given.
+    """
+    if config.batch_size % world.size:
+        raise InputError(
+            f"batch_size, the rows of all {world.size} ranks in a step, must divide by "
+            f"{world.size}, got {config.batch_size}."
+        )
+    last = 0 if drop_last else num_samples % config.batch_size
+    if last % world.size:
+        raise InputError(
+            f"the last batch of an epoch must divide by the {world.size} ranks, got "
+            f"{last} rows ({num_samples} samples, batch_size {config.batch_size}). "
+            "Choose another batch_size or another number of samples."
+        )
+
+
+def join(choice):
+    """Waits for the other ranks, and returns what speaks for all.
+
+    To be closed at the end. With HCCL it is the first `sum` that waits.
+
+    Args:
+      choice: session.Choice, whose `world` says which ranks there are.
+
+    Returns:
+      Ranks.
+
+    Raises:
+      InputError: what joins the ranks is not installed.
+      RankError: a rank did not come in time; the message names it.
+    """
+    if choice.world.engine == "horovod":
+        from swa.training.ranks_horovod import HorovodRanks
+
+        return HorovodRanks(choice.world)
+    if choice.world.engine == "hccl":
+        from swa.training.ranks_hccl import HcclRanks
+
+        return HcclRanks(choice)
+    return Ranks()
+
+
+def broadcast(ranks, arrays):
+    """Rank 0's arrays, on every rank: a list of new arrays.
+
+    A sum in which the others are zero: exact, and no second kind of collective.
+    """
+    if ranks.rank:
+        arrays = [np.zeros_like(array) for array in arrays]
+    return ranks.sum(arrays)
+
+
+def gather(ranks, array):
+    """The arrays of all ranks: shape (size, *array.shape), equal on every rank."""
+    array = np.asarray(array)
+    rows = np.zeros((ranks.size,) + array.shape, array.dtype)
+    rows[ranks.rank] = array
+    return ranks.sum([rows])[0]
+
+
+def is_any(ranks, flag):
+    """bool: whether `flag` is true on any rank; every rank gets the same answer."""
+    return bool(ranks.sum([np.array([bool(flag)], np.int64)])[0][0])
+
+
+def mean(ranks, values, rows):
+    """The mean over all rows of values that are means over each rank's rows.
+
+        mean = sum over ranks of value * rows / sum over ranks of rows
+
+    Args:
+      ranks: Ranks.
+      values: list of float.
+      rows: int, the rows of this rank; on some rank above 0.
+
+    Returns:
+      List of float, equal on every rank.
+    """
+    if ranks.size == 1:
+        return [float(value) for value in values]
+    totals, count = ranks.sum(
+        [
+            # an empty rank's value is a mean of nothing, often NaN
+            np.array([value * rows if rows else 0.0 for value in values], np.float32),
+            np.array([rows], np.int64),
+        ]
+    )
+    return [float(total) / int(count[0]) for total in totals]
+
+
+def check_same(ranks, name, number):
+    """Raises RankError unless all ranks have the same integer.
+
+    One that makes fewer steps would leave the others waiting, or pair its gradients
+    with those of another step.
+
+    Args:
+      ranks: Ranks.
+      name: str, what the number is.
+      number: int.
+    """
+    numbers = gather(ranks, np.int64(number))
+    if len(set(numbers.tolist())) > 1:
+        raise RankError(
+            f"{name} must be the same on all ranks, got {', '.join(map(str, numbers))} "
+            f"on ranks 0 to {ranks.size - 1}."
+        )
+
+
+def check_equal(ranks, arrays):
+    """Raises RankError, which names what differs, unless all ranks hold the same bits.
+
+    Args:
+      ranks: Ranks.
+      arrays: dict of arrays by name, with the same names on every rank.
+    """
+    digests = np.array([_digest(array) for array in arrays.values()], np.int64)
+    found = gather(ranks, digests.reshape(len(arrays), _DIGEST_WORDS))
+    is_different = (found != found[0]).any(axis=2)  # (rank, name)
+    names = [name for name, one in zip(arrays, is_different.any(axis=0)) if one]
+    if names:
+        others = [str(rank) for rank in np.flatnonzero(is_different.any(axis=1))]
+        raise RankError(
+            f"{', '.join(names)} must be equal on all ranks, but rank "
+            f"{', '.join(others)} differs from rank 0."
+        )
+
+
+def _hccl_world(environ, size):
+    rank = _number(environ, "RANK_ID", None, 0, size - 1)
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", environ.get("JOB_ID", "")):
+        raise InputError(
+            "JOB_ID must be letters, digits, - and _ with RANK_SIZE above 1, got "
+            f"{environ.get('JOB_ID', '')!r}. Use test/train_full_8p.sh."
+        )
+    if not environ.get("RANK_TABLE_FILE"):
+        raise InputError(
+            f"RANK_TABLE_FILE must name a rank table for {size} ranks, got none. Use "
+            "test/train_full_8p.sh, which writes one."
+        )
+    devices = rank_table.read(environ["RANK_TABLE_FILE"])
+    if len(devices) != size:
+        raise InputError(
+            f"RANK_TABLE_FILE must hold RANK_SIZE = {size} devices, got {len(devices)} "
+            f"in {environ['RANK_TABLE_FILE']}."
+        )
+    here = [device.rank for device in rank_table.of_server(devices, rank)]
+    return World("hccl", rank, size, here.index(rank), len(here))
+
+
+def _digest(array):
+    array = np.ascontiguousarray(array)
+    told = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
+    return np.frombuffer(told.digest(), np.uint32)[:_DIGEST_WORDS] >> 8
+
+
+def _callback(ranks):
+    import tensorflow as tf
+
+    from swa.batch_norm import layers_of
+
+    backend = tf.compat.v1.keras.backend
+
+    class Together(tf.keras.callbacks.Callback):
+        """What gradients do not do: equal beginnings, and equal moving statistics."""
+
+        def on_train_begin(self, logs=None):
+            """Hands out rank 0's weights and optimizer state, before the first batch.
+
+            Otherwise that step's gradients would be means over different weights.
+            """
+            model = self.model
+            if not model.built:
+                raise ValueError("model must be built before several ranks train it.")
+            model._make_train_function()  # makes the optimizer's slots
+            variables = model.weights + model.optimizer.weights
+            values = broadcast(ranks, backend.batch_get_value(variables))
+            backend.batch_set_value(list(zip(variables, values)))
+            self._statistics = [
+                variable
+                for layer in layers_of(model)
+                if layer.trainable
+                for variable in (layer.moving_mean, layer.moving_variance)
+            ]
+
+        def on_epoch_end(self, epoch, logs=None):
+            """Takes the means of the moving statistics, each rank's own till then.
+
+            So whatever is averaged, saved or measured after an epoch is the same on all
+            ranks, and a run that is resumed is the run that was not interrupted.
+            """
+            if self._statistics:
+                totals = ranks.sum(backend.batch_get_value(self._statistics))
+                means = [total / total.dtype.type(ranks.size) for total in totals]
+                backend.batch_set_value(list(zip(self._statistics, means)))
+
+    return Together()
+
+
+def _number(environ, name, default, least, most=None):
+    """The integer that a variable holds; None as default: it must be set."""
+    text = environ.get(name, default)
+    if text is None:
+        raise InputError(f"{name} must be set where there are several ranks.")
+    if not re.fullmatch("[0-9]+", str(text)) or int(text) < least:
+        raise InputError(f"{name} must be an integer >= {least}, got {text!r}.")
+    if most is not None and int(text) > most:
+        raise InputError(f"{name} must be at most {most}, got {text!r}.")
+    return int(text)

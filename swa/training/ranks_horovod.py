@@ -1,0 +1,108 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""Ranks on hosts, joined by Horovod over Gloo. The only module that imports horovod."""
+
+import importlib
+import os
+import time
+
+from swa.training.config import InputError
+from swa.training.ranks import RankError, SeveralRanks
+
+_DEFAULT_SECONDS = "30"  # Gloo's own
+_SCOPE = "swa_ranks"  # of the launcher's key-value store
+
+
+class HorovodRanks(SeveralRanks):
+    """Ranks that `horovodrun --gloo` has started.
+
+    Args:
+      world: World.
+      environ: mapping of environment variables, horovodrun's among them.
+
+    Raises:
+      InputError: Horovod is not installed, or cannot be loaded.
+      RankError: a rank did not start within HOROVOD_GLOO_TIMEOUT_SECONDS.
+    """
+
+    def __init__(self, world, environ=os.environ):
+        super().__init__(world)
+        try:
+            self._hvd = importlib.import_module("horovod.tensorflow")
+        except Exception as error:  # its library may not fit this TensorFlow
+            raise InputError(
+                f"{world.size} ranks on hosts need Horovod, got "
+                f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. "
+                "Start them with test/train_full_8p.sh --device=cpu, which builds it."
+            ) from error
+        await_all(world, environ)
+        self._hvd.init()
+
+    def sum_tensor(self, tensor):
+        # the name is what pairs it with those of the other ranks
+        name = f"swa_sum_{tensor.dtype.name}_{tensor.shape[0]}"
+        return self._hvd.allreduce(tensor, op=self._hvd.Sum, name=name)
+
+    def mean_gradients(self, gradients):
+        """One sum of all: Horovod would fuse them as they come.
+
+        What lies where in the sum decides in which order the ranks' terms are added,
+        so runs with equal seeds would differ in the last bits from four ranks on.
+        """
+        import tensorflow as tf
+
+        present = [gradient for gradient in gradients if gradient is not None]
+        flat = [tf.reshape(gradient, [-1]) for gradient in present]
+        total = self._hvd.allreduce(
+            tf.concat(flat, axis=0), op=self._hvd.Sum, name="swa_gradients"
+        )
+        sizes = [gradient.shape.num_elements() for gradient in present]
+        parts = iter(tf.split(total / self.size, sizes))
+        return [
+            None if gradient is None else tf.reshape(next(parts), gradient.shape)
+            for gradient in gradients
+        ]
+
+    def is_parting(self, error):
+        return "Horovod" in str(error)  # whatever its class is
+
+    def close(self):
+        self._hvd.shutdown()
+
+
+def await_all(world, environ):
+    """Waits until every rank has started.
+
+    Each signs in at horovodrun's key-value store. Gloo, which would wait as well, does
+    not say for whom.
+
+    Raises:
+      RankError: naming those that did not.
+    """
+    from horovod.runner.http import http_client
+
+    address = environ.get("HOROVOD_GLOO_RENDEZVOUS_ADDR")
+    port = environ.get("HOROVOD_GLOO_RENDEZVOUS_PORT")
+    if not address or not port:
+        raise InputError(
+            f"HOROVOD_SIZE must come from horovodrun --gloo, got {world.size} without "
+            "HOROVOD_GLOO_RENDEZVOUS_ADDR and _PORT. Use test/train_full_8p.sh."
+        )
+    seconds = float(environ.get("HOROVOD_GLOO_TIMEOUT_SECONDS", _DEFAULT_SECONDS))
+    deadline = time.monotonic() + seconds
+    http_client.put_data_into_kvstore(address, port, _SCOPE, str(world.rank), "started")
+    missing = set(range(world.size)) - {world.rank}
+    while missing:
+        for rank in sorted(missing):
+            try:
+                http_client.read_data_from_kvstore(address, port, _SCOPE, str(rank))
+            except RuntimeError:  # not yet
+                break
+            missing.discard(rank)
+        if missing and time.monotonic() > deadline:
+            names = ", ".join(str(rank) for rank in sorted(missing))
+            raise RankError(
+                f"rank {names} of {world.size} did not start within {seconds:g} s "
+                "(HOROVOD_GLOO_TIMEOUT_SECONDS)."
+            )
+        time.sleep(0.05 if missing else 0)

@@ -1,0 +1,430 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""The launchers of several ranks, with a stub for the trainer."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import launch_ranks
+import pytest
+
+from swa.training import rank_table
+from swa.training.config import InputError
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FILES = "env.sh common.sh ranks.sh launch_ranks.py zoo_summary.py constraints.txt"
+LAUNCHERS = ("train_full_8p.sh", "train_performance_8p.sh")
+REPORT = {
+    "status": "completed",
+    "config": {"batch_size": 256},
+    "device": "npu",
+    "ranks": 2,
+    "samples_per_second": 64000.0,
+    "e2e_seconds": 12.345,
+    "final_loss": 0.25,
+    "final_accuracy": 0.875,
+    "epoch_losses": [1.5, 0.75, 0.25],
+}
+# Says what it was given; then does what the variables BAD_FLAG, FAIL, SLEEP and
+# STUBBORN ask for.
+STUB = """
+import json, os, signal, sys, time
+
+def stop(number, frame):
+    print("stopped by", number, flush=True)
+    if "STUBBORN" not in os.environ:
+        sys.exit(128 + number)
+
+if "--check" in sys.argv:
+    table = os.environ["RANK_TABLE_FILE"]
+    assert json.load(open(table))["version"] == "1.0", table
+    if "BAD_FLAG" in os.environ:
+        sys.exit(os.write(2, b"trainer: error: bad flag\\n") and 2)
+    sys.exit(0)
+signal.signal(signal.SIGINT, stop)
+signal.signal(signal.SIGTERM, stop)
+names = "RANK_ID RANK_SIZE JOB_ID ASCEND_DEVICE_ID RANK_TABLE_FILE DEVICE_ID".split()
+given = {name: os.environ.get(name) for name in names + ["HCCL_CONNECT_TIMEOUT"]}
+print(json.dumps(dict(given, flags=sys.argv[1:], cwd=os.getcwd(), pid=os.getpid())))
+print("on stderr", file=sys.stderr)
+sys.stdout.flush()
+if os.environ.get("FAIL") == given["RANK_ID"]:
+    print("last words")
+    sys.exit(7)
+end = time.monotonic() + float(os.environ.get("SLEEP", "0"))
+while time.monotonic() < end:
+    time.sleep(0.05)
+folder = [flag for flag in sys.argv if flag.startswith("--output_dir=")][-1]
+if given["RANK_ID"] == "0":
+    with open(os.path.join(folder.split("=", 1)[1], "report.json"), "w") as file:
+        file.write(os.environ["REPORT"])
+"""
+
+
+class Project:
+    """The launchers beside a stub for the trainer, and a folder to start them in."""
+
+    def __init__(self, folder):
+        self.here = folder / "started here"
+        self.here.mkdir()
+        self.project = folder / "a project"
+        (self.project / "test").mkdir(parents=True)
+        for name in FILES.split() + list(LAUNCHERS):
+            source = str(ROOT / "test" / name)
+            shutil.copy(source, str(self.project / "test"))
+        (self.project / "swa").symlink_to(ROOT / "swa")
+        (self.project / "train-tf.keras-npu.py").write_text(STUB)
+        self.hccn = folder / "hccn.conf"
+        lines = [f"address_{n}=10.0.{n}.1\nnetmask_{n}=255.255.255.0\n" for n in (0, 1)]
+        self.hccn.write_text("".join(lines))
+
+    def environment(self, **variables):
+        foreign = ("RANK_", "ASCEND_", "JOB_ID", "DEVICE_ID", "HCCL_", "HOROVOD_")
+        known = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
+        known.update(PYTHON=sys.executable, SWA_HCCN_CONF=str(self.hccn))
+        known.update(REPORT=json.dumps(REPORT), SWA_DEVICE="npu")
+        return dict(known, **variables)
+
+    def command(self, *flags):
+        own = [
+            flag
+            for flag in flags
+            if flag.startswith(("--rank", "--server", "--out", "--resumes"))
+        ]
+        rest = [flag for flag in flags if flag not in own]
+        script = str(self.project / "test" / "launch_ranks.py")
+        return [sys.executable, script, "--device=npu", "--case=acc", *own, "--", *rest]
+
+    def run(self, *flags, **variables):
+        return subprocess.run(
+            self.command(*flags),
+            cwd=str(self.here),
+            env=self.environment(**variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+        )
+
+    def begin(self, *flags, **variables):
+        """Starts it, and returns it with the ranks' process numbers."""
+        process = subprocess.Popen(
+            self.command(*flags),
+            cwd=str(self.here),
+            env=self.environment(**variables),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+        )
+        for _ in range(400):
+            try:
+                return process, [self.given(name)["pid"] for name in (0, 1)]
+            except (OSError, ValueError, IndexError):
+                time.sleep(0.05)
+        process.kill()
+        raise AssertionError(process.communicate())
+
+    def log(self, name):
+        return (self.here / f"output/{name}/train_{name}.log").read_text()
+
+    def given(self, name):
+        """What the stub says it was given."""
+        return json.loads(self.log(name).splitlines()[0])
+
+    def table(self, servers):
+        """A rank table of servers: {name: their device ids}."""
+        rank, rows = 0, []
+        for server, devices in servers.items():
+            told = []
+            for device in devices:
+                one = {"device_id": str(device), "device_ip": "10.1.1.1"}
+                told.append(dict(one, rank_id=str(rank)))
+                rank += 1
+            rows.append({"server_id": server, "device": told})
+        path = self.here / "mine.json"
+        path.write_text(json.dumps({"version": "1.0", "server_list": rows}))
+        return str(path)
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path)
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+# What each rank is given
+
+
+def test_each_rank_has_its_device_its_folder_and_its_log(project):
+    done = project.run("--rank_size=2", "--data_path=./")
+    assert done.returncode == 0, done.stderr
+    table = str(project.here / "output/0/rank_table.json")
+    for rank in (0, 1):
+        given = project.given(rank)
+        del given["pid"]
+        assert given == {
+            "RANK_ID": str(rank),
+            "RANK_SIZE": "2",
+            "JOB_ID": "10087",
+            "ASCEND_DEVICE_ID": str(rank),
+            "DEVICE_ID": None,
+            "RANK_TABLE_FILE": table,
+            "HCCL_CONNECT_TIMEOUT": "600",
+            "flags": ["--data_path=./", f"--output_dir={project.here}/output/0"],
+            "cwd": f"{project.here}/output/{rank}",
+        }
+        assert "on stderr" in project.log(rank)
+    assert rank_table.read(table) == [
+        rank_table.Device(0, "server", 0, "10.0.0.1"),
+        rank_table.Device(1, "server", 1, "10.0.1.1"),
+    ]
+
+
+def test_rank_0s_words_and_the_summary_are_shown(project):
+    done = project.run("--rank_size=2")
+    assert '"RANK_ID": "0"' in done.stdout and '"RANK_ID": "1"' not in done.stdout
+    assert done.stdout.splitlines()[-1] == "Device = npu"
+    assert (project.here / "output/0/report.json").exists()
+    assert (
+        project.here / "output/0/SWA_ID0252_for_TensorFlow_bs256_2p_acc.log"
+    ).exists()
+
+
+def test_the_users_variables_are_kept(project):
+    variables = {"JOB_ID": "mine", "HCCL_CONNECT_TIMEOUT": "200", "DEVICE_ID": "3"}
+    assert project.run("--rank_size=2", **variables).returncode == 0
+    given = project.given(1)
+    assert (given["JOB_ID"], given["HCCL_CONNECT_TIMEOUT"]) == ("mine", "200")
+    assert given["DEVICE_ID"] is None  # the older name of ASCEND_DEVICE_ID
+
+
+def test_the_users_rank_table_is_kept(project):
+    table = project.table({"a": [2, 3]})
+    assert project.run(RANK_TABLE_FILE=table).returncode == 0
+    assert [project.given(name)["RANK_ID"] for name in (2, 3)] == ["0", "1"]
+    assert project.given(3)["RANK_TABLE_FILE"] == table
+    assert project.given(3)["flags"] == [f"--output_dir={project.here}/output/2"]
+    assert not (project.here / "output/2/rank_table.json").exists()
+
+
+def test_each_server_starts_its_ranks_of_the_table(project):
+    table = project.table({"10.9.9.1": [0, 1], "10.9.9.2": [0, 1]})
+    done = project.run("--server_id=10.9.9.2", RANK_TABLE_FILE=table)
+    assert done.returncode == 0, done.stderr
+    assert [project.given(name)["RANK_ID"] for name in (0, 1)] == ["2", "3"]
+    assert project.given(0)["RANK_SIZE"] == "4"
+    assert "Final result" not in done.stdout  # rank 0's files are elsewhere
+
+
+def test_a_server_knows_itself_by_its_address(project):
+    import socket
+
+    table = project.table({"10.9.9.1": [0, 1], socket.gethostname(): [2, 3]})
+    assert project.run(RANK_TABLE_FILE=table).returncode == 0
+    assert project.given(2)["RANK_ID"] == "2"
+
+
+def test_a_named_folder_gets_the_results_and_the_ranks_folders(project):
+    (project.here / "mine/1").mkdir(parents=True)
+    for name in ("other", "1/other", "1/train_1.log"):
+        (project.here / "mine" / name).write_text("earlier")
+    done = project.run("--rank_size=2", f"--output_dir={project.here}/mine")
+    assert done.returncode == 0, done.stderr
+    found = sorted(os.listdir(str(project.here / "mine")))
+    assert {"0", "1", "other", "report.json"} <= set(found)
+    assert (project.here / "mine/1/other").exists()
+    assert not (project.here / "mine/1/train_1.log").read_text().startswith("earlier")
+
+
+@pytest.mark.parametrize("flags, is_kept", [([], False), (["--resumes"], True)])
+def test_earlier_files_stay_for_a_resumed_run_alone(project, flags, is_kept):
+    for name in ("0/ckpt/old", "1/train_1.log"):
+        path = project.here / "output" / name
+        path.parent.mkdir(parents=True)
+        path.write_text("earlier")
+    assert project.run("--rank_size=2", *flags).returncode == 0
+    assert (project.here / "output/0/ckpt/old").exists() == is_kept
+    assert project.log(1).startswith("earlier") == is_kept
+
+
+@pytest.mark.parametrize("launcher, epochs", zip(LAUNCHERS, (100, 40)))
+def test_launchers_differ_in_values_only(project, launcher, epochs):
+    done = subprocess.run(
+        ["bash", str(project.project / "test" / launcher)]
+        + ["--device=npu", "--rank_size", "2", "--batch=64", "--data_path=./"],
+        cwd=str(project.here),
+        env=project.environment(SWA_FAKE_ROOT=str(project.project)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert done.returncode == 0, done.stderr
+    flags = project.given(1)["flags"]
+    assert f"--train_epochs={epochs}" in flags and "--batch_size=64" in flags
+    assert not any(flag.startswith("--rank_size") for flag in flags)
+    case = "acc" if epochs == 100 else "perf"
+    assert list((project.here / "output/0").glob(f"*_2p_{case}.log"))
+
+
+def test_help_tells_of_the_ranks_and_of_the_flags(project):
+    done = subprocess.run(
+        ["bash", str(project.project / "test/train_full_8p.sh"), "--help"],
+        cwd=str(project.here),
+        env=project.environment(),
+        stdout=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert done.returncode == 0
+    for flag in ("--rank_size", "--hosts", "--server_id", "--swa_freq"):
+        assert flag in done.stdout
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "flags, variables, message",
+    [
+        (["--rank_size=3"], {}, "rank_size must be 2, 4 or 8 on the NPUs"),
+        (["--rank_size=two"], {}, "rank_size must be a number of processes, got 'two'"),
+        (["--rank_size=4"], {}, "must give the addresses (address_N=...) of devices"),
+        ([], {"SWA_HCCN_CONF": "/none"}, "several ranks need RANK_TABLE_FILE"),
+        ([], {"RANK_TABLE_FILE": "/none"}, "RANK_TABLE_FILE must be a readable JSON"),
+        (["--rank_size=2"], {"BAD_FLAG": "1"}, "trainer: error: bad flag"),
+    ],
+)
+def test_what_is_wrong_is_told_before_an_earlier_output_goes(
+    project, flags, variables, message
+):
+    (project.here / "output/0").mkdir(parents=True)
+    (project.here / "output/0/old").write_text("")
+    done = project.run(*flags, **variables)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and message in done.stderr
+    assert os.listdir(str(project.here / "output/0")) == ["old"]
+
+
+def test_a_table_of_other_servers_is_refused(project):
+    table = project.table({"10.9.9.1": [0, 1], "10.9.9.2": [0, 1]})
+    done = project.run(RANK_TABLE_FILE=table)
+    assert done.returncode == 2
+    assert "server_id must be one of RANK_TABLE_FILE's, 10.9.9.1, 10.9.9.2" in (
+        done.stderr
+    )
+
+
+def test_a_table_of_another_size_is_refused(project):
+    table = project.table({"a": [0, 1]})
+    done = project.run("--rank_size=8", RANK_TABLE_FILE=table)
+    assert done.returncode == 2
+    assert "rank_size must be that of RANK_TABLE_FILE, 2, got 8" in done.stderr
+
+
+def plan_of(*flags, **environ):
+    options, _ = launch_ranks.read_options(["--case=acc", *flags])
+    return launch_ranks.make_plan(options, environ)
+
+
+def test_hosts_are_ranks_of_horovod():
+    plan = plan_of("--device=cpu", "--hosts=a:4,b:2")
+    assert (plan.engine, plan.size, plan.hosts) == ("horovod", 6, "a:4,b:2")
+    assert plan_of("--device=cpu").hosts == "localhost:8"
+    assert plan_of("--device=cpu", "--rank_size=3").hosts == "localhost:3"
+
+
+def test_ranks_of_hosts_get_no_table_and_the_users_timeout():
+    environ = {"HOROVOD_GLOO_TIMEOUT_SECONDS": "7", "RANK_TABLE_FILE": "/stray"}
+    rank = plan_of("--device=cpu", "--rank_size=2", **environ).ranks[1]
+    given = launch_ranks.merged(environ, rank.variables)
+    assert given["HOROVOD_GLOO_TIMEOUT_SECONDS"] == "7"
+    assert "RANK_TABLE_FILE" not in given
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--device=cpu", "--hosts=a"], "hosts must be host:processes.* got 'a'"),
+        (["--device=cpu", "--hosts=a:0"], "hosts must be host:processes"),
+        (["--device=cpu", "--hosts=a;b:2"], "hosts must be host:processes"),
+        (["--device=cpu", "--hosts=a:2", "--rank_size=4"], "sum of hosts'.* 2, got 4"),
+        (["--device=cpu", "--server_id=a"], "server_id is for NPUs, got 'a'"),
+        (["--device=npu", "--hosts=a:2"], "hosts is for CPUs, got 'a:2'"),
+        (["--device=cpu", "--rank_size=0"], "rank_size must be a number"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(flags, message):
+    with pytest.raises(InputError, match=message):
+        plan_of(*flags)
+
+
+# The ranks end together
+
+
+def test_the_first_rank_to_fail_ends_all_and_has_the_last_word(project):
+    done = project.run("--rank_size=2", FAIL="1", SLEEP="60")
+    assert done.returncode == 7
+    lines = done.stderr.splitlines()
+    log = f"{project.here}/output/1/train_1.log"
+    assert lines[0].endswith(f"rank 1 failed with status 7; the last lines of {log}:")
+    assert lines[-1] == "last words"
+    assert "stopped by 15" in project.log(0)
+    assert "Final result" not in done.stdout
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_rank_ends_all(project, killed):
+    process, pids = project.begin("--rank_size=2", SLEEP="60", STUBBORN="1")
+    began = time.monotonic()
+    os.kill(pids[killed], signal.SIGKILL)
+    _, stderr = process.communicate(timeout=30)
+    assert time.monotonic() - began < 10  # the other one had to be killed as well
+    assert process.returncode == 137
+    assert f"rank {killed} failed with status 137" in stderr
+    assert not any(is_running(pid) for pid in pids)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_every_rank(project, number):
+    process, pids = project.begin("--rank_size=2", SLEEP="60")
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert stderr == f"launch_ranks.py: stopped by {number.name}\n"
+    for rank in (0, 1):
+        assert f"stopped by {int(number)}" in project.log(rank)
+    assert not any(is_running(pid) for pid in pids)
+
+
+def test_a_second_signal_ends_ranks_that_do_not_listen(project):
+    process, pids = project.begin("--rank_size=2", SLEEP="60", STUBBORN="1")
+    process.send_signal(signal.SIGTERM)
+    while "stopped by 15" not in project.log(1):
+        time.sleep(0.05)
+    assert all(is_running(pid) for pid in pids)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 137
+    assert not any(is_running(pid) for pid in pids)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's prctl")
+def test_no_rank_outlives_a_killed_launcher(project):
+    process, pids = project.begin("--rank_size=2", SLEEP="60")
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while any(is_running(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(is_running(pid) for pid in pids)

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+#
+# Trains on eight devices, or as --rank_size says, for accuracy: the whole run.
+set -euo pipefail
+
+# shellcheck source=test/ranks.sh
+source "$(dirname "${BASH_SOURCE[0]}")/ranks.sh"
+
+train_ranks acc 100 "$@"
