@@ -11,45 +11,11 @@ import time
 BEGAN = time.time()
 DEVICE_ID = os.environ.get("ASCEND_DEVICE_ID") or "0"
 ROOT = os.path.dirname(os.path.abspath(__file__))
-# a group's name, then (flag, kind, meaning); the defaults are those of Config
-GROUPS = (
-    ("training", (
-        ("train_epochs", "integer", "epochs to train"),
-        ("batch_size", "integer", "samples per step"),
-        ("learning_rate", "float", "SGD's learning rate"),
-        ("momentum", "float", "SGD's momentum"),
-        ("seed", "integer", "of data, initial weights and order of rows"))),
-    ("SWA", (
-        ("start_epoch", "integer", "first epoch averaged [3/4 of train_epochs]"),
-        ("lr_schedule", "string", "manual, constant or cyclic"),
-        ("swa_lr", "string", "lowest rate, or auto"),
-        ("swa_lr2", "string", "highest rate of a cycle, or auto"),
-        ("swa_freq", "integer", "epochs per cycle and per sample"),
-        ("verbose", "integer", "0 silent, 1 SWA's stages, 2 session options too"))),
-    ("model and data", (
-        ("hidden_units", "integer", "units of the hidden layer"),
-        ("num_classes", "integer", "classes"),
-        ("num_features", "integer", "features of synthetic rows"),
-        ("num_samples", "integer", "synthetic training rows"),
-        ("data_path", "string", "directory (synthetic data), or .npz with x and y"))),
-    ("device", (
-        ("device", "string", "auto, npu or cpu"),
-        ("precision_mode", "string", "the NPU's mixed precision, one of four modes"),
-        ("modify_mixlist", "string", "JSON file of operators for mixed precision"),
-        ("over_dump", "string", "True: dump operators that overflow"),
-        ("data_dump_flag", "string", "1: dump operators' data"),
-        ("data_dump_step", "string", "steps to dump, such as 5 or 0|3-7"),
-        ("profiling", "string", "True: profile the run"),
-        ("data_save_path", "string", "directory for dumps and profiles"))),
-    ("output", (
-        ("output_dir", "string", "results [output/$ASCEND_DEVICE_ID]"),
-        ("check", "boolean", "check flags, files and device, then stop"))),
-)  # fmt: skip
 
 
-def fail(message):
+def fail(message, status=2):
     sys.stderr.write("train-tf.keras-npu.py: error: %s\n" % message)
-    sys.exit(2)
+    sys.exit(status)
 
 
 def require_tensorflow():
@@ -64,55 +30,44 @@ def require_tensorflow():
     fail((told + "\"$PYTHON\" '%s/train-tf.keras-npu.py' %s") % (ROOT, ROOT, words))
 
 
-def read_flags(defaults, argv):
-    """Returns the flags' values by name, and whether only to check."""
-    from absl import flags
-
-    values = flags.FlagValues()
-    for name, kind, meaning in [flag for _, group in GROUPS for flag in group]:
-        default = defaults.get(name, False)
-        default = str(default) if kind == "string" else default
-        getattr(flags, "DEFINE_" + kind)(name, default, meaning, flag_values=values)
-    try:
-        rest = values(argv)[1:]
-    except flags.Error as error:
-        fail(str(error).splitlines()[0])
-    if rest:
-        fail("flags begin with --, got %r." % rest[0])
-    return {name: values[name].value for name in defaults}, values["check"].value
-
-
-def print_help(defaults):
-    print("usage: train-tf.keras-npu.py [--flag=value ...]")
-    for title, group in GROUPS:
-        print("\n%s:" % title)
-        for name, _, meaning in group:
-            told = "" if defaults.get(name, "") in ("", None) else [defaults[name]]
-            print("  --%-16s %s %s" % (name, meaning, told))
-
-
-def main(argv):
+def train(argv, stop):
+    """Reads the flags and runs; returns the exit status."""
     from swa.training import config as settings
-    from swa.training import data, quieten, session
+    from swa.training import data, flags, output, quieten, session
 
     defaults = settings.Config()._asdict()
     if {"-h", "--help", "-help"} & set(argv[1:]):
-        return print_help(defaults)
-    values, only_check = read_flags(defaults, argv)
-    values["output_dir"] = values["output_dir"] or os.path.join("output", DEVICE_ID)
+        return flags.print_help(defaults)
     try:
+        values, only_check = flags.read(defaults, argv)
+        values["output_dir"] = values["output_dir"] or os.path.join("output", DEVICE_ID)
         config = settings.checked(settings.Config(**values))
         choice = session.choose_device(config, os.environ)
         rows = data.load(config)
-        if only_check:
-            return print("checked: flags, files and device are in order")
-        quieten.tensorflow(config.verbose)
-        from swa.training import trainer
+        with output.locked(config.output_dir, only_check):
+            if only_check:
+                return print("checked: flags, files and device are in order")
+            quieten.tensorflow(config.verbose)
+            from swa.training import trainer
 
-        told = trainer.run(config, choice, rows, sys.stdout.isatty(), BEGAN)
-        sys.exit(told["status"] != "completed")
-    except settings.InputError as error:
-        fail(error)
+            is_terminal = sys.stdout.isatty()
+            told = trainer.run(config, choice, rows, is_terminal, BEGAN, stop)
+        return int(told["status"] != "completed")
+    except (settings.InputError, settings.OutputError) as error:
+        fail(error, error.status)
+
+
+def main(argv):
+    from swa.training import stopping
+
+    stop = stopping.Stop()
+    try:
+        with stop:
+            status = train(argv, stop)
+    except stopping.Stopped:
+        stop.tell()
+        status = stop.status
+    sys.exit(status)
 
 
 if __name__ == "__main__":

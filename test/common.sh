@@ -54,12 +54,19 @@ parameter explain:
     --data_save_path           where dumps and profiles go, default is /home/data
 
     --output_dir               results go here instead
+    --save_interval            epochs between two checkpoints, 0 for the end only,
+                               default is 10
+    --max_to_keep              checkpoints kept, default is 5
+    --resume                   go on from the newest checkpoint in the output folder,
+                               which is kept, and append to its log
+    --tensorboard              whether to write figures for TensorBoard, default is
+                               False
     -h/--help                  show help message
 HELP
 }
 
-# Sets `flags` (the trainer's, paths absolute), `device` and `output_dir` from the
-# arguments; exits after --help.
+# Sets `flags` (the trainer's, paths absolute), `device`, `output_dir` and `resumes` (1
+# where an earlier run may be wanted) from the arguments; exits after --help.
 # Args: default number of epochs, the launcher's arguments.
 parse_options() {
   local epochs="$1" name value
@@ -68,6 +75,7 @@ parse_options() {
   flags=("--train_epochs=${epochs}" "--data_path=${PWD}/")
   device=auto
   output_dir=''
+  resumes=0
   while (($#)); do
     case "$1" in
       -h | --help)
@@ -109,6 +117,9 @@ parse_options() {
     case "${name}" in
       --device) device="${value}" ;;
       --output_dir) output_dir="${1#*=}" ;;
+      --resume) if [[ "${value}" =~ ^([Ff].*|0)$ ]]; then resumes=0; else resumes=1; fi ;;
+      --noresume) resumes=0 ;;
+      --flagfile) if grep -Eqs '^ *--?resume' "${1#*=}"; then resumes=1; fi ;;
     esac
     shift
   done
@@ -135,17 +146,20 @@ set_up_one_device() {
 # may hold other things: there the run replaces its own files only.
 prepare_output() {
   mkdir -p "${output_dir}"
-  if [[ "${output_dir}" == "${default_output_dir}" ]]; then
-    # the slash follows a link to another disk; the link itself stays
-    find "${output_dir}/" -mindepth 1 -delete
+  if [[ "${output_dir}" == "${default_output_dir}" ]] && ((!resumes)); then
+    # the slash follows a link to another disk; the link itself stays. So does the lock:
+    # of two runs that start at once, both must meet the same file
+    find "${output_dir}/" -mindepth 1 -maxdepth 1 ! -name .lock -exec rm -rf {} +
   fi
 }
 
-# Runs the command with its output shown and in log $1; returns its status. SIGINT,
-# SIGTERM and SIGHUP are handed on to it, as often as they come.
+# Runs the command with its output shown and in log $1, behind what is there if the run
+# `resumes`; returns its status. SIGINT, SIGTERM and SIGHUP are handed on to it, as
+# often as they come.
 run_logged() {
   local log="$1" run='' tee early='' status=0 next waiting=1
   shift
+  if ((!${resumes:-0})); then : >"${log}"; fi
   trap 'hand_on INT' INT
   trap 'hand_on TERM' TERM
   trap 'hand_on HUP' HUP
@@ -153,7 +167,7 @@ run_logged() {
   # it once, from here) and does not start with SIGINT ignored
   set -m
   # tee outlives the signals and a closed terminal: the run's last words are in the log
-  exec 3> >(trap '' INT TERM HUP PIPE && exec tee "${log}")
+  exec 3> >(trap '' INT TERM HUP PIPE && exec tee -a "${log}")
   tee="$!"
   "$@" </dev/null >&3 2>&1 3>&- &
   run="$!"
@@ -191,7 +205,7 @@ hand_on() {
 # Args: case (acc or perf), default number of epochs, the launcher's arguments.
 train_1p() {
   local case_suffix="$1" epochs="$2" status=0 log message
-  local flags device output_dir default_output_dir
+  local flags device output_dir default_output_dir resumes
   shift 2
   parse_options "${epochs}" "$@"
   set_up_one_device
@@ -218,6 +232,9 @@ train_1p() {
   printf 'Device ID: %s\n' "${ASCEND_DEVICE_ID}"
   log="${output_dir}/train_${ASCEND_DEVICE_ID}.log"
   run_logged "${log}" "${PYTHON}" "${trainer}" "${flags[@]}" || status="$?"
+  case "${status}" in
+    129 | 130 | 143) exit "${status}" ;; # by a signal: the run has said how to go on
+  esac
   if ((status)); then
     printf '%s: the run failed with status %s; the last lines of %s:\n' \
       "$(basename "$0")" "${status}" "${log}" >&2

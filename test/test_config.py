@@ -40,6 +40,8 @@ def test_start_epoch_is_three_quarters_unless_given(epochs, start):
         (dict(momentum=1.0), r"momentum must be in \[0, 1\), got 1.0"),
         (dict(seed=-1), r"seed must be in \[0, 2\*\*32\), got -1"),
         (dict(verbose=3), "verbose must be 0, 1 or 2, got 3"),
+        (dict(save_interval=-1), "save_interval must be at least 0, got -1"),
+        (dict(max_to_keep=0), "max_to_keep must be at least 1, got 0"),
         (dict(num_classes=1), "num_classes must be at least 2, got 1"),
         (dict(device="gpu"), "device must be one of .*, got 'gpu'"),
         (dict(data_path="/no/such"), "data_path must be an existing path, got '/no/su"),

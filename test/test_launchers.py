@@ -296,6 +296,59 @@ def test_an_output_folder_may_be_a_link(launcher):
     assert (disk / "train_0.log").exists() and not (disk / "old").exists()
 
 
+def earlier_run(launcher):
+    """Leaves what an earlier run would; returns its checkpoint's path."""
+    (launcher.output() / "ckpt").mkdir(parents=True)
+    (launcher.output() / "train_0.log").write_text("earlier\n")
+    checkpoint = launcher.output() / "ckpt" / "model.ckpt-10.index"
+    checkpoint.write_text("")
+    return checkpoint
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--resume"], ["--resume=True"], ["--resume", "1"], ["--resume", "--seed=2"]],
+    ids=" ".join,
+)
+def test_resume_keeps_the_folder_and_appends_to_the_log(launcher, arguments):
+    checkpoint = earlier_run(launcher)
+    status, out, err = launcher.run(*arguments)
+    assert status == 0, err
+    assert checkpoint.exists()
+    log = (launcher.output() / "train_0.log").read_text()
+    assert log.startswith("earlier\n") and "on stderr\n" in log
+    flags = json.loads([line for line in out.splitlines() if line[:1] == "{"][0])[
+        "flags"
+    ]
+    assert any(flag.startswith("--resume") for flag in flags)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--resume=False"], ["--resume", "0"], ["--noresume"]], ids=" ".join
+)
+def test_resume_can_be_switched_off(launcher, arguments):
+    checkpoint = earlier_run(launcher)
+    assert launcher.run(*arguments)[0] == 0
+    assert not checkpoint.exists()
+    assert "earlier" not in (launcher.output() / "train_0.log").read_text()
+
+
+def test_a_flag_file_can_ask_to_resume(launcher):
+    checkpoint = earlier_run(launcher)
+    (launcher.cwd / "flags").write_text("--resume\n")
+    assert launcher.run("--flagfile=flags")[0] == 0
+    assert checkpoint.exists()
+
+
+def test_the_lock_of_the_folder_stays(launcher):
+    launcher.output().mkdir(parents=True)
+    lock = launcher.output() / ".lock"
+    lock.write_text("")
+    before = lock.stat().st_ino
+    launcher.run()
+    assert lock.stat().st_ino == before
+
+
 # --------------------------------------------------------------------- failures
 
 

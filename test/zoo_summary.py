@@ -40,9 +40,18 @@ def summary(report, case_suffix):
 def write(path, lines):
     """Writes the lines as a whole or not at all."""
     temporary = path + ".tmp"
-    with open(temporary, "w") as file:
-        file.writelines(line + "\n" for line in lines)
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "w") as file:
+            file.writelines(line + "\n" for line in lines)
+        os.replace(temporary, path)
+    except OSError as error:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        sys.exit(
+            "zoo_summary.py: error: {} cannot be written: {}.".format(
+                path, error.strerror
+            )
+        )
 
 
 def main(output_dir, case_suffix):

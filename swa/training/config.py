@@ -16,6 +16,14 @@ _COUNTS = ("train_epochs", "batch_size", "hidden_units", "num_samples", "num_fea
 class InputError(ValueError):
     """A user's mistake; its text is the one line to show."""
 
+    status = 2  # of the program that ends with it
+
+
+class OutputError(Exception):
+    """What cannot be written, on a full disk for example; its text is one line."""
+
+    status = 1
+
 
 class Config(NamedTuple):
     """Settings of one training run; a field is a flag of the same name."""
@@ -45,6 +53,10 @@ class Config(NamedTuple):
     profiling: Union[bool, str] = "False"
     data_save_path: str = "/home/data"
     output_dir: str = ""
+    save_interval: int = 10  # epochs; 0: only the end
+    max_to_keep: int = 5  # checkpoints
+    resume: bool = False
+    tensorboard: bool = False
 
 
 def checked(config: Config) -> Config:
@@ -52,6 +64,7 @@ def checked(config: Config) -> Config:
 
     Raises:
       InputError: naming the flag, the rule and the value.
+      OutputError: output_dir cannot be written in.
     """
     try:
         return _checked(config)
@@ -69,6 +82,9 @@ def _checked(config):
     _check(0 <= config.momentum < 1, "momentum", "in [0, 1)", config.momentum)
     _check(0 <= config.seed < 2**32, "seed", "in [0, 2**32)", config.seed)
     _check(config.verbose in (0, 1, 2), "verbose", "0, 1 or 2", config.verbose)
+    interval, kept = config.save_interval, config.max_to_keep
+    _check(interval >= 0, "save_interval", "at least 0", interval)
+    _check(kept >= 1, "max_to_keep", "at least 1", kept)
     devices = ("auto", "npu", "cpu")
     _check(config.device in devices, "device", f"one of {devices}", config.device)
     path = os.path.abspath(config.data_path)
@@ -122,7 +138,12 @@ def _check(is_right, name, rule, value):
 def _start_epoch(config):
     if config.start_epoch is not None:
         return config.start_epoch
-    return max(2, config.train_epochs * 3 // 4)
+    return default_start_epoch(config.train_epochs)
+
+
+def default_start_epoch(train_epochs: int) -> int:
+    """Three quarters of the epochs."""
+    return max(2, train_epochs * 3 // 4)
 
 
 def _rate(name, value):
@@ -142,4 +163,4 @@ def _check_writable(path):
     if not os.path.isdir(there):
         raise InputError(f"output_dir must be a directory, got {path}: {there} is not.")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"output_dir must be writable, got {path}: {there} is not.")
+        raise OutputError(f"output_dir must be writable, got {path}: {there} is not.")

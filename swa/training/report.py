@@ -7,28 +7,23 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 
 import numpy as np
 
 import swa
+from swa.training import output
 
 
 def write_json(path, values):
     """Writes `values` as JSON to `path`; the file appears whole or not at all.
 
     NaN and Inf, which JSON has not, become null.
+
+    Raises:
+      OutputError: it cannot be written; an earlier one stays.
     """
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".report")
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(_finite(values), file, indent=2, sort_keys=True)
-            file.write("\n")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    text = json.dumps(_finite(values), indent=2, sort_keys=True) + "\n"
+    output.write(path, text.encode())
 
 
 def _finite(value):

@@ -3,21 +3,22 @@
 """One run: session, data, model, `fit` with SWA, evaluation, files."""
 
 import contextlib
+import json
 import os
-import shutil
-import tempfile
 import time
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from swa.tfkeras import SWA
+from swa.training import checkpoint, output, report, resume, session, tensorboard
 from swa.training import data as rows
 from swa.training import model as network
-from swa.training import report, session
+from swa.training.config import Config
 
 
-def run(config, choice, data, is_terminal=False, began=None):
+def run(config, choice, data, is_terminal=False, began=None, stop=None):
     """Trains, evaluates, and writes `report.json` and `ckpt/`.
 
     Args:
@@ -26,16 +27,34 @@ def run(config, choice, data, is_terminal=False, began=None):
       data: data.Data.
       is_terminal: bool, whether Keras's progress bar may be drawn.
       began: float, `time.time()` when the program began; None: now.
+      stop: stopping.Stop that signals set, or None.
 
     Returns:
       dict, what `report.json` holds; `status` is "completed", or "diverged" where
-      the loss became NaN or Inf: then nothing is evaluated or saved.
+      the loss became NaN or Inf: then nothing is evaluated, and the checkpoints
+      are those from before.
+
+    Raises:
+      InputError: `resume` with settings that change the result, or with checkpoints
+        that cannot be read.
+      OutputError: a file cannot be written.
+      stopping.Stopped: `stop` was set; a checkpoint has been written.
     """
     began = time.time() if began is None else began
     for line in (choice.reason, _data_line(data)) + tuple(choice.notes):
         _say(line)
-    with session.open_session(config, choice):  # it may refuse a directory
-        _clear_earlier(config.output_dir)
+    folder = checkpoint.Folder(config.output_dir, config.max_to_keep)
+    made_of = _MadeOf(choice.device, data.sha256, data.source == "synthetic")
+    found = folder.find(_say) if config.resume else None
+    if found:
+        config = _continued(config, made_of, found)
+        earlier = _completed(config, made_of)
+        if earlier:
+            _say(f"this run is complete: {_report_path(config)}")
+            return earlier
+        began -= found.run["e2e_seconds"]
+    with contextlib.closing(folder), session.open_session(config, choice):
+        _make_room(config, folder, found)  # after what may refuse a directory
         np.random.seed(config.seed)
         tf.compat.v1.set_random_seed(config.seed)
         model = network.build(config, data.x.shape[1], data.num_classes)
@@ -50,45 +69,74 @@ def run(config, choice, data, is_terminal=False, began=None):
         )
         log = EpochLog(config.train_epochs, is_terminal, swa)
         began_training = time.time()
-        trained_rows = _fit(config, choice, model, data, [swa, log], is_terminal)
+        if found:
+            swa.load_state(found.snapshot.swa)
+            log.history = {k: list(v) for k, v in found.snapshot.history.items()}
+            began_training -= found.run["train_seconds"]
+
+        def told_of_run():
+            now = time.time()
+            return {
+                "settings": resume.settings(config, *made_of),
+                "train_epochs": config.train_epochs,
+                "train_seconds": now - began_training,
+                "e2e_seconds": now - began,
+            }
+
+        keeper = checkpoint.Checkpoints(
+            folder,
+            swa,
+            log,
+            told_of_run,
+            config.save_interval,
+            stop,
+            found.snapshot if found else None,
+        )
+        events = [tensorboard.Events(config.output_dir, log)]
+        events = events if config.tensorboard else []
+        first_epoch = found.snapshot.epoch if found else 0
+        with stop.deferred() if stop else contextlib.nullcontext():
+            callbacks = [swa, log, keeper] + events
+            trained_rows = _fit(
+                config, choice, model, data, callbacks, is_terminal, first_epoch
+            )
         train_seconds = time.time() - began_training
-        has_diverged = not np.isfinite(log.losses[-1])
+        losses = log.history["losses"]
+        has_diverged = not np.isfinite(losses[-1])
         if has_diverged:
-            _say(f"epoch {len(log.losses)}: the loss is {log.losses[-1]}; stopped.")
+            _say(f"epoch {len(losses)}: the loss is {losses[-1]}; stopped.")
             test = None
         else:
             test = _evaluate(config, choice, model, swa, data)
-            _save(config.output_dir, model, swa)
-    sampled = swa.plan(config.train_epochs, 1, config.learning_rate, True)
-    samples_per_second, compile_seconds = report.rates(
-        log.seconds,
-        trained_rows,
-        sampled.sampled_epochs[0] if sampled.sampled_epochs else None,
-        swa.batch_norm_epoch,
-    )
+            _save_weights(config, folder, data, swa, keeper)
+            for writer in events:
+                writer.write_test(test)
     told = {
         "status": "diverged" if has_diverged else "completed",
-        "config": config._asdict(),
+        "config": _told_config(config),
         "device": choice.device,
         "ranks": 1,
-        "epochs": len(log.seconds),
-        "samples_per_second": samples_per_second,
-        "compile_seconds": compile_seconds,
+        "epochs": len(losses),
         "train_seconds": train_seconds,
         "e2e_seconds": time.time() - began,
-        "epoch_losses": log.losses,
-        "final_loss": log.losses[-1],
-        "final_accuracy": log.accuracies[-1],
-        "final_learning_rate": log.learning_rates[-1],
         "test": test,
         "n_averaged": swa.n_averaged,
         "versions": report.versions(),
         "commit": report.commit(),
-        "data": {"source": data.source, "sha256": data.sha256},
+        "data": {"source": data.source, "sha256": made_of.data_sha256},
     }
-    report.write_json(os.path.join(config.output_dir, "report.json"), told)
-    _say(f"report: {os.path.join(config.output_dir, 'report.json')}")
+    told.update(_figures(config, log.history, swa, trained_rows))
+    report.write_json(_report_path(config), told)
+    _say(f"report: {_report_path(config)}")
     return told
+
+
+class _MadeOf(NamedTuple):
+    """What a result is made of besides the flags."""
+
+    device: str
+    data_sha256: str
+    is_synthetic: bool
 
 
 class EpochLog(tf.keras.callbacks.Callback):
@@ -99,8 +147,8 @@ class EpochLog(tf.keras.callbacks.Callback):
         self._swa = swa  # knows the rate without a session call
         self._epochs = epochs
         self._is_terminal = is_terminal
-        self.seconds, self.losses, self.accuracies = [], [], []
-        self.learning_rates = []
+        names = ("seconds", "losses", "accuracies", "learning_rates")
+        self.history = {name: [] for name in names}  # a value for each epoch
 
     def on_train_begin(self, logs=None):
         self._last = time.perf_counter()
@@ -113,24 +161,28 @@ class EpochLog(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         now = time.perf_counter()
-        self.seconds.append(now - self._last)
+        told = {
+            "seconds": now - self._last,
+            "losses": float(logs["loss"]),
+            "accuracies": float(logs["acc" if "acc" in logs else "accuracy"]),
+            "learning_rates": self._swa.lr,
+        }
         self._last = now
-        self.losses.append(float(logs["loss"]))
-        self.accuracies.append(float(logs["acc" if "acc" in logs else "accuracy"]))
-        rate = self._swa.lr
-        self.learning_rates.append(rate)
-        if not np.isfinite(self.losses[-1]):
+        for name, value in told.items():
+            self.history[name].append(value)
+        if not np.isfinite(told["losses"]):
             self.model.stop_training = True
         if not self._is_terminal:
             _say(
-                f"Epoch {epoch + 1}/{self._epochs} - loss: {self.losses[-1]:.4f} - "
-                f"accuracy: {self.accuracies[-1]:.4f} - lr: {rate:.6g} - "
-                f"samples/s: {self._rows / self.seconds[-1]:.0f}"
+                f"Epoch {epoch + 1}/{self._epochs} - loss: {told['losses']:.4f} - "
+                f"accuracy: {told['accuracies']:.4f} - "
+                f"lr: {told['learning_rates']:.6g} - "
+                f"samples/s: {self._rows / told['seconds']:.0f}"
             )
 
 
-def _fit(config, choice, model, data, callbacks, is_terminal):
-    """Trains; returns the rows of an epoch."""
+def _fit(config, choice, model, data, callbacks, is_terminal, first_epoch):
+    """Trains from `first_epoch` on, from zero; returns the rows of an epoch."""
     drop_last = choice.device == "npu"
     steps = rows.batches_per_epoch(len(data.x), config.batch_size, drop_last)
     trained = min(steps * config.batch_size, len(data.x))
@@ -141,10 +193,11 @@ def _fit(config, choice, model, data, callbacks, is_terminal):
         )
     model.fit(
         rows.batches(
-            data.x, data.y, config.batch_size, config.seed, drop_last=drop_last
+            data.x, data.y, config.batch_size, config.seed, first_epoch, drop_last
         ),
         steps_per_epoch=steps,
         epochs=config.train_epochs,
+        initial_epoch=first_epoch,
         verbose=1 if is_terminal else 0,
         callbacks=callbacks,
         workers=0,  # the rows of a batch are a view: a thread would only cost
@@ -171,33 +224,90 @@ def _evaluate(config, choice, model, swa, data):
     return {"sgd": trained, "swa": measured("SWA")}
 
 
-def _save(output_dir, model, swa):
-    """Writes the weights as TensorFlow checkpoints; `ckpt/` appears whole."""
-    saver = tf.compat.v1.train.Saver(model.weights)
-    get_session = tf.compat.v1.keras.backend.get_session
-    temporary = tempfile.mkdtemp(dir=output_dir, prefix=".ckpt")
-    os.chmod(temporary, 0o755)
-    try:
-        sets = {"sgd": swa.trained_weights, "swa": contextlib.nullcontext}
-        for name, weights in sets.items():
-            with weights():
-                saver.save(
-                    get_session(),
-                    os.path.join(temporary, name + ".ckpt"),
-                    write_meta_graph=False,
-                )
-        os.rename(temporary, os.path.join(output_dir, "ckpt"))
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+def _save_weights(config, folder, data, swa, keeper):
+    """Writes the trained and the averaged weights, by way of a model on the host."""
+    with swa.trained_weights():
+        trained = keeper.weights()
+    sets = {"sgd": trained, "swa": keeper.weights()}
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph):
+        model = network.build(config, data.x.shape[1], data.num_classes)
+        folder.save_weights(model, sets)
 
 
-def _clear_earlier(output_dir):
+def _make_room(config, folder, found):
     """An earlier run's results would pass for this one's if it crashed."""
-    os.makedirs(output_dir, exist_ok=True)
-    shutil.rmtree(os.path.join(output_dir, "ckpt"), ignore_errors=True)
-    if os.path.exists(os.path.join(output_dir, "report.json")):
-        os.unlink(os.path.join(output_dir, "report.json"))
+    if not found:
+        if config.resume:
+            _say(f"no checkpoint in {folder.path}: starting anew")
+        folder.clear()
+        output.remove(config.output_dir, tensorboard.FOLDER)
+    else:
+        _say(f"resuming after epoch {found.snapshot.epoch}: {found.path}")
+        folder.clean()
+    output.remove(config.output_dir, "report.json", "*" + output.TEMPORARY)
+
+
+def _continued(config, made_of, found):
+    """The configuration with which the run goes on from a checkpoint."""
+    saved = found.run
+    config = resume.continued(
+        config,
+        found.snapshot.epoch,
+        saved["train_epochs"],
+        saved["settings"]["start_epoch"],
+    )
+    resume.check(resume.settings(config, *made_of), saved["settings"])
+    return config
+
+
+def _completed(config, made_of):
+    """The report of a run that was completed with these settings, or None."""
+    try:
+        with open(_report_path(config)) as file:
+            told = json.load(file)
+        then = Config(**told["config"])
+        settings_then = resume.settings(
+            then, told["device"], told["data"]["sha256"], made_of.is_synthetic
+        )
+        is_whole = told["status"] == "completed" and told["epochs"] == then.train_epochs
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # absent, or not one of these
+    is_equal = settings_then == resume.settings(config, *made_of)
+    if is_whole and is_equal and then.train_epochs == config.train_epochs:
+        return told
+    return None
+
+
+def _figures(config, history, swa, trained_rows):
+    """What the report tells of the epochs."""
+    sampled = swa.plan(config.train_epochs, 1, config.learning_rate, True)
+    samples_per_second, compile_seconds = report.rates(
+        history["seconds"],
+        trained_rows,
+        sampled.sampled_epochs[0] if sampled.sampled_epochs else None,
+        swa.batch_norm_epoch,
+    )
+    return {
+        "samples_per_second": samples_per_second,
+        "compile_seconds": compile_seconds,
+        "epoch_losses": history["losses"],
+        "epoch_accuracies": history["accuracies"],
+        "epoch_learning_rates": history["learning_rates"],
+        "final_loss": history["losses"][-1],
+        "final_accuracy": history["accuracies"][-1],
+        "final_learning_rate": history["learning_rates"][-1],
+    }
+
+
+def _told_config(config):
+    """The settings for the report: those of the result, however it came about."""
+    told = config._asdict()
+    del told["resume"]
+    return dict(told)
+
+
+def _report_path(config):
+    return os.path.join(config.output_dir, "report.json")
 
 
 def _data_line(data):

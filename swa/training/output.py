@@ -1,0 +1,110 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""The output directory: one run at a time, and files that appear whole or not."""
+
+import contextlib
+import fcntl
+import glob
+import os
+import shutil
+import time
+
+from swa.training.config import InputError, OutputError
+
+LOCK = ".lock"
+TEMPORARY = ".tmp"  # the end of a file's name while it is written
+_TRIES = 5  # another program's --check holds the lock for a moment
+
+
+@contextlib.contextmanager
+def locked(path, only_check=False):
+    """Keeps other runs out of the directory `path`, which it makes.
+
+    The lock belongs to this process and goes with it, however it ends; its file
+    stays, and tells the process's number.
+
+    Args:
+      path: str.
+      only_check: bool, whether only to see that no run holds it, and make nothing.
+
+    Raises:
+      InputError: another run holds it.
+      OutputError: the directory cannot be made or written in.
+    """
+    lock = os.path.join(path, LOCK)
+    if only_check and not os.path.exists(lock):
+        yield
+        return
+    with one_line_errors(path):
+        os.makedirs(path, exist_ok=True)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _take(handle, path)
+        if not only_check:
+            os.ftruncate(handle, 0)
+            with contextlib.suppress(OSError):  # a full disk: only the number is lost
+                os.write(handle, b"%d\n" % os.getpid())
+        yield
+    finally:
+        os.close(handle)
+
+
+def _take(handle, path):
+    for attempt in range(_TRIES):
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if attempt < _TRIES - 1:
+                time.sleep(0.1)
+        except OSError:  # a file system without locks: better unguarded than not at all
+            return print(f"{path} cannot be locked: start no second run on it.")
+    holder = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
+    raise InputError(
+        f"output_dir must not be in use by another run, got {path}: process {holder} "
+        f"writes there."
+    )
+
+
+@contextlib.contextmanager
+def one_line_errors(path, kinds=(OSError,), advice=""):
+    """Within it a failure to write is an OutputError that names `path`."""
+    try:
+        yield
+    except kinds as error:
+        told = getattr(error, "strerror", None)
+        if not told:  # TensorFlow's begins with a temporary file's name
+            told = str(error).splitlines()[0].split("; ")[-1].rstrip(".")
+        raise OutputError(f"{path} cannot be written: {told}.{advice}") from error
+
+
+def write(path, content):
+    """Writes bytes to the file `path`, which appears whole or not at all.
+
+    Raises:
+      OutputError: it cannot be written; an earlier file of that name stays.
+    """
+    temporary = path + TEMPORARY
+    with one_line_errors(path):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+
+def remove(folder, *patterns):
+    """Removes what in `folder` matches: files, and folders with all they hold.
+
+    Raises:
+      OutputError: it cannot be removed.
+    """
+    for pattern in patterns:
+        for path in glob.glob(os.path.join(glob.escape(folder), pattern)):
+            with one_line_errors(path):
+                if os.path.isdir(path) and not os.path.islink(path):
+                    shutil.rmtree(path)
+                else:
+                    os.unlink(path)

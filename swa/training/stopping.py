@@ -1,0 +1,126 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""SIGINT, SIGTERM and SIGHUP end a run in order, a second one ends it at once."""
+
+import contextlib
+import os
+import select
+import signal
+import threading
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE = 3.0  # seconds until a run that does not come to its end is left
+
+
+class Stopped(BaseException):
+    """The run ends since it was told to; nothing that catches errors may catch it."""
+
+
+class Stop:
+    """A context in which the signals stop the run.
+
+    Outside of `deferred`, a signal raises Stopped where the program is. Within, it
+    is only noted in `number`, for whoever asks `number` at a good moment. Python
+    sees a signal when its current call returns, which may be minutes where a device
+    compiles, so that a thread watches too: it ends the process after PATIENCE, and at
+    once when a second signal comes. Signals that were ignored stay so.
+
+    Attributes:
+      number: int, the signal that came, or None.
+      last_resort: function without arguments, called by the thread before it ends the
+        process after PATIENCE, or None.
+      saved_epoch: int, set by who has saved what was trained, or None.
+    """
+
+    def __init__(self):
+        self.number = None
+        self.last_resort = None
+        self.saved_epoch = None
+        self._is_deferred = False
+        self._has_told = False
+
+    def __enter__(self):
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._write_end, False)
+        self._fd_before = signal.set_wakeup_fd(self._write_end)
+        self._handlers_before = {
+            number: signal.signal(number, self._handle)
+            for number in SIGNALS
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self._handlers_before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._fd_before)
+        os.close(self._write_end)  # which ends the thread
+        self._thread.join()
+        os.close(self._read_end)
+
+    @contextlib.contextmanager
+    def deferred(self):
+        """Within it a signal is only noted; at its end it raises Stopped."""
+        self._is_deferred = True
+        try:
+            yield
+        finally:
+            self._is_deferred = False
+        self.check()
+
+    def check(self):
+        """Raises Stopped if a signal has come."""
+        if self.number is not None:
+            raise Stopped
+
+    @property
+    def status(self):
+        """int: the exit status of a program that this signal ended."""
+        return 128 + self.number
+
+    def tell(self):
+        """Prints, once, what stopped the run and how to go on."""
+        if self._has_told:
+            return
+        self._has_told = True
+        name = signal.Signals(self.number).name
+        if self.saved_epoch is None:
+            told = f"stopped by {name} before an epoch began."
+        else:
+            told = (
+                f"stopped by {name}; saved after epoch {self.saved_epoch}. To go on, "
+                f"give the same command with --resume."
+            )
+        print(told, flush=True)
+
+    def _handle(self, number, frame):
+        self.number = number
+        if not self._is_deferred:
+            raise Stopped
+
+    def _watch(self):
+        first = self._next_signal(None)
+        if first is None:
+            return
+        self.number = self.number or first
+        second = self._next_signal(PATIENCE)
+        if second is None:
+            return
+        try:
+            if not second:
+                if self.last_resort is not None:
+                    self.last_resort()
+                self.tell()
+        except Exception as error:
+            print(f"stopped, and not saved: {error}", flush=True)
+        finally:
+            os._exit(128 + (second or first))
+
+    def _next_signal(self, seconds):
+        """The next signal's number; 0 if none comes in time; None: the end."""
+        if not select.select([self._read_end], [], [], seconds)[0]:
+            return 0
+        got = os.read(self._read_end, 1)
+        return got[0] if got else None
