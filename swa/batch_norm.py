@@ -149,18 +149,11 @@ class LayerStatistics:
 
 def layers_of(model):
     """Every batch-norm layer of a model, however deep, each once."""
-    found, seen, rest = [], set(), [model]
-    while rest:
-        item = rest.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        if hasattr(item, "moving_mean") and hasattr(item, "moving_variance"):
-            found.append(item)
-        for name in ("_layers", "layers", "layer", "forward_layer", "backward_layer"):
-            below = getattr(item, name, None) or ()
-            rest.extend(below if isinstance(below, (list, tuple)) else [below])
-    return found[::-1]
+    return [
+        part
+        for part in eager.parts_of(model)
+        if hasattr(part, "moving_mean") and hasattr(part, "moving_variance")
+    ]
 
 
 def check_supported(layer):
@@ -203,7 +196,7 @@ class Statistics:
 
     def re_estimate(self, x, batch_size, sum_over_ranks=None):
         """Makes them those of the rows `x`; a forward pass, no weight changes."""
-        found = batches(x, batch_size)
+        found = batches(x, batch_size, getattr(self._model, "input_names", None))
         first = next(found)  # bad rows are refused before anything changes
         if self._forward is None:
             self._forward = self._made_forward()
@@ -239,7 +232,13 @@ class Statistics:
 
     def set_layers(self):
         """Operations that give the layers their statistics."""
-        return [operation for entry in self.entries for operation in entry.set_layer()]
+        return [o for entry in self._seen() for o in entry.set_layer()]
+
+    def _seen(self):
+        """The entries that merged rows; in eager mode others may be among them."""
+        if self._where.graph is not None:
+            return self.entries
+        return [entry for entry in self.entries if entry.count.numpy()]
 
     def _moments(self):
         """The variables of all entries: count, mean, variance, count, ..."""

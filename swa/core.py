@@ -342,7 +342,7 @@ class SWA:
             self._counted = self._ended
         if self._is_pass:
             self._end_pass()
-        elif schedules.is_sampled(self.settings, epoch):
+        elif self._ended and schedules.is_sampled(self.settings, epoch):
             self._sample()
         if self._validation is not None and logs is not None:
             logs.update(self._validation.logs(self, self._rows_of_a_batch()))
@@ -626,6 +626,12 @@ class SWA:
             self.model, "_distribution_strategy", None
         ):
             raise ValueError("model must not be in a tf.distribute strategy scope.")
+        if self._sets_rate and not self._has_rate():
+            raise ValueError(
+                f"lr_schedule must be 'manual' with an optimizer whose rate cannot "
+                f"be set ({type(self.model.optimizer).__name__}), got "
+                f"{self.settings.lr_schedule!r}."
+            )
         if (
             self._keras.is_eager()
             and not self.model.run_eagerly
@@ -634,12 +640,6 @@ class SWA:
             raise ValueError(
                 "experimental_run_tf_function must be left on in compile() in eager "
                 "mode, got False. Use run_eagerly=True instead."
-            )
-        if self._sets_rate and not self._has_rate():
-            raise ValueError(
-                f"lr_schedule must be 'manual' with an optimizer whose rate cannot "
-                f"be set ({type(self.model.optimizer).__name__}), got "
-                f"{self.settings.lr_schedule!r}."
             )
 
     def _check_has_average(self):

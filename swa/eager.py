@@ -31,6 +31,9 @@ class EagerStep:
         self._learning_phase = learning_phase
         self._has_rate = has_rate
         self._statistics = statistics
+        self._wrappers = [
+            p for p in parts_of(model) if hasattr(p, "_always_use_reshape")
+        ]
         self._before = math.nan  # the rate that was put aside
         self._hooked = []  # (object, name of the method in its place)
         self._was_eager = None
@@ -69,11 +72,14 @@ class EagerStep:
         """From now on the batch-norm layers merge what they are trained on."""
         for entry in self._statistics:
             self._replace(entry.layer, "call", self._merging_call(entry))
+        for wrapper in self._wrappers:  # else called twice with the first time step
+            self._replace(wrapper, "_always_use_reshape", True)
 
     def unhook(self):
         """Gives everything back as it was."""
-        for owner, name in self._hooked:
+        for owner, name, before in self._hooked[::-1]:
             vars(owner).pop(name, None)
+            vars(owner).update(before)
         self._hooked = []
         if self._was_eager is not None:
             tf.config.experimental_run_functions_eagerly(self._was_eager)
@@ -87,8 +93,9 @@ class EagerStep:
 
     def _replace(self, owner, name, method):
         # past Keras's __setattr__, which would track the method's variables
+        before = {name: vars(owner)[name]} if name in vars(owner) else {}
+        self._hooked.append((owner, name, before))
         vars(owner)[name] = method
-        self._hooked.append((owner, name))
 
     def _merging_call(self, entry):
         call = entry.layer.call
@@ -140,3 +147,18 @@ def _apply_nothing(grads_and_vars, name=None):
 
 def _as_list(axis):
     return list(axis) if isinstance(axis, (list, tuple)) else [axis]
+
+
+def parts_of(model):
+    """A model, its layers and theirs, however deep, each once, in their order."""
+    found, seen, rest = [], set(), [model]
+    while rest:
+        item = rest.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        found.append(item)
+        for name in ("_layers", "layers", "layer", "forward_layer", "backward_layer"):
+            below = getattr(item, name, None) or ()
+            rest.extend(below if isinstance(below, (list, tuple)) else [below])
+    return found[::-1]

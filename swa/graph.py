@@ -9,6 +9,8 @@ session call. Nothing is added to a batch but operations.
 
 import tensorflow as tf
 
+from swa.averaging import mean_dtype
+
 ASSIGNMENTS = ("AssignVariableOp", "AssignSubVariableOp", "AssignAddVariableOp")
 MOMENTS = ("Mean", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 PASSING_ON = ("Switch", "RefSwitch", "Identity", "Enter")
@@ -38,7 +40,7 @@ class TrainFunction:
         if learning_rate is None:
             return
         # rate = last + remaining * slope, so that an epoch's last rate is exact
-        dtype = learning_rate.dtype.base_dtype
+        dtype = mean_dtype(learning_rate.dtype.base_dtype)  # float16 ends at 2048
         self._last, self._slope, self._remaining, self._before = [
             runtime.variable(name, (), dtype)
             for name in ("last", "slope", "remaining", "before")
@@ -56,10 +58,10 @@ class TrainFunction:
         if self._learning_rate is None:
             return []
         rate = self._learning_rate
-        keep = self._before.assign(rate.read_value(), read_value=False)
+        before = tf.cast(rate.read_value(), self._before.dtype.base_dtype)
+        keep = self._before.assign(before, read_value=False)
         with tf.control_dependencies([keep]):
-            zero = tf.zeros([], rate.dtype.base_dtype)
-            return [rate.assign(zero, read_value=False)]
+            return [self._assign_rate(0.0)]
 
     def rate_before_stop(self):
         """float: the rate that `stop` put aside."""
@@ -108,8 +110,12 @@ class TrainFunction:
             self._last.assign(last, read_value=False),
             self._slope.assign(slope, read_value=False),
             self._remaining.assign(remaining, read_value=False),
-            self._learning_rate.assign(last + remaining * slope, read_value=False),
+            self._assign_rate(last + remaining * slope),
         )
+
+    def _assign_rate(self, rate):
+        rate = tf.cast(rate, self._learning_rate.dtype.base_dtype)
+        return self._learning_rate.assign(rate, read_value=False)
 
     def _advance(self, function):
         """Sets the next batch's rate once the optimizer has read this one's."""
@@ -118,7 +124,7 @@ class TrainFunction:
             rate = self._last.read_value() + remaining * self._slope.read_value()
         updates = [
             self._remaining.assign(remaining, read_value=False),
-            self._learning_rate.assign(rate, read_value=False),
+            self._assign_rate(rate),
         ]
         with tf.control_dependencies(updates):
             return tf.identity(rate)

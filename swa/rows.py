@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 
-def batches(x, batch_size):
+def batches(x, batch_size, names=None):
     """The inputs of a model, batch by batch, as lists of arrays.
 
     Args:
@@ -14,6 +14,7 @@ def batches(x, batch_size):
         `tf.data.Dataset` or another iterable of batches, of which (x, y) tuples
         give x.
       batch_size: int >= 1, rows per batch where `x` is arrays.
+      names: the model's input names, in which order a dict is taken; None: sorted.
 
     Raises:
       ValueError: `batch_size` below 1, or no rows in `x`.
@@ -21,9 +22,9 @@ def batches(x, batch_size):
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size must be an integer above 0, got {batch_size!r}.")
     if isinstance(x, (np.ndarray, list, dict)):
-        found = _sliced(_as_arrays(x), batch_size)
+        found = _sliced(_as_arrays(x, names), batch_size)
     else:
-        found = (_as_arrays(_inputs_of(item)) for item in _items(x))
+        found = (_as_arrays(_inputs_of(item), names) for item in _items(x))
     is_empty = True
     for batch in found:
         is_empty = False
@@ -65,7 +66,7 @@ def _inputs_of(item):
     return item[0] if isinstance(item, tuple) else item
 
 
-def _as_arrays(x):
+def _as_arrays(x, names):
     if isinstance(x, dict):
-        x = [x[name] for name in sorted(x)]
+        x = [x[name] for name in names or sorted(x)]
     return [np.asarray(a) for a in (x if isinstance(x, (list, tuple)) else [x])]
