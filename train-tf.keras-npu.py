@@ -4,6 +4,7 @@
 
 from __future__ import print_function
 
+import contextlib
 import os
 import sys
 import time
@@ -33,7 +34,7 @@ def require_tensorflow():
 def train(argv, stop):
     """Reads the flags and runs; returns the exit status."""
     from swa.training import config as settings
-    from swa.training import data, flags, output, quieten, session
+    from swa.training import data, flags, output, quieten, ranks, session
 
     defaults = settings.Config()._asdict()
     if {"-h", "--help", "-help"} & set(argv[1:]):
@@ -44,16 +45,20 @@ def train(argv, stop):
         config = settings.checked(settings.Config(**values))
         choice = session.choose_device(config, os.environ)
         rows = data.load(config)
-        with output.locked(config.output_dir, only_check):
+        drop_last = choice.device == "npu"
+        ranks.check_batches(config, choice.world, len(rows.x), drop_last)
+        with output.locked(config.output_dir, only_check, choice.world.rank):
             if only_check:
                 return print("checked: flags, files and device are in order")
             quieten.tensorflow(config.verbose)
             from swa.training import trainer
 
-            is_terminal = sys.stdout.isatty()
-            told = trainer.run(config, choice, rows, is_terminal, BEGAN, stop)
+            with contextlib.closing(ranks.join(choice)) as joined:
+                told = trainer.run(
+                    config, choice, rows, sys.stdout.isatty(), BEGAN, stop, joined
+                )
         return int(told["status"] != "completed")
-    except (settings.InputError, settings.OutputError) as error:
+    except (settings.InputError, settings.OutputError, ranks.RankError) as error:
         fail(error, error.status)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from swa import averaging
-from swa.training import output
+from swa.training import output, ranks
 from swa.training.config import InputError
 
 FORMAT = 1
@@ -260,9 +260,12 @@ class Checkpoints(tf.keras.callbacks.Callback):
       save_interval: int, epochs; 0: only at the end.
       stop: stopping.Stop, or None.
       start: Snapshot to go on from, or None.
+      joined: ranks.Ranks; rank 0 alone writes, and all stop after the same epoch.
     """
 
-    def __init__(self, folder, swa, log, run, save_interval, stop, start=None):
+    def __init__(
+        self, folder, swa, log, run, save_interval, stop, start=None, joined=None
+    ):
         super().__init__()
         self._folder = folder
         self._swa = swa
@@ -270,6 +273,7 @@ class Checkpoints(tf.keras.callbacks.Callback):
         self._run = run
         self._save_interval = save_interval
         self._stop = stop
+        self._joined = joined or ranks.Ranks()
         self._latest = start
         self._saved_epoch = start.epoch if start else None
         self._lock = threading.Lock()  # the thread of `stop` may save as well
@@ -286,6 +290,10 @@ class Checkpoints(tf.keras.callbacks.Callback):
 
     def on_batch_end(self, batch, logs=None):
         """Leaves the epoch if the run is to stop: its beginning is kept."""
+        if self._joined.size == 1:  # several have to leave together
+            self._leave_if_stopped()
+
+    def _leave_if_stopped(self):
         if self._stop is not None and self._stop.number is not None:
             self.save_latest()
             self._stop.check()
@@ -295,14 +303,19 @@ class Checkpoints(tf.keras.callbacks.Callback):
             self._keep(epoch + 1)
             if self._is_due(epoch + 1):
                 self.save_latest()
-        self.on_batch_end(None)
+        if self._stop is not None and self._joined.size > 1:
+            # the signal may have come to one of them only, or before and after its step
+            numbers = ranks.gather(self._joined, np.int64(self._stop.number or 0))
+            self._stop.number = self._stop.number or int(numbers.max()) or None
+        self._leave_if_stopped()
 
     def save_latest(self):
         """Saves the training as it was at the last epoch's end."""
         with self._lock:
             latest = self._latest
             if self._saved_epoch != latest.epoch:
-                self._folder.save(latest, self._run())
+                if self._joined.rank == 0:
+                    self._folder.save(latest, self._run())
                 self._saved_epoch = latest.epoch
             if self._stop is not None:
                 self._stop.saved_epoch = latest.epoch

@@ -5,13 +5,15 @@
 import tensorflow as tf
 
 
-def build(config, num_features, num_classes):
+def build(config, num_features, num_classes, wrap_optimizer=None):
     """Returns the compiled model.
 
     Args:
       config: Config; `hidden_units`, `learning_rate`, `momentum`.
       num_features: int, of the rows.
       num_classes: int, of the labels (integers: no one-hot rows).
+      wrap_optimizer: function of an optimizer that returns the one to compile, or
+        None.
     """
     layers = tf.keras.layers
     model = tf.keras.Sequential(
@@ -23,8 +25,9 @@ def build(config, num_features, num_classes):
             layers.Dense(num_classes, activation="softmax"),
         ]
     )
+    optimizer = tf.keras.optimizers.SGD(config.learning_rate, momentum=config.momentum)
     model.compile(
-        tf.keras.optimizers.SGD(config.learning_rate, momentum=config.momentum),
+        wrap_optimizer(optimizer) if wrap_optimizer else optimizer,
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )

@@ -17,7 +17,7 @@ _TRIES = 5  # another program's --check holds the lock for a moment
 
 
 @contextlib.contextmanager
-def locked(path, only_check=False):
+def locked(path, only_check=False, rank=0):
     """Keeps other runs out of the directory `path`, which it makes.
 
     The lock belongs to this process and goes with it, however it ends; its file
@@ -26,13 +26,14 @@ def locked(path, only_check=False):
     Args:
       path: str.
       only_check: bool, whether only to see that no run holds it, and make nothing.
+      rank: int, of several that make one run; 0 alone writes, and holds the lock.
 
     Raises:
       InputError: another run holds it.
       OutputError: the directory cannot be made or written in.
     """
     lock = os.path.join(path, LOCK)
-    if only_check and not os.path.exists(lock):
+    if rank or (only_check and not os.path.exists(lock)):
         yield
         return
     with one_line_errors(path):

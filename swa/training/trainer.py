@@ -12,13 +12,21 @@ import numpy as np
 import tensorflow as tf
 
 from swa.tfkeras import SWA
-from swa.training import checkpoint, output, report, resume, session, tensorboard
+from swa.training import (
+    checkpoint,
+    output,
+    ranks,
+    report,
+    resume,
+    session,
+    tensorboard,
+)
 from swa.training import data as rows
 from swa.training import model as network
 from swa.training.config import Config
 
 
-def run(config, choice, data, is_terminal=False, began=None, stop=None):
+def run(config, choice, data, is_terminal=False, began=None, stop=None, joined=None):
     """Trains, evaluates, and writes `report.json` and `ckpt/`.
 
     Args:
@@ -28,6 +36,8 @@ def run(config, choice, data, is_terminal=False, began=None, stop=None):
       is_terminal: bool, whether Keras's progress bar may be drawn.
       began: float, `time.time()` when the program began; None: now.
       stop: stopping.Stop that signals set, or None.
+      joined: ranks.Ranks that train together, or None: one process. Rank 0 alone
+        writes files.
 
     Returns:
       dict, what `report.json` holds; `status` is "completed", or "diverged" where
@@ -38,8 +48,10 @@ def run(config, choice, data, is_terminal=False, began=None, stop=None):
       InputError: `resume` with settings that change the result, or with checkpoints
         that cannot be read.
       OutputError: a file cannot be written.
+      ranks.RankError: another rank has ended, or differs from this one.
       stopping.Stopped: `stop` was set; a checkpoint has been written.
     """
+    joined = joined or ranks.Ranks()
     began = time.time() if began is None else began
     for line in (choice.reason, _data_line(data)) + tuple(choice.notes):
         _say(line)
@@ -53,11 +65,22 @@ def run(config, choice, data, is_terminal=False, began=None, stop=None):
             _say(f"this run is complete: {_report_path(config)}")
             return earlier
         began -= found.run["e2e_seconds"]
+        _note_ranks(found.run.get("ranks", 1), joined.size)
     with contextlib.closing(folder), session.open_session(config, choice):
-        _make_room(config, folder, found)  # after what may refuse a directory
+        # with --resume the other ranks may not have read yet what this would remove
+        has_readers = config.resume and joined.size > 1
+        if joined.rank == 0 and not has_readers:
+            _make_room(config, folder, found)  # after what may refuse a directory
         np.random.seed(config.seed)
         tf.compat.v1.set_random_seed(config.seed)
-        model = network.build(config, data.x.shape[1], data.num_classes)
+        model = network.build(
+            config, data.x.shape[1], data.num_classes, joined.wrap_optimizer
+        )
+        # operations made before the model's would have changed its initial weights
+        first_epoch = found.snapshot.epoch if found else 0
+        ranks.check_same(joined, "epochs found by --resume", first_epoch)
+        if joined.rank == 0 and has_readers:
+            _make_room(config, folder, found)
         swa = SWA(
             config.start_epoch,
             config.lr_schedule,
@@ -66,8 +89,9 @@ def run(config, choice, data, is_terminal=False, began=None, stop=None):
             config.swa_freq,
             verbose=min(config.verbose, 1),
             scope=lambda: session.keep_dtype_scope(choice),
+            ranks=joined if joined.size > 1 else None,
         )
-        log = EpochLog(config.train_epochs, is_terminal, swa)
+        log = EpochLog(config.train_epochs, is_terminal, swa, joined)
         began_training = time.time()
         if found:
             swa.load_state(found.snapshot.swa)
@@ -79,6 +103,7 @@ def run(config, choice, data, is_terminal=False, began=None, stop=None):
             return {
                 "settings": resume.settings(config, *made_of),
                 "train_epochs": config.train_epochs,
+                "ranks": joined.size,
                 "train_seconds": now - began_training,
                 "e2e_seconds": now - began,
             }
@@ -91,15 +116,23 @@ def run(config, choice, data, is_terminal=False, began=None, stop=None):
             config.save_interval,
             stop,
             found.snapshot if found else None,
+            joined,
         )
-        events = [tensorboard.Events(config.output_dir, log)]
-        events = events if config.tensorboard else []
-        first_epoch = found.snapshot.epoch if found else 0
+        is_writing = config.tensorboard and joined.rank == 0
+        events = [tensorboard.Events(config.output_dir, log)] if is_writing else []
+        callbacks = joined.callbacks() + [swa, log, keeper] + events
         with stop.deferred() if stop else contextlib.nullcontext():
-            callbacks = [swa, log, keeper] + events
-            trained_rows = _fit(
-                config, choice, model, data, callbacks, is_terminal, first_epoch
-            )
+            with _parting(joined, keeper, stop):
+                trained_rows = _fit(
+                    config,
+                    choice,
+                    model,
+                    data,
+                    callbacks,
+                    is_terminal,
+                    first_epoch,
+                    joined,
+                )
         train_seconds = time.time() - began_training
         losses = log.history["losses"]
         has_diverged = not np.isfinite(losses[-1])
@@ -107,15 +140,17 @@ def run(config, choice, data, is_terminal=False, began=None, stop=None):
             _say(f"epoch {len(losses)}: the loss is {losses[-1]}; stopped.")
             test = None
         else:
-            test = _evaluate(config, choice, model, swa, data)
-            _save_weights(config, folder, data, swa, keeper)
+            _check_equal(joined, model, swa, keeper)
+            test = _evaluate(config, choice, model, swa, data, joined)
+            if joined.rank == 0:
+                _save_weights(config, folder, data, swa, keeper)
             for writer in events:
                 writer.write_test(test)
     told = {
         "status": "diverged" if has_diverged else "completed",
         "config": _told_config(config),
         "device": choice.device,
-        "ranks": 1,
+        "ranks": joined.size,
         "epochs": len(losses),
         "train_seconds": train_seconds,
         "e2e_seconds": time.time() - began,
@@ -126,8 +161,9 @@ def run(config, choice, data, is_terminal=False, began=None, stop=None):
         "data": {"source": data.source, "sha256": made_of.data_sha256},
     }
     told.update(_figures(config, log.history, swa, trained_rows))
-    report.write_json(_report_path(config), told)
-    _say(f"report: {_report_path(config)}")
+    if joined.rank == 0:
+        report.write_json(_report_path(config), told)
+        _say(f"report: {_report_path(config)}")
     return told
 
 
@@ -140,11 +176,15 @@ class _MadeOf(NamedTuple):
 
 
 class EpochLog(tf.keras.callbacks.Callback):
-    """Keeps each epoch's figures; off a terminal, prints them on one plain line."""
+    """Keeps each epoch's figures, those of all ranks together.
 
-    def __init__(self, epochs, is_terminal, swa):
+    Off a terminal it prints them on one plain line.
+    """
+
+    def __init__(self, epochs, is_terminal, swa, joined):
         super().__init__()
         self._swa = swa  # knows the rate without a session call
+        self._joined = joined
         self._epochs = epochs
         self._is_terminal = is_terminal
         names = ("seconds", "losses", "accuracies", "learning_rates")
@@ -160,11 +200,14 @@ class EpochLog(tf.keras.callbacks.Callback):
         self._rows += logs["size"]
 
     def on_epoch_end(self, epoch, logs=None):
+        accuracy = logs["acc" if "acc" in logs else "accuracy"]
+        loss, accuracy = ranks.mean(self._joined, [logs["loss"], accuracy], self._rows)
+        logs["loss"] = loss  # for those after this one: all ranks decide alike
         now = time.perf_counter()
         told = {
             "seconds": now - self._last,
-            "losses": float(logs["loss"]),
-            "accuracies": float(logs["acc" if "acc" in logs else "accuracy"]),
+            "losses": loss,
+            "accuracies": accuracy,
             "learning_rates": self._swa.lr,
         }
         self._last = now
@@ -177,11 +220,31 @@ class EpochLog(tf.keras.callbacks.Callback):
                 f"Epoch {epoch + 1}/{self._epochs} - loss: {told['losses']:.4f} - "
                 f"accuracy: {told['accuracies']:.4f} - "
                 f"lr: {told['learning_rates']:.6g} - "
-                f"samples/s: {self._rows / told['seconds']:.0f}"
+                f"samples/s: {self._joined.size * self._rows / told['seconds']:.0f}"
             )
 
 
-def _fit(config, choice, model, data, callbacks, is_terminal, first_epoch):
+@contextlib.contextmanager
+def _parting(joined, keeper, stop):
+    """Within it a step that failed since another rank has ended ends this one too.
+
+    What was trained is saved; where all were told to stop, this one stops.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not joined.is_parting(error):
+            raise
+        keeper.save_latest()
+        if stop is not None:
+            stop.check()
+        raise ranks.RankError(
+            "another rank has ended, so this one had to. To go on, give the same "
+            "command with --resume."
+        ) from error
+
+
+def _fit(config, choice, model, data, callbacks, is_terminal, first_epoch, joined):
     """Trains from `first_epoch` on, from zero; returns the rows of an epoch."""
     drop_last = choice.device == "npu"
     steps = rows.batches_per_epoch(len(data.x), config.batch_size, drop_last)
@@ -191,9 +254,17 @@ def _fit(config, choice, model, data, callbacks, is_terminal, first_epoch):
             f"{len(data.x) - trained} rows of each epoch are dropped: a batch has one "
             f"static shape on an NPU."
         )
+    ranks.check_same(joined, "steps_per_epoch", steps)
     model.fit(
         rows.batches(
-            data.x, data.y, config.batch_size, config.seed, first_epoch, drop_last
+            data.x,
+            data.y,
+            config.batch_size,
+            config.seed,
+            first_epoch,
+            drop_last,
+            joined.rank,
+            joined.size,
         ),
         steps_per_epoch=steps,
         epochs=config.train_epochs,
@@ -205,19 +276,45 @@ def _fit(config, choice, model, data, callbacks, is_terminal, first_epoch):
     return trained
 
 
-def _evaluate(config, choice, model, swa, data):
-    """Held-out loss and accuracy of the trained and of the averaged weights."""
-    batch_size = min(config.batch_size, len(data.x_test))
-    count = len(data.x_test)
+def _check_equal(joined, model, swa, keeper):
+    """Refuses to end with results that are not the same, bit for bit, on all ranks."""
+    if joined.size == 1:
+        return
+    names = [weight.op.name for weight in model.weights]
+    sets = {"": keeper.weights()}
+    with swa.trained_weights():
+        sets["trained "] = keeper.weights()
+    if swa.n_averaged:
+        sets["averaged "] = swa.averaged_weights
+    ranks.check_equal(
+        joined,
+        {
+            kind + name: array
+            for kind, arrays in sets.items()
+            for name, array in zip(names, arrays)
+        },
+    )
+
+
+def _evaluate(config, choice, model, swa, data, joined):
+    """Held-out loss and accuracy of the trained and of the averaged weights.
+
+    Each rank measures its part of the rows; the figures are those of all.
+    """
+    x_test = data.x_test[joined.rank :: joined.size]
+    y_test = data.y_test[joined.rank :: joined.size]
+    count = len(x_test)
+    batch_size = max(1, min(config.batch_size // joined.size, count))
     if choice.device == "npu":
         count -= count % batch_size
 
     def measured(name):
-        loss, accuracy = model.evaluate(
-            data.x_test[:count], data.y_test[:count], batch_size, verbose=0
-        )
+        values = [0.0, 0.0]  # of a rank that got no row
+        if count:
+            values = model.evaluate(x_test[:count], y_test[:count], batch_size, 0)
+        loss, accuracy = ranks.mean(joined, values, count)
         _say(f"{name} weights: test loss {loss:.4f}, test accuracy {accuracy:.4f}")
-        return {"loss": float(loss), "accuracy": float(accuracy)}
+        return {"loss": loss, "accuracy": accuracy}
 
     with swa.trained_weights():
         trained = measured("SGD")
@@ -245,6 +342,12 @@ def _make_room(config, folder, found):
         _say(f"resuming after epoch {found.snapshot.epoch}: {found.path}")
         folder.clean()
     output.remove(config.output_dir, "report.json", "*" + output.TEMPORARY)
+
+
+def _note_ranks(saved, now):
+    """Bits are the same only with as many ranks: each has its own batch norm."""
+    if saved != now:
+        _say(f"the checkpoint is of {saved} ranks, and now there are {now}")
 
 
 def _continued(config, made_of, found):
