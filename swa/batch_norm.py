@@ -44,7 +44,8 @@ def merged_moments(first, second):
     delta = mean2 - mean1
     mean = mean1 + delta * share
     spread = delta * delta * share * (1.0 - share)
-    return count, mean, variance1 + (variance2 - variance1) * share + spread
+    # one small step: added in two, float32 drifts three times as much over long passes
+    return count, mean, variance1 + ((variance2 - variance1) * share + spread)
 
 
 def batch_moments(inputs, axes, dtype):
@@ -79,7 +80,7 @@ def moments_of_ranks(counts, means, variances, sum_over_ranks):
     counts = [np.asarray(np.rint(count), np.int64) for count in counts]
     totals = sum_over_ranks(counts)
     shares = [
-        np.asarray(count / total, mean.dtype)
+        np.asarray(count / max(total, 1), mean.dtype)  # a layer may see no row
         for count, total, mean in zip(counts, totals, means)
     ]
     common = sum_over_ranks([mean * share for mean, share in zip(means, shares)])
@@ -105,7 +106,7 @@ class LayerStatistics:
         """Operations that forget all rows."""
         return [
             variable.assign(tf.zeros_like(variable.read_value()), read_value=False)
-            for variable in (self.count, self.mean, self.variance)
+            for variable in self.moments()
         ]
 
     def merge(self, uses):
@@ -118,32 +119,42 @@ class LayerStatistics:
             merged_moments,
             [batch_moments(inputs, axes, self.dtype) for inputs, axes in uses],
         )
-        before = (
-            self.count.read_value(),
-            self.mean.read_value(),
-            self.variance.read_value(),
-        )
+        before = [variable.read_value() for variable in self.moments()]
         merged = [tf.identity(value) for value in merged_moments(before, batch)]
         with tf.control_dependencies(merged):
             updates = [
                 variable.assign(value, read_value=False)
-                for variable, value in zip(
-                    (self.count, self.mean, self.variance), merged
-                )
+                for variable, value in zip(self.moments(), merged)
             ]
             return updates + self.set_layer(merged[1], merged[2])
 
-    def set_layer(self, mean=None, variance=None):
-        """Operations that give the layer its statistics."""
-        values = (
-            self.mean.read_value() if mean is None else mean,
-            self.variance.read_value() if variance is None else variance,
-        )
+    def moments(self):
+        """(count, mean, variance): the variables."""
+        return self.count, self.mean, self.variance
+
+    def set_layer(self, mean, variance):
+        """Operations that give the layer these statistics."""
         return [
             variable.assign(tf.cast(value, variable.dtype.base_dtype), read_value=False)
-            for variable, value in zip(
-                (self.layer.moving_mean, self.layer.moving_variance), values
-            )
+            for variable, value in self._with_layers(mean, variance)
+        ]
+
+    def set_layer_if_used(self, count, mean, variance):
+        """Operations that give the layer these statistics, unless they are of no row.
+
+        A layer that the model calls for inference only keeps its own.
+        """
+        chosen = []
+        for variable, value in self._with_layers(mean, variance):
+            own = tf.cast(variable.read_value(), self.dtype)
+            is_used = tf.fill(tf.shape(own), count > 0)
+            chosen.append(tf.compat.v1.where(is_used, value, own))
+        return self.set_layer(*chosen)
+
+    def _with_layers(self, mean, variance):
+        return [
+            (self.layer.moving_mean, mean),
+            (self.layer.moving_variance, variance),
         ]
 
 
@@ -232,25 +243,23 @@ class Statistics:
 
     def set_layers(self):
         """Operations that give the layers their statistics."""
-        return [o for entry in self._seen() for o in entry.set_layer()]
-
-    def _seen(self):
-        """The entries that merged rows; in eager mode others may be among them."""
-        if self._where.graph is not None:
-            return self.entries
-        return [entry for entry in self.entries if entry.count.numpy()]
+        operations = []
+        for entry in self.entries:
+            moments = [variable.read_value() for variable in entry.moments()]
+            operations.extend(entry.set_layer_if_used(*moments))
+        return operations
 
     def _moments(self):
         """The variables of all entries: count, mean, variance, count, ..."""
-        return [v for e in self.entries for v in (e.count, e.mean, e.variance)]
+        return [variable for entry in self.entries for variable in entry.moments()]
 
     def _loaded(self, *values):
         updates = [
             variable.assign(value, read_value=False)
             for variable, value in zip(self._moments(), values)
         ]
-        for entry, mean, variance in zip(self.entries, values[1::3], values[2::3]):
-            updates.extend(entry.set_layer(mean, variance))
+        for index, entry in enumerate(self.entries):
+            updates.extend(entry.set_layer_if_used(*values[3 * index : 3 * index + 3]))
         return tf.group(updates)
 
     def _made_forward(self):

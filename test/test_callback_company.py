@@ -1,0 +1,847 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""The callback among others: Keras's own callbacks, failures, resumed runs, ranks.
+
+`test_eager.py` runs this file once more with SWA_TEST_MODE=eager.
+"""
+
+import csv
+import json
+import os
+import signal
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_callback import (
+    BATCH,
+    BATCHES,
+    FEATURES,
+    STATISTICS,
+    assert_mean,
+    assert_statistics,
+    build,
+    data,
+    equal,
+    mean_of,
+    rate_of,
+    recorder,
+    stopper,
+)
+
+either_order = pytest.mark.parametrize(
+    "first", [True, False], ids=["swa first", "swa last"]
+)
+NEVER_BETTER = dict(monitor="loss", min_delta=1e9)  # but for the first epoch
+
+
+def run(model, callbacks, **options):
+    """`fit` on the usual rows in their order, so that two runs can be equal."""
+    x, y = options.pop("data", None) or data()
+    options = dict(dict(batch_size=BATCH, epochs=7, shuffle=False), **options)
+    return model.fit(x, y, verbose=0, callbacks=callbacks, **options)
+
+
+def in_order(swa, others, first):
+    return [swa] + others if first else others + [swa]
+
+
+def twins(kit, *args, **options):
+    """Two models with the same weights."""
+    first, second = build(kit, *args, **options), build(kit, *args, **options)
+    second.set_weights(first.get_weights())
+    return first, second
+
+
+def slots_of(kit, model):
+    return kit.keras.backend.batch_get_value(model.optimizer.weights)
+
+
+# Keras's own callbacks
+
+
+def watchers(kit, folder):
+    """Callbacks that write what they see and change nothing."""
+    keras = kit.keras.callbacks
+    board = dict(histogram_freq=0 if kit.is_eager else 1, write_graph=False)
+    if kit.name == "tf.keras":
+        board.update(profile_batch=0)
+    return [
+        keras.CSVLogger(str(folder / "log.csv")),
+        keras.TensorBoard(str(folder / "board"), **board),
+        keras.ModelCheckpoint(str(folder / "{epoch}.h5")),
+        keras.TerminateOnNaN(),
+    ]
+
+
+@either_order
+def test_callbacks_that_only_watch_change_nothing(kit, first, tmp_path):
+    alone, watched = twins(kit)
+    held_out = dict(validation_data=data(7, 20), epochs=4)
+    plain = run(alone, [kit.SWA(2, "constant", 0.01)], **held_out).history
+    swa = kit.SWA(2, "constant", 0.01)
+    history = run(
+        watched, in_order(swa, watchers(kit, tmp_path), first), **held_out
+    ).history
+    assert equal(watched.get_weights(), alone.get_weights())
+    for name in plain:  # Keras shuffles the rows of validation: roundings differ
+        np.testing.assert_allclose(history[name], plain[name], rtol=1e-6)
+    with open(str(tmp_path / "log.csv")) as file:
+        logged = [float(row["loss"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(logged, plain["loss"], rtol=1e-6)
+    assert list((tmp_path / "board").iterdir())
+
+
+@either_order
+def test_a_checkpoint_of_each_epoch_holds_the_weights_of_that_epoch(
+    kit, first, tmp_path
+):
+    model, seen = build(kit), recorder(kit)
+    save = kit.keras.callbacks.ModelCheckpoint(
+        str(tmp_path / "{epoch}.h5"), save_weights_only=True
+    )
+    swa = kit.SWA(2, "cyclic", 0.01, 0.05, 2)
+    run(model, [seen] + in_order(swa, [save], first), epochs=5)
+    for epoch in range(1, 5):
+        model.load_weights(str(tmp_path / f"{epoch}.h5"))
+        assert equal(model.get_weights(), seen.weights[epoch - 1])
+
+
+@either_order
+def test_swas_rate_wins_over_reduce_on_plateau(kit, first):
+    model, seen = build(kit), recorder(kit)
+    swa = kit.SWA(3, "cyclic", 0.01, 0.05, 2)
+    plateau = kit.keras.callbacks.ReduceLROnPlateau(patience=1, **NEVER_BETTER)
+    history = run(model, in_order(swa, [plateau], first) + [seen], epochs=5).history
+    planned = swa.plan(5, BATCHES).rates.ravel()
+    # rtol: float32 holds the rate, after three roundings
+    np.testing.assert_allclose(seen.rates, planned, rtol=5e-7)
+    np.testing.assert_allclose(history["lr"], planned, rtol=1e-12)
+    assert rate_of(kit, model) == pytest.approx(0.1)
+
+
+@either_order
+def test_manual_leaves_reduce_on_plateau_its_rate(kit, first):
+    model, seen = build(kit), recorder(kit)
+    plateau = kit.keras.callbacks.ReduceLROnPlateau(
+        patience=1, factor=0.5, **NEVER_BETTER
+    )
+    callbacks = in_order(kit.SWA(3), [plateau], first) + [seen]
+    history = run(model, callbacks, epochs=5, batch_size=50).history
+    np.testing.assert_allclose(seen.rates, [0.1, 0.1, 0.05, 0.025, 0.0], rtol=1e-6)
+    assert rate_of(kit, model) == pytest.approx(0.0125)  # set after the fourth epoch
+    np.testing.assert_allclose(history["lr"], seen.rates, rtol=1e-6)  # its own
+
+
+def test_manual_leaves_a_scheduler_before_it_its_rate(tf_kit):
+    model, seen = build(tf_kit), recorder(tf_kit)
+    mine = tf_kit.keras.callbacks.LearningRateScheduler(
+        lambda epoch: 0.01 * (epoch + 1)
+    )
+    run(model, [mine, tf_kit.SWA(3), seen], epochs=5, batch_size=50)
+    np.testing.assert_allclose(seen.rates, [0.01, 0.02, 0.03, 0.04, 0.0], rtol=1e-6)
+    assert rate_of(tf_kit, model) == pytest.approx(0.05)
+
+
+def best_keeper(kit, patience):
+    """Stops after 1 + patience epochs and restores the weights of the first."""
+    return kit.keras.callbacks.EarlyStopping(
+        mode="max", patience=patience, restore_best_weights=True, **NEVER_BETTER
+    )
+
+
+@either_order
+def test_without_batch_norm_the_average_wins_over_the_best_weights(kit, first):
+    model, seen, stop = build(kit, False), recorder(kit), best_keeper(kit, 3)
+    swa = kit.SWA(3)
+    run(model, [seen, swa, stop] if first else [stop, seen, swa])
+    assert stop.stopped_epoch == 3
+    # what EarlyStopping restores before SWA's turn is what SWA samples
+    assert equal(seen.weights[3], seen.weights[0]) is not first
+    assert_mean(model.get_weights(), seen.weights[2:4])
+
+
+def test_with_batch_norm_the_average_wins_over_best_weights_before_it(kit):
+    model, seen, stop, swa = build(kit), recorder(kit), best_keeper(kit, 3), kit.SWA(3)
+    run(model, [stop, seen, swa])
+    assert len(seen.weights) == 5 and swa.batch_norm_epoch == 5
+    assert_mean(model.get_weights(), seen.weights[2:4], skip=STATISTICS)
+    assert_statistics(model.get_weights(), data()[0])
+
+
+def test_with_batch_norm_best_weights_after_swa_stay_until_apply(tf_kit):
+    model, seen, stop, swa = (
+        build(tf_kit),
+        recorder(tf_kit),
+        best_keeper(tf_kit, 3),
+        tf_kit.SWA(3),
+    )
+    with pytest.warns(RuntimeWarning, match=r"trained weights stay.*swa.apply\(x\)"):
+        run(model, [seen, swa, stop])
+    assert equal(model.get_weights(), seen.weights[0])
+    swa.apply(data()[0])
+    assert_mean(model.get_weights(), seen.weights[2:4], skip=STATISTICS)
+    assert_statistics(model.get_weights(), data()[0])
+
+
+def spoiler(kit, epoch, batch):
+    """Makes a weight NaN before a batch, so that its loss is NaN."""
+
+    class Spoil(kit.keras.callbacks.Callback):
+        def on_epoch_begin(self, now, logs=None):
+            self.epoch = now
+
+        def on_batch_begin(self, now, logs=None):
+            if (self.epoch, now) == (epoch, batch):
+                weights = self.model.get_weights()
+                weights[0][0, 0] = np.nan
+                self.model.set_weights(weights)
+
+    return Spoil()
+
+
+@either_order
+def test_terminate_on_nan_leaves_the_average_of_the_finite_samples(kit, first):
+    model, seen, swa = build(kit, False), recorder(kit), kit.SWA(3)
+    nan = kit.keras.callbacks.TerminateOnNaN()
+    with pytest.warns(RuntimeWarning, match="epoch 5 hold NaN or Inf"):
+        run(model, [seen, spoiler(kit, 4, 1)] + in_order(swa, [nan], first))
+    assert (len(seen.weights), swa.n_averaged, swa.n_skipped) == (5, 2, 1)
+    assert_mean(model.get_weights(), seen.weights[2:4])
+
+
+def test_terminate_on_nan_before_swa_ends_with_the_batch_norm_pass(tf_kit):
+    model, seen, swa = build(tf_kit), recorder(tf_kit), tf_kit.SWA(3)
+    nan = tf_kit.keras.callbacks.TerminateOnNaN()
+    with pytest.warns(RuntimeWarning, match="epoch 5 hold NaN or Inf"):
+        run(model, [seen, spoiler(tf_kit, 4, 3), nan, swa])
+    assert len(seen.weights) == 6
+    assert_mean(model.get_weights(), seen.weights[2:4], skip=STATISTICS)
+    assert_statistics(model.get_weights(), data()[0])
+
+
+def test_terminate_on_nan_after_swa_says_that_the_average_is_not_set(tf_kit):
+    model, seen, swa = build(tf_kit), recorder(tf_kit), tf_kit.SWA(3)
+    nan = tf_kit.keras.callbacks.TerminateOnNaN()
+    with pytest.warns(RuntimeWarning, match=r"trained weights stay.*swa.apply\(x\)"):
+        run(model, [seen, spoiler(tf_kit, 4, 1), swa, nan])
+    swa.apply(data()[0])
+    assert_mean(model.get_weights(), seen.weights[2:4], skip=STATISTICS)
+    assert_statistics(model.get_weights(), data()[0])
+
+
+# A stop inside an epoch, and data that end
+
+
+def batch_stopper(kit, epoch, batch):
+    class Stop(kit.keras.callbacks.Callback):
+        def on_epoch_begin(self, now, logs=None):
+            self.epoch = now
+
+        def on_batch_end(self, now, logs=None):
+            if (self.epoch, now) == (epoch, batch):
+                self.model.stop_training = True
+
+    return Stop()
+
+
+def test_a_stop_inside_an_epoch_without_batch_norm_sets_the_average(tf_kit):
+    model, seen, swa = (
+        build(tf_kit, False),
+        recorder(tf_kit),
+        tf_kit.SWA(3, "constant", 0.01),
+    )
+    run(model, [seen, batch_stopper(tf_kit, 4, 1), swa])
+    assert_mean(model.get_weights(), seen.weights[2:5])
+    assert rate_of(tf_kit, model) == pytest.approx(0.1)
+
+
+def test_a_stop_inside_an_epoch_before_swa_runs_a_whole_pass(tf_kit):
+    model, seen, swa = build(tf_kit), recorder(tf_kit), tf_kit.SWA(3)
+    run(model, [seen, batch_stopper(tf_kit, 4, 1), swa])
+    assert len(seen.rates) == 4 * BATCHES + 2 + BATCHES
+    assert_mean(model.get_weights(), seen.weights[2:5], skip=STATISTICS)
+    if not tf_kit.is_eager:  # eager fit goes on with the old iterator: rows come twice
+        assert_statistics(model.get_weights(), data()[0])
+
+
+def test_a_stop_inside_the_pass_leaves_the_trained_weights_and_says_so(kit):
+    model, seen, swa = build(kit), recorder(kit), kit.SWA(3, "constant", 0.01)
+    with pytest.warns(RuntimeWarning, match=r"trained weights stay.*swa.apply\(x\)"):
+        run(model, [seen, batch_stopper(kit, 6, 1), swa])
+    assert equal(model.get_weights(), seen.weights[5])
+    assert rate_of(kit, model) == pytest.approx(0.1)
+
+
+def test_the_history_holds_the_rate_of_each_batch_that_ran(tf_kit):
+    model, seen, swa = (
+        build(tf_kit),
+        recorder(tf_kit),
+        tf_kit.SWA(3, "cyclic", 0.01, 0.05, 2),
+    )
+    history = run(model, [batch_stopper(tf_kit, 4, 1), swa, seen]).history
+    planned = swa.plan(7, BATCHES).rates
+    expected = list(planned[:4].ravel()) + list(planned[4][:2]) + [0.0] * BATCHES
+    np.testing.assert_allclose(history["lr"], expected, rtol=1e-12)
+    np.testing.assert_allclose(seen.rates, expected, rtol=5e-7)
+
+
+def test_the_history_of_manual_has_no_rates(tf_kit):
+    assert "lr" not in run(build(tf_kit), [tf_kit.SWA(3)], epochs=4).history
+
+
+@pytest.mark.parametrize("batches", [13, 18, 20], ids=["epoch 5", "pass", "in pass"])
+def test_data_that_end_leave_the_trained_weights_and_say_so(tf_kit, batches):
+    import tensorflow as tf
+
+    epochs, steps = 7, 3
+    x, y = data(rows=16 * batches)
+    model, seen, swa = build(tf_kit), recorder(tf_kit), tf_kit.SWA(3, "constant", 0.01)
+    said = pytest.warns(RuntimeWarning, match=r"trained weights.*swa.apply\(x\)")
+    if tf_kit.is_eager and batches % steps == 0:  # eager fit fails without SWA too
+        said = pytest.raises(ValueError, match="Empty training data")
+    tf.compat.v1.logging.set_verbosity("FATAL")  # Keras says that the data ran out
+    try:
+        with said:
+            model.fit(
+                tf.data.Dataset.from_tensor_slices((x, y)).batch(16),
+                epochs=epochs, steps_per_epoch=steps, verbose=0,
+                callbacks=[swa, seen],
+            )  # fmt: skip
+    finally:
+        tf.compat.v1.logging.set_verbosity("ERROR")
+    last = min(batches // steps, epochs - 2)
+    assert equal(model.get_weights(), seen.weights[last])
+    assert rate_of(tf_kit, model) == pytest.approx(0.1)
+    swa.apply(x)
+    assert_mean(model.get_weights(), seen.weights[2 : last + 1], skip=STATISTICS)
+    assert_statistics(model.get_weights(), x)
+
+
+# Exceptions
+
+HOOKS = "on_epoch_begin on_batch_begin on_batch_end on_test_begin on_epoch_end".split()
+PASS = 4  # the last of five epochs, from zero
+
+
+def failing(kit, hook, epoch):
+    """Raises once, in one hook of an epoch, and keeps the weights of that moment."""
+
+    class Fail(kit.keras.callbacks.Callback):
+        weights = None
+
+        def fail(self, here):
+            if here == hook and self.epoch == epoch and self.weights is None:
+                self.weights = self.model.get_weights()
+                self.slots = slots_of(kit, self.model)
+                raise OSError("disk full")
+
+        def on_epoch_begin(self, now, logs=None):
+            self.epoch = now
+            self.fail("on_epoch_begin")
+
+        def on_batch_begin(self, batch, logs=None):
+            self.fail("on_batch_begin")
+
+        def on_batch_end(self, batch, logs=None):
+            self.fail("on_batch_end")
+
+        def on_test_begin(self, logs=None):
+            self.fail("on_test_begin")
+
+        def on_epoch_end(self, now, logs=None):
+            self.fail("on_epoch_end")
+
+        def on_train_end(self, logs=None):
+            self.fail("on_train_end")
+
+    return Fail()
+
+
+def assert_trains_like(kit, model, twin, weights, slots, hook):
+    """The next fit does what a model does that begins with `weights`, `slots`."""
+    seen = recorder(kit)
+    run(model, [seen], epochs=1, batch_size=25)
+    twin.set_weights(weights)
+    twin.optimizer.set_weights(slots)
+    run(twin, [], epochs=1, batch_size=25)
+    np.testing.assert_allclose(seen.rates, 0.1, rtol=1e-6, err_msg=hook)
+    assert equal(model.get_weights(), twin.get_weights()), hook
+
+
+@either_order
+def test_after_an_exception_in_the_pass_the_next_fit_goes_on_from_trained_weights(
+    kit, first
+):
+    model, twin = twins(kit)
+    options = dict(epochs=PASS + 1, batch_size=25, validation_data=data(7, 20))
+    swa = kit.SWA(2, "cyclic", 0.01, 0.05, 2)
+    run(twin, [], epochs=1)  # it has slots
+    for hook in HOOKS + ["on_train_end"] * (not first):
+        fail, seen = failing(kit, hook, PASS), recorder(kit)
+        with pytest.raises(OSError, match="disk full"):
+            run(model, [seen] + in_order(swa, [fail], first), **options)
+        weights = seen.weights[PASS - 1]
+        assert_trains_like(kit, model, twin, weights, fail.slots, hook)
+
+
+def test_after_an_exception_while_averaging_the_next_fit_just_goes_on(tf_kit):
+    model, twin = twins(tf_kit)
+    options = dict(epochs=PASS + 1, batch_size=25, validation_data=data(7, 20))
+    swa = tf_kit.SWA(2, "cyclic", 0.01, 0.05, 2)
+    run(twin, [], epochs=1)  # it has slots
+    for hook in HOOKS:
+        fail = failing(tf_kit, hook, 2)
+        with pytest.raises(OSError, match="disk full"):
+            run(model, [swa, fail], **options)
+        assert_trains_like(tf_kit, model, twin, fail.weights, fail.slots, hook)
+
+
+def test_an_exception_after_swas_end_leaves_the_average(tf_kit):
+    model, seen = build(tf_kit), recorder(tf_kit)
+    with pytest.raises(OSError, match="disk full"):
+        run(
+            model, [seen, tf_kit.SWA(2), failing(tf_kit, "on_train_end", PASS)],
+            epochs=PASS + 1,
+        )  # fmt: skip
+    assert_mean(model.get_weights(), seen.weights[1:PASS], skip=STATISTICS)
+    assert_statistics(model.get_weights(), data()[0])
+    assert rate_of(tf_kit, model) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("epoch", [2, PASS], ids=["averaging", "pass"])
+def test_ctrl_c_between_two_batches_is_undone_by_restore(tf_kit, epoch):
+    model, seen, swa = build(tf_kit), recorder(tf_kit), tf_kit.SWA(2, "constant", 0.01)
+
+    class Interrupt(tf_kit.keras.callbacks.Callback):
+        def on_epoch_begin(self, now, logs=None):
+            self.epoch = now
+
+        def on_batch_end(self, batch, logs=None):
+            if (self.epoch, batch) == (epoch, 1):
+                self.weights = self.model.get_weights()
+                os.kill(os.getpid(), signal.SIGINT)
+
+    interrupt = Interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        run(model, [seen, swa, interrupt], epochs=PASS + 1)
+    swa.restore()
+    weights = seen.weights[PASS - 1] if epoch == PASS else interrupt.weights
+    assert equal(model.get_weights(), weights)
+    assert rate_of(tf_kit, model) == pytest.approx(0.1)
+
+
+class Interruption:
+    """Raises KeyboardInterrupt before the n-th line that runs in `swa/`."""
+
+    FOLDER = str(ROOT / "swa") + os.sep
+
+    def __init__(self, at=None):
+        self.at, self.lines, self.place = at, 0, None
+
+    def __enter__(self):
+        self._before = sys.gettrace()
+        sys.settrace(self._call)
+        return self
+
+    def __exit__(self, *error):
+        sys.settrace(self._before)
+
+    def _call(self, frame, event, argument):
+        if frame.f_code.co_filename.startswith(self.FOLDER):
+            return self._line
+
+    def _line(self, frame, event, argument):
+        if event == "line":
+            self.lines += 1
+            if self.lines == self.at:
+                self.place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                raise KeyboardInterrupt
+        return self._line
+
+
+STRIDE = 13  # every line would take minutes
+
+
+def test_ctrl_c_at_any_line_leaves_trained_weights_or_the_whole_average(kit):
+    model, swa = build(kit), kit.SWA(2, "cyclic", 0.01, 0.05, 2)
+    start = model.get_weights()
+
+    class Seen(kit.keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.begun = self.trained = self.model.get_weights()
+            self.rates, self.sampled = [], []
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+        def on_batch_begin(self, batch, logs=None):
+            self.rates.append(rate_of(kit, self.model))
+
+        def on_batch_end(self, batch, logs=None):
+            if self.epoch < 2:  # the third epoch is the pass
+                self.trained = self.model.get_weights()
+
+    def train(at=None):
+        model.set_weights(start)
+        model.optimizer.set_weights(start_slots)
+        seen = Seen()
+        with Interruption(at) as interruption:
+            try:
+                run(model, [seen, swa], epochs=3, batch_size=50)
+            except KeyboardInterrupt:
+                pass
+        return seen, interruption
+
+    run(model, [swa], epochs=3, batch_size=50)  # makes slots and functions
+    start_slots = slots_of(kit, model)
+    train()
+    average = model.get_weights()
+    lines = train()[1].lines
+    assert lines > 100
+    for at in range(1, lines + 1, STRIDE):
+        seen, interruption = train(at)
+        after = Seen()
+        run(model, [after], epochs=1, batch_size=25)
+        where = interruption.place
+        assert equal(after.begun, seen.trained) or equal(after.begun, average), where
+        np.testing.assert_allclose(after.rates, 0.1, rtol=1e-6, err_msg=where)
+        assert not equal(after.begun, after.trained), where
+        assert "fit" not in vars(model), where
+
+
+# Saved and resumed
+
+
+def round_trip(state, folder):
+    """A state through files: plain values as JSON, arrays without pickle."""
+    arrays, plain = folder / "average.npz", folder / "state.json"
+    np.savez(str(arrays), *state["average"])
+    plain.write_text(json.dumps({k: v for k, v in state.items() if k != "average"}))
+    loaded = json.loads(plain.read_text())
+    with np.load(str(arrays), allow_pickle=False) as file:
+        loaded["average"] = [file[f"arr_{i}"] for i in range(len(state["average"]))]
+    return loaded
+
+
+def saver(kit, swa):
+    """Keeps what a caller saves at the end of each epoch; placed after SWA."""
+
+    class Save(kit.keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.saved = []
+
+        def on_epoch_end(self, epoch, logs=None):
+            weights, slots = self.model.get_weights(), slots_of(kit, self.model)
+            self.saved.append((swa.state, weights, slots))
+
+    return Save()
+
+
+@pytest.mark.parametrize(
+    "batch_norm, schedule",
+    [(True, "cyclic"), (True, "manual"), (False, "constant")],
+    ids=["batch norm, cyclic", "batch norm, manual", "plain, constant"],
+)
+def test_a_resumed_run_equals_the_unbroken_one_bit_by_bit(
+    kit, batch_norm, schedule, tmp_path
+):
+    settings, options = (4, schedule, "auto", "auto", 2), dict(epochs=8, batch_size=25)
+    # 'auto' rates are of the rate that training began with, which the state knows:
+    # a model saved in mid-training has that of the moment
+    rate = 0.1 if schedule == "manual" else 0.03
+    whole, resumed = build(kit, batch_norm), build(kit, batch_norm, learning_rate=rate)
+    swa, again = kit.SWA(*settings), kit.SWA(*settings)
+    save = saver(kit, swa)
+    run(whole, [swa, save], **options)
+    run(resumed, [again], epochs=5)  # what it learned must not be seen any more
+    for epoch in (1, 4, 6):  # before the first sample, between two, before the pass
+        state, weights, slots = save.saved[epoch]
+        resumed.set_weights(weights)
+        resumed.optimizer.set_weights(slots)
+        again.load_state(round_trip(state, tmp_path))
+        run(resumed, [again], initial_epoch=epoch + 1, **options)
+        assert equal(resumed.get_weights(), whole.get_weights()), epoch
+        assert again.n_averaged == swa.n_averaged
+        assert equal(again.state["average"], swa.state["average"]), epoch
+
+
+def test_a_state_of_before_the_first_fit_changes_nothing(tf_kit):
+    first, second = twins(tf_kit)
+    run(first, [tf_kit.SWA(2, "constant", 0.01)], epochs=3)
+    swa = tf_kit.SWA(2, "constant", 0.01)
+    swa.load_state(tf_kit.SWA(2, "constant", 0.01).state)
+    run(second, [swa], epochs=3)
+    assert equal(first.get_weights(), second.get_weights())
+
+
+def test_a_state_counts_the_samples_left_out(tf_kit, tmp_path):
+    model, swa = build(tf_kit, False), tf_kit.SWA(3)
+    with pytest.warns(RuntimeWarning, match="NaN or Inf"):
+        run(model, [spoiler(tf_kit, 3, 0), swa], epochs=5)
+    again, healthy = tf_kit.SWA(3), build(tf_kit, False)
+    again.load_state(round_trip(swa.state, tmp_path))
+    run(healthy, [again], epochs=6, initial_epoch=5)
+    assert (again.n_averaged, again.n_skipped) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("lr_schedule", "constant"), ("swa_lr", 0.02), ("swa_lr2", 0.06)]
+    + [("swa_freq", 3), ("snapshot", "cycle_end")],
+)
+def test_a_state_of_another_setting_is_refused_by_its_name(tf_kit, name, value):
+    mine = dict(start_epoch=3, lr_schedule="cyclic", swa_lr=0.01, swa_lr2=0.05)
+    mine.update(swa_freq=2)
+    state = tf_kit.SWA(**dict(mine, **{name: value})).state
+    with pytest.raises(ValueError, match=f"state must have {name} .*, got {value!r}"):
+        tf_kit.SWA(**mine).load_state(state)
+
+
+def test_a_state_of_another_model_is_refused_when_training_begins(tf_kit):
+    swa, model = tf_kit.SWA(2, "constant", 0.01), build(tf_kit, False)
+    run(build(tf_kit), [swa], epochs=3)  # with batch norm: eight weights, not four
+    again = tf_kit.SWA(2, "constant", 0.01)
+    again.load_state(swa.state)
+    with pytest.raises(ValueError, match="hold 4 averaged weights.*model, got 8"):
+        run(model, [again], epochs=3)
+    seen = recorder(tf_kit)
+    run(model, [again, seen], epochs=3)  # the refusal left nothing behind
+    assert_mean(model.get_weights(), seen.weights[1:])
+
+
+def test_a_checkpoint_inside_average_applied_holds_the_average(kit, tmp_path):
+    model, x, path = build(kit), data()[0], str(tmp_path / "average.h5")
+    swa, seen = kit.SWA(2), recorder(kit)
+
+    class Save(kit.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 2:
+                with swa.average_applied(x):
+                    self.model.save_weights(path)
+
+    run(model, [seen, swa, Save()], epochs=5)
+    assert_mean(model.get_weights(), seen.weights[1:4], skip=STATISTICS)
+    model.load_weights(path)
+    assert_mean(model.get_weights(), seen.weights[1:3], skip=STATISTICS)
+    assert_statistics(model.get_weights(), x)
+
+
+# The average in the history
+
+
+def results_of(kit, model, weights, *held_out):
+    """What `evaluate` says of other weights, with statistics of the usual rows."""
+    model.set_weights(weights)
+    kit.update_bn(model, data()[0])
+    results = model.evaluate(*held_out[:2], 25, 0, *held_out[2:])
+    return [float(result) for result in results]
+
+
+def logged(history, model):
+    """The average's results, an array (epochs, 1 + metrics)."""
+    return np.transpose([history["swa_" + name] for name in model.metrics_names])
+
+
+@pytest.mark.parametrize("batch_norm", [True, False], ids=["batch norm", "plain"])
+def test_validation_logs_what_evaluate_says_of_each_average(kit, batch_norm):
+    model, other = twins(kit, batch_norm)
+    held_out, seen = data(7, 20), recorder(kit)
+    swa = kit.SWA(2, swa_freq=2, validation=held_out, validation_rows=data()[0])
+    history = run(model, [seen, swa], epochs=6, batch_size=25).history
+    found = logged(history, model)
+    averages = [mean_of(seen.weights[1 : e + 1 : 2]) for e in range(1, 6)]
+    if batch_norm:  # no sample of the last epoch: it is that of the final model
+        averages[4] = averages[3]
+    expected = [results_of(kit, other, weights, *held_out) for weights in averages]
+    assert np.all(np.isnan(found[0])) and "swa_loss" in history
+    # rtol: float32 sums over 20 rows, statistics to 1e-5
+    np.testing.assert_allclose(found[1:], expected, rtol=2e-5)
+
+
+def test_validation_takes_sample_weights(tf_kit):
+    model, other = twins(tf_kit, False)
+    weights = np.linspace(0, 2, 20)
+    held_out, seen = data(7, 20) + (weights,), recorder(tf_kit)
+    swa = tf_kit.SWA(2, validation=held_out)
+    history = run(model, [seen, swa], epochs=3, batch_size=25).history
+    expected = results_of(tf_kit, other, mean_of(seen.weights[1:]), *held_out)
+    np.testing.assert_allclose(logged(history, model)[-1], expected, rtol=1e-5)
+
+
+def test_validation_takes_a_sequence(kit):
+    class HeldOut(kit.keras.utils.Sequence):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            x, y = data(7, 20)
+            return x[index * 10 : index * 10 + 10], y[index * 10 : index * 10 + 10]
+
+    model = build(kit)
+    swa = kit.SWA(2, validation=HeldOut(), validation_rows=data()[0])
+    history = run(model, [swa], epochs=3).history
+    # not of arrays: Keras 2.3.1 takes the loss of the last batch of a Sequence
+    expected = model.evaluate(HeldOut(), verbose=0)
+    np.testing.assert_allclose(logged(history, model)[-1], expected, rtol=1e-5)
+
+
+def test_validation_changes_nothing_else(kit):
+    first, second = twins(kit)
+    options = dict(epochs=5, validation_data=data(7, 20))
+    plain = run(first, [kit.SWA(2, "cyclic", 0.01, 0.05, 2)], **options).history
+    swa = kit.SWA(
+        2, "cyclic", 0.01, 0.05, 2, validation=data(8, 20), validation_rows=data()[0]
+    )
+    history = run(second, [swa], **options).history
+    assert equal(first.get_weights(), second.get_weights())
+    assert set(history) - set(plain) == {f"swa_{n}" for n in first.metrics_names}
+    for name in plain:  # Keras shuffles the rows of validation: roundings differ
+        np.testing.assert_allclose(history[name], plain[name], rtol=1e-6)
+
+
+def test_validation_does_not_undo_a_stop(kit):
+    model, seen = build(kit, False), recorder(kit)
+    swa = kit.SWA(2, validation=data(7, 20))
+    run(model, [stopper(kit, 3), swa, seen])
+    assert len(seen.weights) == 4
+    assert_mean(model.get_weights(), seen.weights[1:])
+
+
+def test_other_callbacks_see_the_averages_results(kit, tmp_path):
+    model, path = build(kit, False), tmp_path / "log.csv"
+    swa = kit.SWA(3, validation=data(7, 20))
+    stop = kit.keras.callbacks.EarlyStopping("swa_loss", min_delta=1e9, patience=4)
+    log = kit.keras.callbacks.CSVLogger(str(path))
+    history = run(model, [swa, stop, log], epochs=9).history
+    # two epochs without an average, the first with one is the best: 2 + 1 + ...
+    assert len(history["swa_loss"]) == stop.stopped_epoch + 1 < 9
+    with open(str(path)) as file:
+        rows = [float(row["swa_loss"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(rows, history["swa_loss"], rtol=1e-6)
+
+
+def test_validation_with_batch_norm_needs_rows(tf_kit):
+    model, swa = build(tf_kit), tf_kit.SWA(3, validation=data(7, 20))
+    with pytest.raises(ValueError, match="validation_rows must be given") as error:
+        run(model, [swa])
+    assert len(str(error.value).splitlines()) == 1
+
+
+# Several ranks
+
+
+class FakeRank:
+    """One rank's `sum`, where the sums agreed so far are known."""
+
+    def __init__(self, agreed):
+        self.agreed, self.own = agreed, []
+
+    def sum(self, arrays):
+        # a card's collectives know no float64
+        own = [np.asarray(a, "int64" if a.dtype.kind == "i" else "f4") for a in arrays]
+        self.own.append(own)
+        calls = len(self.own)
+        return own if calls > len(self.agreed) else self.agreed[calls - 1]
+
+
+def on_two_ranks(work):
+    """Runs `work(rank, ranks)` for two ranks, as if at once.
+
+    What a rank gives to its n-th `sum` follows from the sums before: these are
+    found one by one, each from a run of both ranks.
+    """
+    agreed = []
+    while True:
+        ranks = FakeRank(agreed), FakeRank(agreed)
+        for rank in (0, 1):
+            work(rank, ranks[rank])
+        first, second = [[[a.shape for a in call] for call in r.own] for r in ranks]
+        assert first == second, "ranks must ask for the same sums in the same order"
+        if len(first) == len(agreed):
+            return len(agreed)
+        given = [r.own[len(agreed)] for r in ranks]
+        agreed.append([a + b for a, b in zip(*given)])
+
+
+def test_update_bn_merges_the_rows_of_all_ranks(kit):
+    model, (x, _) = build(kit), data()
+    parts = x[:13], x[13:]  # of unequal size
+    found = {}
+
+    def work(rank, ranks):
+        kit.update_bn(model, parts[rank], batch_size=7, ranks=ranks)
+        found[rank] = model.get_weights()
+
+    assert on_two_ranks(work) > 0
+    assert equal(found[0], found[1])
+    assert_statistics(found[0], x)
+
+
+def norm_alone(kit, shape):
+    layers = kit.keras.layers
+    norm = layers.BatchNormalization(input_shape=shape)
+    model = kit.keras.Sequential([norm, layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model, norm
+
+
+def test_ranks_are_merged_without_loss_far_from_zero(tf_kit):
+    model, norm = norm_alone(tf_kit, (FEATURES,))
+    generator = np.random.RandomState(3)
+    parts = [
+        generator.normal(mean, 0.5, (400, FEATURES)).astype("float32")
+        for mean in (100, 100.1)
+    ]
+    on_two_ranks(lambda rank, ranks: tf_kit.update_bn(model, parts[rank], 100, ranks))
+    rows = np.float64(np.concatenate(parts))
+    mean, variance = norm.get_weights()[2:]
+    np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-6)
+    # rtol: deviations from a float32 mean of 100 are good to 8e-6 / 0.5
+    np.testing.assert_allclose(variance, rows.var(0), rtol=1e-4)
+
+
+def test_more_values_than_float32_can_count_are_merged(tf_kit):
+    side = 2048  # five images have 21 million values; 2^24 are 17 million
+    model, norm = norm_alone(tf_kit, (side, side, 1))
+    images = np.random.RandomState(4).normal(3, 2, (1, side, side, 1)).astype("f4")
+    parts = images, images + 1
+    batches = [parts[0]] * 3, [parts[1]] * 2
+
+    def work(rank, ranks):
+        tf_kit.update_bn(model, iter(batches[rank]), ranks=ranks.sum)
+
+    on_two_ranks(work)
+    mean, variance = images.mean(dtype="f8"), images.var(dtype="f8")
+    # two of five images are one higher: the mean by 2/5, the variance by 2/5 * 3/5
+    np.testing.assert_allclose(norm.get_weights()[2], [mean + 0.4], rtol=1e-5)
+    np.testing.assert_allclose(norm.get_weights()[3], [variance + 0.24], rtol=1e-5)
+
+
+def test_swa_on_two_ranks_ends_with_the_statistics_of_all_rows(tf_kit):
+    model = build(tf_kit, learning_rate=1e-30)  # ranks whose gradients would differ
+    start, x = model.get_weights(), data()[0]
+    parts = [tuple(a[rows] for a in data()) for rows in (slice(32), slice(32, 50))]
+    found = {}
+
+    acting = [None]
+    swa = tf_kit.SWA(2, ranks=lambda arrays: acting[0].sum(arrays))
+
+    def work(rank, ranks):
+        model.set_weights(start)
+        acting[0] = ranks
+        run(model, [swa], epochs=3, batch_size=(16, 9)[rank], data=parts[rank])
+        found[rank] = model.get_weights()
+
+    assert on_two_ranks(work) > 0
+    assert equal(found[0][4:6], found[1][4:6])
+    assert_statistics(found[0], x)
+
+
+def test_ranks_must_be_able_to_sum(tf_kit):
+    swa, update_bn = tf_kit.SWA, tf_kit.update_bn
+    for make in (lambda: swa(3, ranks=2), lambda: update_bn(None, 1, ranks=2)):
+        with pytest.raises(ValueError, match="ranks must be.*got 2") as error:
+            make()
+        assert len(str(error.value).splitlines()) == 1

@@ -1,0 +1,379 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""What other implementations of weight averaging promise, asked of this one.
+
+The behaviour that PyTorch's `swa_utils`, TensorFlow Addons' `SWA`, Lightning's
+callbacks and Keras's `SwapEMAWeights` test for, in tests of our own.
+`test_eager.py` runs this file once more with SWA_TEST_MODE=eager.
+"""
+
+import json
+
+import numpy as np
+import pytest
+from test_callback import (
+    FEATURES,
+    STATISTICS,
+    assert_mean,
+    assert_statistics,
+    build,
+    data,
+    equal,
+    mean_of,
+    rate_of,
+    recorder,
+)
+
+
+def run(model, callbacks, **options):
+    """`fit` of one batch per epoch, so that an epoch is a step."""
+    x, y = options.pop("data", None) or data()
+    options = dict(dict(batch_size=len(x), epochs=7, shuffle=False), **options)
+    return model.fit(x, y, verbose=0, callbacks=callbacks, **options)
+
+
+# PyTorch
+
+
+def test_torch_the_averaged_model_is_the_running_mean_after_each_step(kit):
+    model, swa, seen = build(kit, False), kit.SWA(2), recorder(kit)
+    checked = []
+
+    class Check(kit.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch >= 1:
+                assert_mean(swa.averaged_weights, seen.weights[1:])
+                checked.append(swa.n_averaged)
+
+    run(model, [seen, swa, Check()], epochs=6)
+    assert checked == [1, 2, 3, 4, 5]
+
+
+def test_torch_averaging_leaves_the_training_itself_alone(tf_kit):
+    plain, averaged = build(tf_kit, False), build(tf_kit, False)
+    averaged.set_weights(plain.get_weights())
+    alone, beside = recorder(tf_kit), recorder(tf_kit)
+    run(plain, [alone])
+    run(averaged, [tf_kit.SWA(2), beside])
+    assert all(equal(a, b) for a, b in zip(alone.weights, beside.weights))
+
+
+def momentum_net(kit, momentum=0.75):
+    layers = kit.keras.layers
+    norm = layers.BatchNormalization(momentum=momentum, input_shape=(FEATURES,))
+    model = kit.keras.Sequential([norm, layers.Dropout(0.5), layers.Dense(1)])
+    model.compile(kit.keras.optimizers.SGD(0.0), "mse")
+    return model, norm
+
+
+def test_torch_update_bn_gives_the_layers_their_momentum_back(kit):
+    model, norm = momentum_net(kit)
+    x, shifted = data()[0], data()[0] * 2 + 1
+    kit.update_bn(model, x)
+    model.train_on_batch(shifted, np.zeros(len(x)))
+    assert norm.momentum == 0.75
+    mean = 0.75 * np.float64(x).mean(0) + 0.25 * np.float64(shifted).mean(0)
+    np.testing.assert_allclose(norm.get_weights()[2], mean, rtol=1e-5, atol=1e-6)
+
+
+def test_torch_update_bn_forgets_the_statistics_before(tf_kit):
+    model, norm = momentum_net(tf_kit)
+    x = data()[0]
+    model.set_weights([np.full_like(weight, 7) for weight in model.get_weights()])
+    tf_kit.update_bn(model, x, batch_size=7)
+    np.testing.assert_allclose(norm.get_weights()[2], x.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(norm.get_weights()[3], x.var(0), rtol=1e-5)
+
+
+def test_torch_update_bn_leaves_the_mode_as_it_was(kit):
+    model, norm = momentum_net(kit)
+    x = data()[0]
+    phase, trainable = kit.keras.backend.learning_phase(), norm.trainable
+    kit.update_bn(model, x)
+    assert kit.keras.backend.learning_phase() is phase or phase == 0
+    assert norm.trainable == trainable
+    # not in training: no dropout, and the statistics are used, not moved
+    before = norm.get_weights()
+    np.testing.assert_array_equal(model.predict(x), model.predict(x))
+    assert equal(norm.get_weights(), before)
+
+
+@pytest.mark.parametrize("form", ["arrays", "pairs", "sequence", "data set"])
+def test_torch_update_bn_takes_batches_of_any_form(tf_kit, form):
+    import tensorflow as tf
+
+    x, y = data()
+    batches = [(x[:30], y[:30]), (x[30:], y[30:])]
+
+    class Batches(tf_kit.keras.utils.Sequence):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return batches[index]
+
+    forms = {
+        "arrays": lambda: iter([batch[0] for batch in batches]),
+        "pairs": lambda: batches.__iter__(),
+        "sequence": Batches,
+        "data set": lambda: tf.data.Dataset.from_tensor_slices((x, y)).batch(30),
+    }
+    model, norm = momentum_net(tf_kit)
+    tf_kit.update_bn(model, forms[form]())
+    np.testing.assert_allclose(norm.get_weights()[3], x.var(0), rtol=1e-5)
+
+
+def test_torch_update_bn_of_a_model_without_batch_norm_does_nothing(tf_kit):
+    model = build(tf_kit, False)
+    before = model.get_weights()
+    tf_kit.update_bn(model, data()[0])
+    assert equal(model.get_weights(), before)
+
+
+def test_torch_the_rate_anneals_to_swa_lr_and_stays(tf_kit):
+    # t = e / 10, from lr 0.1 to swa_lr 0.06: 0.1 up to t = 0.5, then each epoch
+    # a quarter of 0.04 less, 0.06 from t = 0.9 on
+    expected = [0.1] * 6 + [0.09, 0.08, 0.07, 0.06, 0.06, 0.06, 0.06]
+    model, seen = build(tf_kit, False), recorder(tf_kit)
+    swa = tf_kit.SWA(11, "constant", 0.06)
+    history = run(model, [swa, seen], epochs=13).history
+    np.testing.assert_allclose(swa.plan(13, 1, 0.1).rates[:, 0], expected, rtol=1e-12)
+    np.testing.assert_allclose(seen.rates, expected, rtol=1e-6)
+    np.testing.assert_allclose(history["lr"], expected, rtol=1e-6)
+
+
+def test_torch_the_cyclic_rate_restarts_at_each_cycle(tf_kit):
+    # from epoch 3 on: cycles of 2 epochs of 2 batches, a quarter of 0.04 a batch
+    # t = 0 and 0.5 before: the compiled rate
+    expected = [0.1] * 4 + [0.04, 0.03, 0.02, 0.01] * 2
+    model, seen = build(tf_kit, False), recorder(tf_kit)
+    swa = tf_kit.SWA(3, "cyclic", 0.01, 0.05, 2)
+    run(model, [swa, seen], batch_size=25, epochs=6)
+    np.testing.assert_allclose(seen.rates, expected, rtol=1e-6)
+
+
+# TensorFlow Addons
+
+
+def line(kit):
+    """One weight of 1 whose gradient is always 0.1: it is 1 - 0.1 k after k steps."""
+    layers = kit.keras.layers
+    dense = layers.Dense(1, use_bias=False, kernel_initializer="ones", input_shape=(1,))
+    model = kit.keras.Sequential([dense])
+    model.compile(
+        kit.keras.optimizers.SGD(1.0),
+        lambda true, predicted: kit.keras.backend.mean(predicted - 0.0 * true),
+    )
+    return model
+
+
+def weight_after(kit, epochs, *settings, **options):
+    """The one weight after training, and the last one trained."""
+    model, swa = line(kit), kit.SWA(*settings, **options)
+    rows = np.full((4, 1), 0.1, "float32"), np.zeros((4, 1), "float32")
+    run(model, [swa], epochs=epochs, data=rows)
+    found = float(model.get_weights()[0])
+    swa.restore()
+    return found, float(model.get_weights()[0])
+
+
+@pytest.mark.parametrize(
+    "settings, epochs, average, last",
+    [
+        ((2,), 3, (0.8 + 0.7) / 2, 0.7),
+        ((2,), 5, (0.8 + 0.7 + 0.6 + 0.5) / 4, 0.5),
+        ((4,), 5, (0.6 + 0.5) / 2, 0.5),  # start_averaging
+        ((3, "manual", "auto", "auto", 2), 7, (0.7 + 0.5 + 0.3) / 3, 0.3),  # period
+        ((3, "manual", "auto", "auto", 3), 6, (0.7 + 0.4) / 2, 0.4),
+        ((4, "manual", "auto", "auto", 9), 6, 0.6, 0.4),  # one snapshot
+    ],
+    ids=["2 of 3", "4 of 5", "late start", "every 2nd", "every 3rd", "one"],
+)
+def test_addons_a_constant_gradient_gives_the_mean_by_hand(
+    tf_kit, settings, epochs, average, last
+):
+    found = weight_after(tf_kit, epochs, *settings)
+    np.testing.assert_allclose(found, (average, last), rtol=1e-6)
+
+
+def test_addons_the_papers_phase_by_hand(tf_kit):
+    settings = dict(lr_schedule="manual", swa_freq=2, snapshot="cycle_end")
+    found = weight_after(tf_kit, 7, 3, **settings)
+    # cycles are epochs 3-4 and 5-6; the seventh begins a third one
+    np.testing.assert_allclose(found, ((0.6 + 0.4) / 2, 0.3), rtol=1e-6)
+
+
+def test_addons_the_rate_scales_the_steps_by_hand(tf_kit):
+    # rate 1.0 in epochs 1 and 2, then 0.5: weights 0.9 0.8 | 0.75 0.7 0.65
+    found = weight_after(tf_kit, 5, 3, "constant", 0.5)
+    np.testing.assert_allclose(found, ((0.75 + 0.7 + 0.65) / 3, 0.65), rtol=1e-6)
+
+
+def test_addons_a_linear_model_is_learned_and_the_average_predicts(tf_kit):
+    generator = np.random.RandomState(5)
+    x = generator.standard_normal((200, 3)).astype("float32")
+    slope = generator.standard_normal((3, 1)).astype("float32")
+    model = tf_kit.keras.Sequential([tf_kit.keras.layers.Dense(1, input_shape=(3,))])
+    model.compile(tf_kit.keras.optimizers.SGD(0.1), "mse")
+    run(model, [tf_kit.SWA(8)], epochs=12, batch_size=20, data=(x, x @ slope))
+    np.testing.assert_allclose(model.predict(x), x @ slope, atol=1e-3)
+
+
+# Lightning
+
+
+@pytest.mark.parametrize(
+    "settings, epochs",
+    [
+        (dict(), [3, 4, 5, 6, 7, 8]),
+        (dict(swa_freq=2), [3, 5, 7]),
+        (dict(swa_freq=3, snapshot="cycle_end"), [5, 8]),
+        (dict(swa_freq=20), [3]),
+    ],
+    ids=lambda value: "" if isinstance(value, list) else str(value),
+)
+def test_lightning_the_average_is_updated_at_just_these_epochs(
+    tf_kit, settings, epochs
+):
+    swa, counts = tf_kit.SWA(3, **settings), []
+
+    class Count(tf_kit.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            counts.append(swa.n_averaged)
+
+    run(build(tf_kit), [swa, Count()], epochs=9)  # the ninth is the pass
+    changed = np.flatnonzero(np.diff([0] + counts)) + 1
+    assert list(changed) == epochs == swa.plan(9, 1).sampled_epochs
+
+
+def test_lightning_weights_and_statistics_are_those_of_the_recorded_ones(kit):
+    model, swa, seen = build(kit), kit.SWA(4, "constant", 0.02), recorder(kit)
+    run(model, [swa, seen], epochs=8, batch_size=20)
+    assert_mean(model.get_weights(), seen.weights[3:7], skip=STATISTICS)
+    assert_statistics(model.get_weights(), data()[0])
+    assert rate_of(kit, model) == pytest.approx(0.1)
+
+
+def test_lightning_a_crashed_run_goes_on_from_its_files(kit, tmp_path):
+    crash = 4  # from zero: there is one sample, the second would follow
+    settings, options = (4, "cyclic", 0.01, 0.05, 2), dict(epochs=7, batch_size=25)
+    model, other = build(kit), build(kit)
+    other.set_weights(model.get_weights())
+    swa = kit.SWA(*settings)
+    run(other, [swa], **options)
+    path, unbroken = str(tmp_path / "model.h5"), other.get_weights()
+    swa = kit.SWA(*settings)
+
+    class Save(kit.keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == crash:
+                raise OSError("the machine is gone")
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.save(path)
+            state = swa.state
+            np.savez(str(tmp_path / "average.npz"), *state.pop("average"))
+            (tmp_path / "state.json").write_text(json.dumps(state))
+
+    with pytest.raises(OSError, match="gone"):
+        run(model, [swa, Save()], **options)
+    kit.keras.backend.clear_session()
+    again, resumed = kit.SWA(*settings), kit.keras.models.load_model(path)
+    state = json.loads((tmp_path / "state.json").read_text())
+    with np.load(str(tmp_path / "average.npz"), allow_pickle=False) as file:
+        state["average"] = [file[name] for name in file.files]
+    again.load_state(state)
+    seen = recorder(kit)
+    run(resumed, [again, seen], initial_epoch=crash, **options)
+    planned = again.plan(7, 2, 0.1).rates[crash:].ravel()
+    np.testing.assert_allclose(seen.rates, planned, rtol=1e-6)
+    assert equal(resumed.get_weights(), unbroken)
+
+
+# Keras's SwapEMAWeights
+
+
+def trained(kit):
+    """A model after training, its callback, and the last trained weights."""
+    model, swa, seen = build(kit), kit.SWA(3), recorder(kit)
+    run(model, [swa, seen], epochs=5, batch_size=25)
+    return model, swa, seen.weights[3]
+
+
+def test_keras_swapping_twice_is_the_identity(kit):
+    model, swa, last = trained(kit)
+    average = model.get_weights()
+    for _ in range(2):
+        with swa.trained_weights():
+            assert equal(model.get_weights(), last)
+            assert not equal(last, average)
+        assert equal(model.get_weights(), average)
+
+
+def test_keras_swaps_nest(tf_kit):
+    model, swa, last = trained(tf_kit)
+    x = data()[0]
+    swa.restore()
+    with swa.average_applied(x):
+        average = model.get_weights()
+        with swa.trained_weights():
+            assert equal(model.get_weights(), last)
+        assert equal(model.get_weights(), average)
+        with swa.average_applied(x):  # it is already
+            assert equal(model.get_weights(), average)
+        assert equal(model.get_weights(), average)
+    assert equal(model.get_weights(), last)
+
+
+def test_keras_a_failure_within_a_swap_swaps_back(tf_kit):
+    model, swa, last = trained(tf_kit)
+    swa.restore()
+    with pytest.raises(OSError):
+        with swa.average_applied(data()[0]):
+            assert not equal(model.get_weights(), last)
+            raise OSError
+    assert equal(model.get_weights(), last)
+
+
+def test_keras_bad_rows_for_a_swap_change_nothing(tf_kit):
+    model, swa, last = trained(tf_kit)
+    swa.restore()
+    with pytest.raises(ValueError, match="x must hold at least one row"):
+        with swa.average_applied(data()[0][:0]):
+            pass
+    assert equal(model.get_weights(), last)
+
+
+def test_keras_a_reloaded_file_evaluates_as_the_swapped_model(kit, tmp_path):
+    model, swa, path = build(kit), kit.SWA(3), str(tmp_path / "model.h5")
+    held_out, found = data(7, 20), []
+
+    class Swap(kit.keras.callbacks.Callback):
+        def on_epoch_end(self, now, logs=None):
+            if now == 3:
+                with swa.average_applied(data()[0]):
+                    found.extend(self.model.evaluate(*held_out, verbose=0))
+                    self.model.save(path)
+
+    seen = recorder(kit)
+    run(model, [seen, swa, Swap()], epochs=6, batch_size=25)
+    loaded = kit.keras.models.load_model(path)
+    np.testing.assert_allclose(loaded.evaluate(*held_out, verbose=0), found, rtol=1e-6)
+    sampled = mean_of(seen.weights[2:4])
+    for index in set(range(8)) - set(STATISTICS):
+        np.testing.assert_allclose(
+            loaded.get_weights()[index], sampled[index], rtol=1e-6, atol=1e-6
+        )
+
+
+def test_keras_the_final_model_reloads_as_it_was_evaluated(tf_kit, tmp_path):
+    model, swa, last = trained(tf_kit)
+    path, held_out = str(tmp_path / "model.h5"), data(7, 20)
+    model.save(path)
+    found = model.evaluate(*held_out, verbose=0)
+    loaded = tf_kit.keras.models.load_model(path)
+    assert equal(loaded.get_weights(), model.get_weights())
+    np.testing.assert_allclose(loaded.evaluate(*held_out, verbose=0), found, rtol=1e-6)
+    again = recorder(tf_kit)
+    run(loaded, [again], epochs=1)  # it trains on, at its rate
+    np.testing.assert_allclose(again.rates, 0.1, rtol=1e-6)
