@@ -1,0 +1,159 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""The trainer's samples per second beside the bare train step's and another way's.
+
+bare step: the compiled train function on one batch again and again, no data.
+one-hot fit: one-hot labels, shuffled by `fit`, as the original script does it.
+trainer: `train-tf.keras-npu.py`, SWA included, as its report says.
+2 processes: two trainers at once, each on half of the cores; their sum.
+2 ranks: the same two synchronised by Horovod, where it is installed.
+"""
+
+import importlib.util
+import os
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from benchmarks import common
+
+ROUNDS = 3  # at most: each starts four processes
+EPOCHS = 12
+TRAINER = common.ROOT / "train-tf.keras-npu.py"
+SMALLEST = (
+    "bash test/train_performance_1p.sh --train_epochs=24 --num_samples=4096 "
+    "--batch_size=256 --hidden_units=50 --num_classes=3 --num_features=2"
+)
+
+
+def step_work(epochs):
+    """Samples per second of the bare train step and of a one-hot shuffled `fit`."""
+    import tensorflow as tf
+
+    from swa.training import config as settings
+    from swa.training import data, model
+
+    config = settings.checked(settings.Config(device="cpu"))
+    rows = data.load(config)
+    network = model.build(config, config.num_features, config.num_classes)
+    network._make_train_function()
+    size = config.batch_size
+    feeds = [rows.x[:size], rows.y[:size, None], True]  # the learning phase last
+    steps = epochs * len(rows.x) // size
+    network.train_function(feeds)  # warm
+    start = time.perf_counter()
+    for _ in range(steps):
+        network.train_function(feeds)
+    bare = steps * size / (time.perf_counter() - start)
+
+    tf.keras.backend.clear_session()
+    network = model.build(config, config.num_features, config.num_classes)
+    network.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
+    one_hot = tf.keras.utils.to_categorical(rows.y, config.num_classes)
+    network.fit(rows.x, one_hot, size, epochs=1, verbose=0)  # warm
+    start = time.perf_counter()
+    network.fit(rows.x, one_hot, size, epochs=epochs, verbose=0, shuffle=True)
+    one_hot_fit = epochs * len(rows.x) / (time.perf_counter() - start)
+    return {"bare step": bare, "one-hot fit": one_hot_fit}
+
+
+def trainer_rate(processes, epochs):
+    """The sum of the samples per second that so many trainers report at once."""
+    cores = sorted(os.sched_getaffinity(0))
+    share = max(1, len(cores) // processes)
+    with tempfile.TemporaryDirectory() as folder:
+        running = []
+        for index in range(processes):
+            own = cores[index * share : (index + 1) * share] or cores
+            command = [sys.executable, str(TRAINER), "--device=cpu", "--verbose=0"]
+            command += [f"--train_epochs={epochs}", f"--output_dir={folder}/{index}"]
+            running.append(
+                subprocess.Popen(
+                    ["taskset", "-c", ",".join(map(str, own))] + command,
+                    env=common.clean_environ(),
+                    stdout=subprocess.DEVNULL,
+                )
+            )
+        failed = [process.wait() for process in running]
+        if any(failed):
+            raise RuntimeError(f"a trainer ended with a status among {failed}.")
+        return sum(
+            common.read(f"{folder}/{index}/report.json")["samples_per_second"]
+            for index in range(processes)
+        )
+
+
+def ranks_rate(epochs):
+    """The samples per second of two Horovod ranks, as rank 0 reports them."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["bash", str(common.ROOT / "test" / "train_performance_8p.sh")]
+        command += ["--rank_size=2", "--device=cpu", "--verbose=0"]
+        command += [f"--train_epochs={epochs}", f"--output_dir={folder}"]
+        subprocess.run(
+            command,
+            env=dict(common.clean_environ(), PYTHON=sys.executable),
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        return common.read(f"{folder}/report.json")["samples_per_second"]
+
+
+def smallest():
+    """The last lines that the README's smallest run prints, without the path."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = shlex.split(SMALLEST)
+        command[1] = str(common.ROOT / command[1])
+        environ = dict(common.clean_environ(), PYTHON=sys.executable)
+        done = subprocess.run(
+            command + ["--device=cpu"],
+            cwd=folder,
+            env=environ,
+            stdout=subprocess.PIPE,
+            universal_newlines=True,
+            check=True,
+        )
+    lines = done.stdout.strip().splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("SGD weights"))
+    return [re.sub(r": /.*/output/", ": .../output/", line) for line in lines[first:]]
+
+
+def run(options):
+    """Prints the table of rates; returns its figures."""
+    epochs = EPOCHS if options.rounds >= 5 else 4
+    rounds = []
+    names = ["bare step", "one-hot fit", "trainer", "2 processes"]
+    if importlib.util.find_spec("horovod") is None:
+        print("2 ranks: skipped, horovod is not installed.")
+    else:
+        names.append("2 ranks")
+    for _ in range(min(ROUNDS, options.rounds)):
+        rates = common.in_process("throughput.step_work", {"epochs": epochs})
+        rates["trainer"] = trainer_rate(1, epochs)
+        rates["2 processes"] = trainer_rate(2, epochs)
+        if "2 ranks" in names:
+            rates["2 ranks"] = ranks_rate(epochs)
+        rounds.append(rates)
+    rows = []
+    for name in names:
+        row = {"name": name}
+        row["samples_per_second"] = statistics.median(r[name] for r in rounds)
+        for base in ("bare step", "one-hot fit"):
+            row["over " + base] = statistics.median(r[name] / r[base] for r in rounds)
+        rows.append(row)
+    common.print_table(
+        ("", "samples/s", "over bare step", "over one-hot fit"),
+        [
+            (
+                row["name"],
+                f"{row['samples_per_second']:,.0f}",
+                f"{row['over bare step']:.2f}",
+                f"{row['over one-hot fit']:.2f}",
+            )
+            for row in rows
+        ],
+    )
+    return {"rounds": rounds, "rows": rows, "smallest": smallest()}

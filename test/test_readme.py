@@ -1,0 +1,454 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""What README.md says holds: its commands run, its links and tables are right."""
+
+import ast
+import concurrent.futures
+import importlib.util
+import inspect
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+from conftest import IS_EAGER, ROOT
+
+pytestmark = pytest.mark.skipif(IS_EAGER, reason="says nothing about eager mode")
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+ENGLISH, CHINESE = TEXT.split("\n# 中文说明\n")
+PARTS = {"en": ENGLISH, "zh": CHINESE}
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TINY = "--device=cpu --train_epochs=4 --num_samples=512 --batch_size=64 --swa_freq=2"
+# commands that no test here runs, and where what they do is tested instead
+ELSEWHERE = {
+    "bash test/run_tests.sh": "runs this test",
+    "bash test/run_tests.sh test/test_callback.py -k early_stop": "checked below",
+    "bash test/check_npu.sh": "needs an NPU; test_check_npu.py has an imitation",
+    "pip install .": "test_packaging.py",
+    '"$PYTHON" test/benchmark.py all --update-readme': "20 minutes; test_benchmark.py",
+    '"$PYTHON" test/benchmark_pictures.py': "needs the benchmark extra",
+    "export ASCEND_DEVICE_ID=0": "the run after it has it",
+}
+ELSEWHERE_PARTS = {
+    "-m pip install -c test/constraints.txt": "a network; test_packaging.py: its pins",
+    "RANK_TABLE_FILE": "needs NPUs; test_ranks_hccl.py has an imitation",
+    "_8p.sh": "builds Horovod at its first use, or NPUs; test_distributed.py",
+}
+
+
+def blocks(part, language):
+    """The fenced blocks of a language, without what follows in the shell's `\\`."""
+    found = [code for name, code in BLOCK.findall(part) if name == language]
+    return [code.replace("\\\n", "") for code in found]
+
+
+def commands(part):
+    """The distinct command lines of a part, in order, those within the text last."""
+    lines = [s.strip() for code in blocks(part, "bash") for s in code.splitlines()]
+    lines += re.findall(r"`((?:[A-Z_]+=\S+ )*bash test/[^`]+)`", part)
+    return list(dict.fromkeys(s for s in lines if s and not s.startswith("#")))
+
+
+def reason_not_to_run(command):
+    """Where a command is tested instead, or None."""
+    for words, reason in ELSEWHERE_PARTS.items():
+        if words in command:
+            return reason
+    return ELSEWHERE.get(command)
+
+
+def rows_after(part, mark):
+    """The cells of the Markdown table that follows `mark`, or begins with it."""
+    lines = part[part.index(mark) :].splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("|---")) + 1
+    cells = []
+    for line in lines[first:]:
+        if not line.startswith("|"):
+            break
+        cells.append([cell.strip() for cell in line.strip("|").split("|")])
+    return cells
+
+
+def slugs(part):
+    """The anchors of the headings."""
+    heads = re.findall(r"^#+ (.+)$", BLOCK.sub("", part), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+# Commands
+
+
+def run(command, folder):
+    """Runs a command as if in the project's root, its outputs in `folder`."""
+    folder.mkdir()
+    for name in ("test", "swa", "train-tf.keras-npu.py", "requirements.txt"):
+        (folder / name).symlink_to(ROOT / name)
+    if "mine.npz" in command:
+        exec(next(c for c in blocks(ENGLISH, "python") if "savez" in c), {}, {})
+        os.replace("mine.npz", str(folder / "mine.npz"))
+    environ = dict(os.environ, PYTHON=sys.executable, ASCEND_DEVICE_ID="0")
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=str(folder),
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=300,
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """What every command that can be run here did, two at a time."""
+    folder = tmp_path_factory.mktemp("readme")
+    chosen = [c for c in commands(ENGLISH) if not reason_not_to_run(c)]
+
+    def one(index):
+        is_smallest = "--num_samples=4096" in chosen[index]
+        flags = "--device=cpu" if is_smallest else TINY
+        return run(f"{chosen[index]} {flags}", folder / str(index))
+
+    before = os.getcwd()
+    os.chdir(str(folder))  # for the file that the example writes
+    try:
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            return dict(zip(chosen, pool.map(one, range(len(chosen)))))
+    finally:
+        os.chdir(before)
+
+
+def test_every_command_runs(ran):
+    assert len(ran) >= 6
+    for command, (status, out, err) in ran.items():
+        assert status == 0, f"{command}\n{out}\n{err}"
+        assert "SWA weights: test loss" in out or "complete" in out, command
+
+
+@pytest.mark.parametrize("language", sorted(PARTS))
+def test_the_tables_of_outputs_are_those_of_a_run(ran, tmp_path_factory, language):
+    head = {"en": "| file | content |", "zh": "| 文件 | 内容 |"}
+    rows = rows_after(PARTS[language], head[language])
+    (told,) = [out for command, (_, out, _) in ran.items() if "=4096" in command]
+    folder = pathlib.Path(re.search(r"^report: (.*)/report.json$", told, re.M)[1])
+    report = json.loads((folder / "report.json").read_text())
+    (row,) = [row for row in rows if row[0] == "`report.json`"]
+    named = set(re.findall(r"`(\w+)`", row[1])) - {"sgd", "swa", "loss", "accuracy"}
+    assert named == set(report)
+    known = [
+        re.sub(r"\W.*", "", n) for row in rows for n in re.findall("`(.+?)`", row[0])
+    ]
+    names = {name.name for name in folder.iterdir() if name.name[0] != "."}
+    assert {"ckpt", "report.json", "train_0.log"} < names
+    others = [n for n in names if re.sub(r"\W.*", "", n) not in known + ["train_0"]]
+    assert all(name.startswith("SWA_ID0252") for name in others)  # ${CaseName}
+
+
+def test_the_smallest_run_prints_the_lines_shown(ran):
+    (told,) = [out for command, (_, out, _) in ran.items() if "=4096" in command]
+    last = told.strip().splitlines()
+    shown = ENGLISH[ENGLISH.index("benchmark: smallest en") :].split("-->")[1]
+    shown = [s.strip() for s in shown.splitlines() if s.startswith("    ")]
+    if not shown:
+        pytest.skip("nothing measured yet")
+
+    def shape(line):
+        line = re.sub(r": \S*/output/", ": .../output/", line)
+        return re.sub(r"[0-9.]+$|[0-9]\.[0-9]+", "#", line)
+
+    assert [shape(s) for s in last[-len(shown) :]] == [shape(s) for s in shown]
+
+
+def test_a_command_is_run_or_has_a_reason_not_to():
+    assert set(ELSEWHERE) <= set(commands(ENGLISH)), "a reason without its command"
+    for command in commands(ENGLISH):
+        is_known = re.match(r'(bash test/|source test/env.sh && "\$PYTHON")', command)
+        assert reason_not_to_run(command) or is_known, command
+
+
+def test_the_chinese_commands_are_among_the_english():
+    english = commands(ENGLISH) + ["bash test/train_performance_1p.sh"]
+    assert not [c for c in commands(CHINESE) if c not in english]
+
+
+def test_the_one_test_that_is_shown_exists():
+    names = re.findall(r"run_tests.sh (\S+) -k (\w+)", ENGLISH)
+    assert names
+    for path, word in names:
+        assert re.search(rf"def test_\w*{word}", (ROOT / path).read_text()), path
+
+
+# Python blocks
+
+
+def without_comments(code):
+    return ast.dump(ast.parse(code))
+
+
+def test_the_chinese_examples_are_the_english_ones():
+    english = {without_comments(code) for code in blocks(ENGLISH, "python")}
+    chinese = {without_comments(code) for code in blocks(CHINESE, "python")}
+    assert english == chinese
+
+
+def small_model(keras):
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            layers.Dense(4, activation="relu", input_shape=(8,)),
+            layers.BatchNormalization(),
+            layers.Dense(2, activation="softmax"),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    return model
+
+
+def test_the_callbacks_examples_run(tf_kit, tmp_path, monkeypatch, capsys):
+    if importlib.util.find_spec("pandas") is None:  # it is no package of ours
+        frame = types.SimpleNamespace(DataFrame=dict)
+        monkeypatch.setitem(sys.modules, "pandas", frame)
+    x = np.random.RandomState(0).normal(size=(64, 8)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int32)
+    names = {"x": x[:48], "y": y[:48], "x_test": x[48:], "y_test": y[48:]}
+    names["sum_over_ranks"] = lambda arrays: arrays  # of one process
+    codes = [code for code in blocks(ENGLISH, "python") if "start_epoch=75" in code]
+    codes.insert(1, next(c for c in blocks(ENGLISH, "python") if "pandas" in c))
+    assert len(codes) == 4
+    for code in codes:
+        model = names["model"] = small_model(tf_kit.keras)
+        exec(code, names)
+        if not names["swa"].n_averaged:  # the example has no `fit`
+            model.fit(
+                names["x"], names["y"], epochs=100, callbacks=[names["swa"]], verbose=0
+            )
+        assert names["swa"].n_averaged in (9, 25)  # 75, 78, ... 99; 75 to 99
+        assert names["swa"].batch_norm_epoch == 100
+    assert len(names["rates"]["lr"]) == 100 * 2
+    found = re.findall(r"^([0-9.]+) ([0-9.]+)$", capsys.readouterr().out, re.MULTILINE)
+    ((raw, averaged),) = found
+    assert 0 < float(averaged) < 2 and 0 < float(raw) < 2
+
+
+@pytest.fixture(scope="module")
+def transferred(tmp_path_factory):
+    """The names that the examples leave behind, and the base before it was frozen."""
+    import tensorflow as tf
+
+    tf.keras.backend.clear_session()
+    np.random.seed(0)
+    tf.compat.v1.set_random_seed(0)
+    begin = ENGLISH.index("## Transfer learning")
+    section = ENGLISH[begin : ENGLISH.index("\n## ", begin + 5)]
+    codes = [c for code in blocks(section, "python") for c in code.split("\n\n")]
+    names = {}
+    before = os.getcwd()
+    os.chdir(str(tmp_path_factory.mktemp("transfer")))
+    try:
+        for code in codes:
+            if "trainable = False" in code:
+                names["kept"] = names["base"].get_weights()
+            exec(code, names)
+        names["loaded"] = tf.keras.models.load_model("transferred.h5")
+    finally:
+        os.chdir(before)
+    yield names
+    tf.keras.backend.clear_session()
+
+
+def test_transfer_learning_keeps_the_frozen_layers(transferred):
+    for frozen, now in zip(transferred["kept"], transferred["base"].get_weights()):
+        np.testing.assert_array_equal(frozen, now)
+
+
+def test_transfer_learning_averages_and_learns(transferred):
+    assert transferred["swa"].n_averaged == 4  # epochs 6 to 9
+    x, y = transferred["x"], transferred["y"] >= 5
+    assert transferred["model"].evaluate(x, y, verbose=0)[1] > 0.95
+
+
+def test_transfer_learnings_statistics_are_those_of_all_rows(transferred):
+    model, x = transferred["model"], transferred["x"]
+    hidden = transferred["base"].predict(x)
+    kernel, bias = model.layers[2].get_weights()
+    inputs = np.maximum(hidden.dot(kernel) + bias, 0).astype(np.float64)
+    mean, variance = model.layers[3].get_weights()[2:]
+    np.testing.assert_allclose(mean, inputs.mean(axis=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(variance, inputs.var(axis=0), rtol=1e-4, atol=1e-5)
+
+
+def test_transfer_learnings_file_predicts_the_same(transferred):
+    model, x = transferred["model"], transferred["x"]
+    # update_bn came after the file: the same rows gave the same statistics
+    np.testing.assert_allclose(
+        transferred["loaded"].predict(x), model.predict(x), atol=1e-4
+    )
+
+
+def test_the_ways_to_load_a_result_agree(ran, tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    (told,) = [out for command, (_, out, _) in ran.items() if "=4096" in command]
+    folder = re.search(r"^report: (.*)/report.json$", told, re.M)[1]
+    shutil.copytree(folder + "/ckpt", str(tmp_path / "ckpt"))
+    monkeypatch.chdir(tmp_path)
+    tf.keras.backend.clear_session()
+    begin = ENGLISH.index("### Loading the result")
+    section = ENGLISH[begin : ENGLISH.index("\n## ", begin)]
+    x = np.random.RandomState(0).normal(size=(9, 2)).astype(np.float32)
+    names, predicted = {}, []
+    for code in blocks(section, "python"):
+        exec(code, names)
+        predicted.append(names.get("whole", names["model"]).predict(x))
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(names["frozen"], name="")
+        with tf.compat.v1.Session(graph=graph) as session:
+            feeds = {"dense_input:0": x}
+            predicted.append(session.run("dense_1/Softmax:0", feeds))
+    tf.keras.backend.clear_session()
+    assert len(predicted) == 5
+    for one in predicted:
+        np.testing.assert_allclose(one, predicted[0], atol=1e-6)
+    assert (tmp_path / "saved_model" / "saved_model.pb").exists()
+    assert (tmp_path / "swa.pb").exists()
+
+
+# Tables
+
+
+def flag_table(language):
+    """Flag -> default, as the README says."""
+    rows = rows_after(PARTS[language], f"<!-- flags {language} -->")
+    return {row[1].strip("`-"): row[2] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def script_help():
+    command = [sys.executable, str(ROOT / "train-tf.keras-npu.py"), "--help"]
+    return subprocess.check_output(command, timeout=120).decode()
+
+
+@pytest.mark.parametrize("language", sorted(PARTS))
+def test_the_flag_table_is_the_scripts_help(language, script_help):
+    from swa.training.config import Config
+
+    table, defaults = flag_table(language), Config()._asdict()
+    assert set(table) == set(re.findall(r"^  --(\w+)", script_help, re.MULTILINE))
+    assert set(table) == set(defaults) | {"check"}
+    for name, default in defaults.items():
+        shown = "" if default in ("", None) else str(default)
+        assert table[name] == shown, name
+        line = re.search(rf"^  --{name} .*$", script_help, re.MULTILINE)[0]
+        assert line.rstrip().endswith(f"[{default!r}]") or not shown, line
+
+
+@pytest.mark.parametrize("language", sorted(PARTS))
+@pytest.mark.parametrize("launcher", ["train_full_1p.sh", "train_performance_1p.sh"])
+def test_the_flag_table_is_the_launchers_help(language, launcher):
+    command = ["bash", str(ROOT / "test" / launcher), "--help"]
+    told = subprocess.check_output(command, timeout=60).decode()
+    table = flag_table(language)
+    entries = re.split(r"^    --", told, flags=re.MULTILINE)[1:]
+    found = {}
+    for entry in entries:
+        text = " ".join(entry.split())
+        default = re.search(r"default is (\S+)$", text)
+        found[re.match(r"\w+", text)[0]] = default[1].rstrip(",") if default else ""
+    assert set(found) == set(table) - {"check"}
+    for name, default in found.items():
+        if name == "train_epochs":
+            assert default == {"train_full_1p.sh": "100"}.get(launcher, "40")
+        elif table[name] and default:
+            assert default == table[name], name
+
+
+@pytest.mark.parametrize("language", sorted(PARTS))
+def test_the_argument_table_is_the_callbacks_signature(language):
+    from swa.tfkeras import SWA
+
+    head = {"en": "| argument | default | meaning |", "zh": "| 参数 | 默认值 | 含义 |"}
+    table = {}
+    for row in rows_after(PARTS[language], head[language]):
+        for name in re.findall(r"`(\w+)`", row[0]):
+            table[name] = row[1].strip("`")
+    found = inspect.signature(SWA.__init__).parameters
+    assert list(table) == list(found)[1:]
+    for name, default in table.items():
+        is_needed = found[name].default is inspect.Parameter.empty
+        assert default == ("" if is_needed else repr(found[name].default)), name
+
+
+def attributes(part):
+    """What the tables and the text name as `swa.name`."""
+    return set(re.findall(r"`(?:with )?swa\.(?!tfkeras|pb)([a-z_]+)", part))
+
+
+@pytest.mark.parametrize("language", sorted(PARTS))
+def test_what_the_readme_calls_exists(language):
+    from swa.tfkeras import SWA
+
+    swa = SWA(2)
+    names = attributes(PARTS[language])
+    assert len(names) > 10
+    # raises where there is no average yet
+    missing = [n for n in names if n != "averaged_weights" and not hasattr(swa, n)]
+    assert not missing
+    assert attributes(ENGLISH) == attributes(CHINESE)
+
+
+# Links, names, messages
+
+
+@pytest.mark.parametrize("language", sorted(PARTS))
+def test_every_relative_link_exists(language):
+    links = re.findall(r"\]\(([^)#][^)]*)\)", PARTS[language])
+    relative = {link.split("#")[0] for link in links if "://" not in link}
+    assert len(relative) > 10
+    assert not [link for link in relative if not (ROOT / link).exists()]
+
+
+def test_every_anchor_is_a_heading():
+    found = slugs(TEXT)
+    anchors = set(re.findall(r"\]\(#([^)]+)\)", TEXT))
+    assert len(anchors) > 20
+    assert not anchors - found
+
+
+def test_every_test_that_is_named_exists():
+    tests = "".join(path.read_text() for path in (ROOT / "test").glob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", TEXT))
+    assert len(named) > 15
+    assert not [name for name in named if f"def {name}(" not in tests]
+
+
+def source():
+    """The project's messages, each on one line."""
+    paths = [*ROOT.glob("*.py"), *ROOT.glob("swa/**/*.py")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+    text = re.sub(r'"\s*\n\s*f?"', "", text)
+    shell = "\n".join(path.read_text() for path in ROOT.glob("test/*.sh"))
+    return text + re.sub(r'"\s*\\\n\s*"', " ", shell)
+
+
+@pytest.mark.parametrize("language", sorted(PARTS))
+def test_the_messages_of_troubleshooting_are_the_projects(language):
+    heads = {"en": "| message | cause and remedy |", "zh": "| 报错 | 原因与做法 |"}
+    text = source()
+    for row in rows_after(PARTS[language], heads[language]):
+        message = row[0].strip("`")
+        if message.startswith("unexpected keyword argument"):
+            continue  # Python's own
+        for words in message.split("..."):
+            assert words.strip() in text, message
+
+
+def test_files_name_no_machine():
+    for word in ("/tmp/", "/root/", "/work/", "/home/user"):
+        assert word not in TEXT
