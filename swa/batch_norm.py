@@ -136,25 +136,9 @@ class LayerStatistics:
         """Operations that give the layer these statistics."""
         return [
             variable.assign(tf.cast(value, variable.dtype.base_dtype), read_value=False)
-            for variable, value in self._with_layers(mean, variance)
-        ]
-
-    def set_layer_if_used(self, count, mean, variance):
-        """Operations that give the layer these statistics, unless they are of no row.
-
-        A layer that the model calls for inference only keeps its own.
-        """
-        chosen = []
-        for variable, value in self._with_layers(mean, variance):
-            own = tf.cast(variable.read_value(), self.dtype)
-            is_used = tf.fill(tf.shape(own), count > 0)
-            chosen.append(tf.compat.v1.where(is_used, value, own))
-        return self.set_layer(*chosen)
-
-    def _with_layers(self, mean, variance):
-        return [
-            (self.layer.moving_mean, mean),
-            (self.layer.moving_variance, variance),
+            for variable, value in zip(
+                (self.layer.moving_mean, self.layer.moving_variance), (mean, variance)
+            )
         ]
 
 
@@ -243,10 +227,17 @@ class Statistics:
 
     def set_layers(self):
         """Operations that give the layers their statistics."""
+        return self._set_layers([v.read_value() for v in self._moments()])
+
+    def _set_layers(self, values):
         operations = []
-        for entry in self.entries:
-            moments = [variable.read_value() for variable in entry.moments()]
-            operations.extend(entry.set_layer_if_used(*moments))
+        for entry, count, *moments in zip(
+            self.entries, values[0::3], values[1::3], values[2::3]
+        ):
+            # in eager mode a layer may see no row (the model calls it for inference
+            # only): it keeps its own; a graph has no updates of such a layer
+            if self._where.graph is not None or count.numpy() > 0:
+                operations.extend(entry.set_layer(*moments))
         return operations
 
     def _moments(self):
@@ -258,9 +249,7 @@ class Statistics:
             variable.assign(value, read_value=False)
             for variable, value in zip(self._moments(), values)
         ]
-        for index, entry in enumerate(self.entries):
-            updates.extend(entry.set_layer_if_used(*values[3 * index : 3 * index + 3]))
-        return tf.group(updates)
+        return tf.group(updates + self._set_layers(values))
 
     def _made_forward(self):
         backend, model = self._keras.backend, self._model

@@ -241,8 +241,9 @@ def test_precision_counts_on_an_npu_alone(tmp_path):
     config = config_for(tmp_path)
     other = config._replace(precision_mode="force_fp16")
     for device, is_equal in (("cpu", True), ("npu", False)):
-        some = resume.settings(config, device, "hash", True)
-        assert (some == resume.settings(other, device, "hash", True)) is is_equal
+        made_of = resume.MadeOf(device, "hash", True)
+        some = resume.settings(config, made_of)
+        assert (some == resume.settings(other, made_of)) is is_equal
 
 
 # ------------------------------------------------------------ broken checkpoints
