@@ -308,8 +308,10 @@ class SWA:
         """Sets the epoch's rates with its first batch."""
         if not self._is_ready:
             self._make_ready()
-        if batch == 0:
-            self._begin_pass() if self._is_pass else self._begin_rates()
+        if batch == 0 and self._is_pass:
+            self._begin_pass()
+        elif batch == 0:
+            self._begin_rates()
         elif self._sets_rate and not self._is_pass:
             self._batch = batch
             if self._is_late:
