@@ -34,7 +34,7 @@ def require_tensorflow():
 def train(argv, stop):
     """Reads the flags and runs; returns the exit status."""
     from swa.training import config as settings
-    from swa.training import data, flags, output, quieten, ranks, session
+    from swa.training import data, flags, join, output, quieten, ranks, session, world
 
     defaults = settings.Config()._asdict()
     if {"-h", "--help", "-help"} & set(argv[1:]):
@@ -46,14 +46,14 @@ def train(argv, stop):
         choice = session.choose_device(config, os.environ)
         rows = data.load(config)
         drop_last = choice.device == "npu"
-        ranks.check_batches(config, choice.world, len(rows.x), drop_last)
+        world.check_batches(config, choice.world, len(rows.x), drop_last)
         with output.locked(config.output_dir, only_check, choice.world.rank):
             if only_check:
                 return print("checked: flags, files and device are in order")
             quieten.tensorflow(config.verbose)
             from swa.training import trainer
 
-            with contextlib.closing(ranks.join(choice)) as joined:
+            with contextlib.closing(join.join(choice)) as joined:
                 told = trainer.run(
                     config, choice, rows, sys.stdout.isatty(), BEGAN, stop, joined
                 )

@@ -21,7 +21,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from swa.tfkeras import SWA  # noqa: E402
-from swa.training import data, ranks, session  # noqa: E402
+from swa.training import data, join, ranks, session  # noqa: E402
 from swa.training.config import Config, checked  # noqa: E402
 
 BATCH, ROWS, CLASSES, FEATURES, EPOCHS = 64, 512, 3, 2, 6
@@ -41,7 +41,7 @@ def train(out, device="cpu", has_batch_norm=False, fewer_steps=None, damage=None
     folder = os.path.join(out, "unused")
     config = checked(Config(device=device, batch_size=BATCH, output_dir=folder))
     choice = session.choose_device(config, os.environ)
-    joined = ranks.join(choice)
+    joined = join.join(choice)
     try:
         with session.open_session(config, choice):
             results = fitted(joined, has_batch_norm, fewer_steps, damage)

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swa.training import data, rank_table, ranks
+from swa.training import data, rank_table, ranks, world
 from swa.training.config import Config, InputError
-from swa.training.ranks import World
 from swa.training.ranks_hccl import sum_of_int64
+from swa.training.world import World
 
 
 class ThreadRanks(ranks.SeveralRanks):
@@ -224,19 +224,19 @@ def hccl(folder, **more):
 
 @pytest.mark.parametrize("device", ["npu", "cpu"])
 def test_without_variables_it_is_one_process(device):
-    assert ranks.read_world({}, device) == World()
+    assert world.read_world({}, device) == World()
 
 
 def test_horovodruns_variables_are_read():
-    assert ranks.read_world(horovod(), "cpu") == World("horovod", 3, 4, 1, 2)
+    assert world.read_world(horovod(), "cpu") == World("horovod", 3, 4, 1, 2)
 
 
 def test_hccls_variables_and_rank_table_are_read(tmp_path):
-    assert ranks.read_world(hccl(tmp_path), "npu") == World("hccl", 3, 4, 1, 2)
+    assert world.read_world(hccl(tmp_path), "npu") == World("hccl", 3, 4, 1, 2)
 
 
 def test_an_npus_variables_mean_nothing_on_a_cpu(tmp_path):
-    assert ranks.read_world(hccl(tmp_path), "cpu") == World()
+    assert world.read_world(hccl(tmp_path), "cpu") == World()
 
 
 @pytest.mark.parametrize(
@@ -250,12 +250,12 @@ def test_an_npus_variables_mean_nothing_on_a_cpu(tmp_path):
 )
 def test_bad_variables_of_horovod_are_refused(more, message):
     with pytest.raises(InputError, match=message):
-        ranks.read_world(horovod(**more), "cpu")
+        world.read_world(horovod(**more), "cpu")
 
 
 def test_horovod_is_refused_on_an_npu():
     with pytest.raises(InputError, match="HOROVOD_SIZE must be 1 on an NPU, got 4"):
-        ranks.read_world(horovod(), "npu")
+        world.read_world(horovod(), "npu")
 
 
 @pytest.mark.parametrize(
@@ -273,11 +273,11 @@ def test_horovod_is_refused_on_an_npu():
 )
 def test_bad_variables_of_hccl_are_refused(tmp_path, more, message):
     with pytest.raises(InputError, match=message):
-        ranks.read_world(hccl(tmp_path, **more), "npu")
+        world.read_world(hccl(tmp_path, **more), "npu")
 
 
 def test_reading_the_environment_imports_no_framework():
-    code = "import sys; from swa.training import ranks; print(*sys.modules)"
+    code = "import sys; from swa.training import join, world; print(*sys.modules)"
     told = subprocess.run(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
@@ -373,9 +373,9 @@ def test_ranks_share_the_rows_of_each_batch_of_one_process(
 
 def test_equal_parts_of_every_batch_are_taken():
     config = Config(batch_size=64)
-    ranks.check_batches(config, World("", 0, 4), 64 * 3 + 4, drop_last=False)
-    ranks.check_batches(config, World("", 0, 4), 64 * 3 + 1, drop_last=True)
-    ranks.check_batches(config, World(), 64 * 3 + 1, drop_last=False)
+    world.check_batches(config, World("", 0, 4), 64 * 3 + 4, drop_last=False)
+    world.check_batches(config, World("", 0, 4), 64 * 3 + 1, drop_last=True)
+    world.check_batches(config, World(), 64 * 3 + 1, drop_last=False)
 
 
 @pytest.mark.parametrize(
@@ -388,4 +388,4 @@ def test_equal_parts_of_every_batch_are_taken():
 def test_unequal_parts_are_refused(size, rows, message):
     with pytest.raises(InputError, match=message):
         config = Config(batch_size=64)
-        ranks.check_batches(config, World("", 0, size), rows, drop_last=False)
+        world.check_batches(config, World("", 0, size), rows, drop_last=False)

@@ -13,7 +13,7 @@ from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 from swa.training import npu_options, rank_table, session
 from swa.training.config import Config, InputError, checked
-from swa.training.ranks import World
+from swa.training.world import World
 
 NPU = session.Choice("npu", "for a test", "1.6")
 CPU = session.Choice("cpu", "for a test")

@@ -23,7 +23,7 @@ from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 from swa.training import npu_options
 from swa.training.config import Config, InputError, checked
-from swa.training.ranks import World, read_world
+from swa.training.world import World, read_world
 
 # Signs of an NPU: its device files, and CANN's parts in the folders it installs to.
 DEVICE_FILES = ("/dev/davinci*", "/dev/vdavinci*")
