@@ -69,3 +69,27 @@ def test_an_epoch_adds_at_most_two_calls_and_a_batch_none(kit, calls, schedule):
         added[batch_size] = np.diff(with_swa.calls[-7:]) - np.diff(plain.calls[-7:])
     assert np.all(added[10] <= 2)
     np.testing.assert_array_equal(added[10], added[25])
+
+
+@pytest.mark.parametrize("schedule", ["manual", "cyclic"])
+def test_a_second_fit_builds_no_call_of_the_session(kit, schedule, monkeypatch):
+    from tensorflow.python.client import session
+
+    built = []
+    make = session.BaseSession._make_callable_from_options
+
+    def counted_make(self, *args, **kwargs):
+        built.append(1)
+        return make(self, *args, **kwargs)
+
+    monkeypatch.setattr(
+        session.BaseSession, "_make_callable_from_options", counted_make
+    )
+    model, swa = build(kit), kit.SWA(3, schedule, 0.01, 0.05, 2)
+    fit(model, swa)
+    fit(model, kit.keras.callbacks.Callback())  # without SWA
+    first = len(built)
+    assert first == (2 if schedule == "manual" else 3)  # plain, ramp, pass
+    fit(model, swa)
+    fit(model, kit.keras.callbacks.Callback())
+    assert len(built) == first
