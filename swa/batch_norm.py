@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from swa import eager, graph, runtime
 from swa.averaging import mean_dtype
+from swa.layers import batch_norms_of
 from swa.rows import batches
 
 
@@ -91,6 +92,21 @@ def moments_of_ranks(counts, means, variances, sum_over_ranks):
     return totals, common, sum_over_ranks(spreads)
 
 
+def summing(ranks):
+    """The function that sums arrays over `ranks`; None for one process.
+
+    Raises:
+      ValueError: `ranks` is neither None, a function, nor an object with `sum`.
+    """
+    function = getattr(ranks, "sum", ranks)
+    if function is None or callable(function):
+        return function
+    raise ValueError(
+        f"ranks must be a function that sums a list of arrays over all ranks, or an "
+        f"object with such a method `sum`, got {ranks!r}."
+    )
+
+
 class LayerStatistics:
     """The moments of one layer's inputs, merged batch after batch."""
 
@@ -142,15 +158,6 @@ class LayerStatistics:
         ]
 
 
-def layers_of(model):
-    """Every batch-norm layer of a model, however deep, each once."""
-    return [
-        part
-        for part in eager.parts_of(model)
-        if hasattr(part, "moving_mean") and hasattr(part, "moving_variance")
-    ]
-
-
 def check_supported(layer):
     """Raises ValueError for a layer whose statistics are of another kind."""
     for option in ("renorm", "virtual_batch_size", "adjustment"):
@@ -174,7 +181,7 @@ class Statistics:
     """
 
     def __init__(self, keras, model, where):
-        layers = layers_of(model)
+        layers = batch_norms_of(model)
         if where.graph is None:
             layers = [layer for layer in layers if layer.trainable]
         else:
@@ -265,21 +272,6 @@ class Statistics:
 
 
 _STATISTICS = weakref.WeakKeyDictionary()  # model -> (place, Statistics)
-
-
-def summing(ranks):
-    """The function that sums arrays over `ranks`; None for one process.
-
-    Raises:
-      ValueError: `ranks` is neither None, a function, nor an object with `sum`.
-    """
-    function = getattr(ranks, "sum", ranks)
-    if function is None or callable(function):
-        return function
-    raise ValueError(
-        f"ranks must be a function that sums a list of arrays over all ranks, or an "
-        f"object with such a method `sum`, got {ranks!r}."
-    )
 
 
 def update_bn(keras, model, x, batch_size=32, ranks=None):

@@ -13,6 +13,8 @@ import math
 import tensorflow as tf
 from tensorflow.python.eager import def_function  # 1.15 sets the switch, has no getter
 
+from swa.layers import parts_of
+
 
 class EagerStep:
     """The hooks on a model's eager training step, and their removal.
@@ -147,18 +149,3 @@ def _apply_nothing(grads_and_vars, name=None):
 
 def _as_list(axis):
     return list(axis) if isinstance(axis, (list, tuple)) else [axis]
-
-
-def parts_of(model):
-    """A model, its layers and theirs, however deep, each once, in their order."""
-    found, seen, rest = [], set(), [model]
-    while rest:
-        item = rest.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        found.append(item)
-        for name in ("_layers", "layers", "layer", "forward_layer", "backward_layer"):
-            below = getattr(item, name, None) or ()
-            rest.extend(below if isinstance(below, (list, tuple)) else [below])
-    return found[::-1]

@@ -32,8 +32,8 @@ TEST = os.path.join(ROOT, "test")
 TRAINER = os.path.join(ROOT, "train-tf.keras-npu.py")
 sys.path.insert(0, ROOT)
 
-from swa.training import rank_table, session  # noqa: E402
-from swa.training.config import InputError  # noqa: E402
+from swa.training import output, rank_table, session  # noqa: E402
+from swa.training.config import InputError, OutputError  # noqa: E402
 
 GRACE_SECONDS = 5  # from asking the others to end to ending them
 LAST_LINES = 20
@@ -294,9 +294,7 @@ def prepare(plan, resumes):
                 os.unlink(path)
     if plan.table:
         path, text = plan.table
-        with open(path + ".part", "w") as file:
-            file.write(text)
-        os.replace(path + ".part", path)
+        output.write(path, text.encode())
 
 
 def merged(environ, variables):
@@ -336,7 +334,12 @@ class ChildJob(Job):
     def run(self, command, environ):
         self.children = {}
         for rank in self.plan.ranks:
-            self.children[rank.number] = self.start(rank, command, environ)
+            self.children[rank.number] = started(
+                rank,
+                command,
+                merged(environ, rank.variables),
+                is_shown=rank is self.plan.ranks[0],
+            )
         tee = threading.Thread(target=self.show, args=(self.plan.ranks[0],))
         tee.start()
         running = dict(self.children)
@@ -349,26 +352,13 @@ class ChildJob(Job):
                 del running[rank.number]
                 if rank is self.plan.ranks[0]:
                     tee.join(timeout=5)
-                status = 128 - status if status < 0 else status
+                status = exit_status(status)
                 if self.note_end(rank.number, status, rank.log, last_lines(rank.log)):
                     deadline = time.monotonic() + GRACE_SECONDS
                     self.hand_on(signal.SIGTERM, False)
             if deadline and time.monotonic() > deadline:
                 self.hand_on(signal.SIGKILL, True)
             time.sleep(0.05)
-
-    def start(self, rank, command, environ):
-        is_first = rank is self.plan.ranks[0]
-        with open(rank.log, "ab") as log:
-            return subprocess.Popen(
-                command,
-                cwd=rank.folder,
-                env=merged(environ, rank.variables),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if is_first else log,
-                stderr=subprocess.STDOUT,
-                preexec_fn=end_with_parent,
-            )
 
     def show(self, rank):
         copy(self.children[rank.number].stdout, rank.log)
@@ -405,8 +395,7 @@ class HorovodJob(Job):
             self.read(line.decode(errors="replace").rstrip("\r\n"), said)
         status = self.starter.wait()
         if status and not self.failed:
-            status = 128 - status if status < 0 else status
-            self.failed = None, status, "horovodrun", list(said)
+            self.failed = None, exit_status(status), "horovodrun", list(said)
 
     def read(self, line, said):
         match = re.match(r"\[([0-9]+)\]<(stdout|stderr)>:(.*)", line)
@@ -440,26 +429,36 @@ def work(base, command):
     number = int(os.environ["HOROVOD_RANK"])
     rank = Rank(number, os.path.join(base, str(number)), number, {})
     os.makedirs(rank.folder, exist_ok=True)
-    with open(rank.log, "ab") as log:
-        child = subprocess.Popen(
-            command,
-            cwd=rank.folder,
-            env=dict(os.environ, ASCEND_DEVICE_ID=str(number)),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if number == 0 else log,
-            stderr=subprocess.STDOUT,
-            preexec_fn=end_with_parent,
-        )
+    environ = dict(os.environ, ASCEND_DEVICE_ID=str(number))
+    child = started(rank, command, environ, is_shown=number == 0)
     for one in SIGNALS:
         signal.signal(one, lambda number, frame: child.send_signal(number))
     tell(rank=number, pid=child.pid, host=socket.gethostname())
     if number == 0:
         copy(child.stdout, rank.log)
-    status = child.wait()
-    status = 128 - status if status < 0 else status
+    status = exit_status(child.wait())
     lines = last_lines(rank.log) if status else []
     tell(rank=number, status=status, log=rank.log, lines=lines)
     return status
+
+
+def started(rank, command, environ, is_shown):
+    """The process of a rank: what it says goes to its log, or to a pipe if shown."""
+    with open(rank.log, "ab") as log:
+        return subprocess.Popen(
+            command,
+            cwd=rank.folder,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if is_shown else log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=end_with_parent,
+        )
+
+
+def exit_status(returncode):
+    """A process's status as a shell tells it: 128 and the number of a signal."""
+    return 128 - returncode if returncode < 0 else returncode
 
 
 def tell(**facts):
@@ -507,9 +506,9 @@ def told_of_failure(job):
     return "\n".join([f"launch_ranks.py: {told}:", *lines, ""])
 
 
-def fail(message):
+def fail(message, status=2):
     sys.stderr.write("launch_ranks.py: error: %s\n" % message)
-    sys.exit(2)
+    sys.exit(status)
 
 
 def main(argv):
@@ -524,7 +523,10 @@ def main(argv):
         return print(plan.engine)
     command = command_of(plan, flags)
     check(plan, command, os.environ)
-    prepare(plan, options.resumes)
+    try:
+        prepare(plan, options.resumes)
+    except OutputError as error:
+        fail(error, error.status)
     names = [os.path.relpath(rank.log) for rank in plan.ranks]
     print_line(f"Ranks: {plan.size}, joined by {plan.engine}; logs: {names[0]} ...")
     job = {"hccl": ChildJob, "horovod": HorovodJob}[plan.engine](plan)

@@ -85,7 +85,8 @@ class Folder:
         Raises:
           InputError: there are checkpoints, and none can be read.
         """
-        epochs = sorted(self._files(), reverse=True)
+        files = self._files()
+        epochs = sorted(files, reverse=True)
         for place, epoch in enumerate(epochs):
             path = os.path.join(self.path, f"{NAME}-{epoch}")
             try:
@@ -93,7 +94,7 @@ class Folder:
             except _BadCheckpoint as error:
                 warn(f"warning: {path} cannot be used: {error}")
                 continue
-            whole = [e for e in epochs[place:] if len(self._files()[e]) > 1]
+            whole = [e for e in epochs[place:] if len(files[e]) > 1]
             self._kept = [os.path.join(self.path, f"{NAME}-{e}") for e in whole[::-1]]
             return found
         if epochs:

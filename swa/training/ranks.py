@@ -220,7 +220,7 @@ def _digest(array):
 def _callback(ranks):
     import tensorflow as tf
 
-    from swa.batch_norm import layers_of
+    from swa.layers import batch_norms_of
 
     backend = tf.compat.v1.keras.backend
 
@@ -241,7 +241,7 @@ def _callback(ranks):
             backend.batch_set_value(list(zip(variables, values)))
             self._statistics = [
                 variable
-                for layer in layers_of(model)
+                for layer in batch_norms_of(model)
                 if layer.trainable
                 for variable in (layer.moving_mean, layer.moving_variance)
             ]
