@@ -8,7 +8,9 @@ says in a `Keras` how its models are asked. Epochs count from zero inside.
 
 import contextlib
 import functools
+import gc
 import math
+import weakref
 from collections import namedtuple
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
@@ -31,6 +33,9 @@ Keras = namedtuple(
     "Keras",
     "name backend model_class callback_class is_eager weights updates metric_updates",
 )
+
+
+_RUNS = weakref.WeakSet()  # those whose weights are still held
 
 
 class SWA:
@@ -323,7 +328,11 @@ class SWA:
         )
         parts = dict(average=Average(self._avg_fn), compiled_rate=self._compiled_rate)
         run = Run(self._keras, self.model, options, state=state, **parts)
+        others = [other.step.model for other in _RUNS if other is not self._run]
+        if self.model in others:
+            gc.collect()  # Keras's callback lists are cycles, with earlier callbacks in
         run.begin(self.params)
+        _RUNS.add(run)
         if self._validation is not None:
             self._validation.begin()
         self._run = run
