@@ -11,7 +11,7 @@ import numpy as np
 
 __all__ = ["Average", "is_averaged", "is_finite"]
 
-BLOCK = 1 << 15  # elements: the step of one block stays in a core's cache
+BLOCK = 1 << 16  # elements: the step of one block stays in a core's cache
 
 
 def is_averaged(dtype) -> bool:

@@ -5,8 +5,10 @@
 overhead: `fit` with SWA over `fit` without, beside a null arm and keras-swa 0.1.7.
 throughput: the trainer's samples per second beside the bare train step's.
 scaling: seconds of a fold and of a checkpoint over the number of weights.
+networks: a first and a second `fit` of MobileNetV2, ResNet50, a hundred batch norms
+and an LSTM, with SWA, without, and with keras-swa; memory and operations.
 quality: held-out accuracy and loss on real data at equal budgets.
-all: the four, in under 20 minutes on two cores.
+all: the five, in under 30 minutes on two cores.
 
 Each prints a table and writes its figures to FILE (benchmark-NAME.json in the
 current folder by default). With --update-readme the figures also go into
@@ -18,12 +20,13 @@ import argparse
 import os
 import sys
 
-from benchmarks import common, overhead, quality, readme, scaling, throughput
+from benchmarks import common, networks, overhead, quality, readme, scaling, throughput
 
 BENCHMARKS = {
     "overhead": overhead.run,
     "throughput": throughput.run,
     "scaling": scaling.run,
+    "networks": networks.run,
     "quality": quality.run,
 }
 

@@ -1,0 +1,142 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""What SWA costs on networks that people train: a first `fit`, memory, operations.
+
+Each measurement is a process of its own, which trains twice for six tiny epochs; the
+arms take turns. With SWA the last epoch is the batch-norm pass, where there is batch
+norm.
+"""
+
+import resource
+import statistics
+import time
+
+import numpy as np
+
+from benchmarks import common
+
+EPOCHS, ROWS, BATCH = 6, 16, 8
+RATE = 1e-5  # a hundred batch norms on eight rows diverge at usual ones
+ARMS = ("plain", "this", "plain again", "keras-swa")  # the third is the null arm
+NETWORKS = ("MobileNetV2", "ResNet50", "100 x (Dense, BatchNormalization)", "LSTM")
+
+
+def built(name):
+    """The network, uncompiled, and its rows: (model, x, y)."""
+    import tensorflow as tf
+
+    keras, generator = tf.keras, np.random.RandomState(0)
+    layers = keras.layers
+    if name == "LSTM":
+        model = keras.Sequential(
+            [
+                layers.Embedding(1000, 32, input_length=20),
+                layers.LSTM(32),
+                layers.Dense(2, activation="softmax"),
+            ]
+        )
+        words = generator.randint(0, 1000, (ROWS, 20))
+        return model, words, generator.randint(0, 2, ROWS)
+    if name.startswith("100"):
+        model = keras.Sequential([layers.InputLayer((16,))])
+        for _ in range(100):
+            model.add(layers.Dense(16, activation="relu"))
+            model.add(layers.BatchNormalization())
+        model.add(layers.Dense(2, activation="softmax"))
+        return model, generator.rand(ROWS, 16), generator.randint(0, 2, ROWS)
+    make = getattr(keras.applications, name)
+    model = make(weights=None, input_shape=(32, 32, 3), classes=10)
+    return model, generator.rand(ROWS, 32, 32, 3), generator.randint(0, 10, ROWS)
+
+
+def peak_mb():
+    """The most memory that this process has had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def fit_work(name, arm):
+    """Seconds of two fits, peak memory, operations and forms of calls of one arm."""
+    import tensorflow as tf
+    from tensorflow.python.client import session
+
+    forms, make = [], session.BaseSession._make_callable_from_options
+
+    def counted(self, options):
+        forms.append(options)
+        return make(self, options)
+
+    session.BaseSession._make_callable_from_options = counted
+    model, x, y = built(name)
+    optimizer = tf.keras.optimizers.SGD(RATE, momentum=0.9)
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    callbacks = []
+    if not arm.startswith("plain"):
+        from swa.tfkeras import SWA
+
+        options = dict(swa_lr=RATE / 10, swa_lr2=RATE / 3, swa_freq=2, batch_size=BATCH)
+        callbacks = [SWA(3, "cyclic", **options)]
+    figures = {"weights_mb": model.count_params() * 4 / 2**20}
+    for fit in ("first", "second"):
+        tf.keras.backend.set_value(optimizer.lr, RATE)  # keras-swa leaves 0 behind
+        start = time.perf_counter()
+        options = dict(batch_size=BATCH, epochs=EPOCHS, verbose=0, callbacks=callbacks)
+        model.fit(x, y, **options)
+        figures[fit] = time.perf_counter() - start
+        if fit == "first":
+            graph = tf.compat.v1.get_default_graph()
+            figures["operations"] = len(graph.get_operations())
+            figures["forms"] = len(forms)
+    names = [layer.__class__.__name__ for layer in model.layers]
+    figures["batch_norms"] = sum("BatchNormalization" in name for name in names)
+    figures["peak_mb"] = peak_mb()
+    return figures
+
+
+def run(options):
+    """Prints the table; returns the figures of every process."""
+    peer = common.peer_folder(options.peers)
+    rounds = min(options.rounds, 5)
+    measured, rows = {}, []
+    for name in NETWORKS:
+        arms = [arm for arm in ARMS if peer or arm != "keras-swa"]
+        figures = {arm: [] for arm in arms}
+        for turn in range(rounds):
+            for arm in arms if turn % 2 else arms[::-1]:
+                spec = {"name": name, "arm": arm}
+                path = peer if arm == "keras-swa" else common.ROOT
+                figures[arm].append(common.in_process("networks.fit_work", spec, path))
+            print(f"  {name}: round {turn + 1} of {rounds}", flush=True)
+        measured[name] = figures
+        rows.extend(rows_of(name, figures))
+    heads = "network,arm,first fit s,ratio,second fit s,ratio,peak MB,operations,forms"
+    common.print_table(heads.split(","), rows)
+    return {"rounds": rounds, "networks": measured}
+
+
+def median(figures, key):
+    """The median of one figure over the rounds."""
+    return statistics.median(one[key] for one in figures)
+
+
+def ratio(figures, arm, key):
+    """The median of the ratios to plain, round by round."""
+    pairs = zip(figures[arm], figures["plain"])
+    return statistics.median(one[key] / plain[key] for one, plain in pairs)
+
+
+def rows_of(name, figures):
+    """The table's rows of one network, as text."""
+    return [
+        (
+            name,
+            arm,
+            f"{median(found, 'first'):.2f}",
+            f"{ratio(figures, arm, 'first'):.2f}",
+            f"{median(found, 'second'):.2f}",
+            f"{ratio(figures, arm, 'second'):.2f}",
+            f"{median(found, 'peak_mb'):.0f}",
+            f"{median(found, 'operations'):.0f}",
+            f"{median(found, 'forms'):.0f}",
+        )
+        for arm, found in figures.items()
+    ]
