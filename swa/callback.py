@@ -219,8 +219,8 @@ class SWA:
         run = self._run_with_average()
         if run.statistics.layers and x is None:
             raise ValueError(
-                "x must be given for a model with batch normalization: averaged "
-                "weights need statistics of their own, got None."
+                f"x must be given for a model with batch normalization: averaged "
+                f"weights need statistics of their own, got {x!r}."
             )
         rows = None if x is None else Rows(x, batch_size, steps)
         with run.weights.lent(keeps=True):

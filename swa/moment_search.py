@@ -60,7 +60,7 @@ def assignments_of(update):
     found = {}
     for op in _walk([update], lambda op: op.type in _LEADING and _above(op)):
         if op.type in _ASSIGNMENTS:
-            found[_past(op.inputs[0], _KEEPING).op] = op
+            found[_past(op.inputs[0], _KEEPING + ("Enter",)).op] = op
         elif op.type in ("If", "StatelessIf"):
             found.update((t.op, None) for t in op.inputs if t.op.type == "VarHandleOp")
     return found

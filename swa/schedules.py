@@ -13,7 +13,7 @@ from typing import List, NamedTuple, Optional, Union
 
 import numpy as np
 
-__all__ = ["LR_SCHEDULES", "SNAPSHOTS", "Plan", "Settings", "check_count", "check_run"]
+__all__ = ["LR_SCHEDULES", "SNAPSHOTS", "Plan", "Settings", "check_run"]
 __all__ += ["checked", "epoch_rates", "is_sampled", "plan", "resolved_rates"]
 __all__ += ["sampled_epochs"]
 

@@ -1,0 +1,1009 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""Kinds of faults that scripts of users showed, each with the right value.
+
+`test_eager.py` runs this file once more with SWA_TEST_MODE=eager. Models are small;
+the rows are those of `test_callback.data`.
+"""
+
+import collections
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+from test_callback import (
+    BATCH,
+    CLASSES,
+    FEATURES,
+    ROWS,
+    STATISTICS,
+    assert_mean,
+    assert_statistics,
+    build,
+    data,
+    equal,
+    rate_of,
+    recorder,
+)
+
+
+def run(model, callbacks, **options):
+    x, y = options.pop("data", None) or data()
+    options = dict(dict(batch_size=BATCH, epochs=4, shuffle=False), **options)
+    return model.fit(x, y, verbose=0, callbacks=callbacks, **options)
+
+
+def one_line(error):
+    return len(str(error.value).splitlines()) == 1
+
+
+def interrupt(kit, epoch, batch=0):
+    """Raises KeyboardInterrupt once, at the end of a batch."""
+
+    class Interrupt(kit.keras.callbacks.Callback):
+        is_done = False
+
+        def on_epoch_begin(self, now, logs=None):
+            self.epoch = now
+
+        def on_batch_end(self, now, logs=None):
+            if (self.epoch, now) == (epoch, batch) and not self.is_done:
+                self.is_done = True
+                raise KeyboardInterrupt
+
+    return Interrupt()
+
+
+def interrupted(kit, model, swa, epoch, **options):
+    with pytest.raises(KeyboardInterrupt):
+        run(model, [swa, interrupt(kit, epoch)], **options)
+
+
+# A model changed between two fits
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["unfrozen", "frozen"])
+def test_a_layer_frozen_or_unfrozen_between_two_fits(kit, first):
+    model, swa = build(kit), kit.SWA(2)
+    norm, optimizer, x = model.layers[1], model.optimizer, data()[0]
+    for trainable in (first, not first):
+        norm.trainable = trainable
+        model.compile(optimizer, "sparse_categorical_crossentropy")
+        still = norm.get_weights()[2:]
+        run(model, [swa])
+        assert swa.batch_norm_epoch == (4 if trainable else None)
+        if trainable:
+            assert_statistics(model.get_weights(), x)
+        else:
+            assert equal(norm.get_weights()[2:], still)
+
+
+def test_a_new_head_with_the_same_optimizer_is_averaged(tf_kit):
+    layers = tf_kit.keras.layers
+    model, swa, seen = build(tf_kit, False), tf_kit.SWA(2), recorder(tf_kit)
+    optimizer = model.optimizer
+    run(model, [swa])
+    model.pop()
+    model.add(layers.BatchNormalization())
+    model.add(layers.Dense(CLASSES, activation="softmax"))
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    run(model, [swa, seen])
+    skip = [i for i, w in enumerate(model.weights) if "moving" in w.name]
+    assert_mean(model.get_weights(), seen.weights[1:3], skip=skip)
+
+
+def test_flags_changed_after_compile_as_in_every_gan(tf_kit):
+    layers = tf_kit.keras.layers
+    model, x = build(tf_kit), data()[0]
+    model.trainable = False  # for the generator's model, which holds it
+    noise = tf_kit.keras.Input((FEATURES,))
+    gan = tf_kit.keras.Model(noise, model(layers.Dense(FEATURES)(noise)))
+    gan.compile("sgd", "sparse_categorical_crossentropy")
+    swa = tf_kit.SWA(2)
+    run(model, [swa])
+    assert swa.batch_norm_epoch == 4  # `fit` trains what was compiled
+    assert_statistics(model.get_weights(), x)
+
+
+def test_a_layer_frozen_after_compile_is_trained_as_keras_trains_it(kit):
+    model, plain, swa = build(kit), build(kit), kit.SWA(2)
+    for one in (model, plain):
+        one.layers[1].trainable = False
+    still = plain.layers[1].get_weights()[2:]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras's own, of the discrepancy
+        run(plain, [])
+        run(model, [swa])
+    is_trained = not equal(plain.layers[1].get_weights()[2:], still)
+    assert is_trained == (swa.batch_norm_epoch is not None)
+    if is_trained:
+        assert_statistics(model.get_weights(), data()[0])
+
+
+# Two callbacks
+
+
+@pytest.mark.parametrize("batch_norm", [True, False], ids=["batch norm", "plain"])
+def test_a_second_swa_in_one_fit_is_refused_and_the_model_trains_on(kit, batch_norm):
+    model, seen = build(kit, batch_norm), recorder(kit)
+    with pytest.raises(ValueError, match="must hold one SWA in a fit of") as error:
+        run(model, [kit.SWA(2, "constant", 0.01), kit.SWA(3)])
+    assert one_line(error)
+    run(model, [seen])
+    np.testing.assert_allclose(seen.rates, 0.1, rtol=1e-6)
+    assert not equal(seen.weights[0], seen.weights[1])
+    run(model, [kit.SWA(2), seen])
+    sampled = seen.weights[1 : 3 if batch_norm else 4]
+    assert_mean(model.get_weights(), sampled, skip=STATISTICS)
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["the same one", "another"])
+def test_swa_in_a_nested_fit_of_the_same_model_is_refused(kit, same):
+    model, swa = build(kit, False), kit.SWA(2)
+    inner = swa if same else kit.SWA(2)
+
+    class Nest(kit.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                run(self.model, [inner])
+
+    with pytest.raises(ValueError, match="nested fits included, got a second"):
+        run(model, [swa, Nest()])
+    run(model, [swa])
+    assert swa.n_averaged == 3
+
+
+def test_a_nested_fit_of_another_model_is_no_concern(kit):
+    model, other, seen = build(kit), build(kit), recorder(kit)
+
+    class Nest(kit.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                run(other, [kit.SWA(2)])
+
+    run(model, [kit.SWA(2), Nest(), seen])
+    assert_mean(model.get_weights(), seen.weights[1:3], skip=STATISTICS)
+    assert_statistics(other.get_weights(), data()[0])
+
+
+# Statistics by another rule
+
+
+def own_norm(kit, rule):
+    """A user's batch norm: `rule` (inputs) -> (mean, variance)."""
+    import tensorflow as tf
+
+    class Own(kit.keras.layers.Layer):
+        axis = -1
+
+        def build(self, shape):
+            options = dict(shape=(int(shape[-1]),), trainable=False)
+            self.moving_mean = self.add_weight(
+                name="moving_mean", initializer="zeros", **options
+            )
+            self.moving_variance = self.add_weight(
+                name="moving_variance", initializer="ones", **options
+            )
+            super().build(shape)
+
+        def call(self, inputs):
+            mean, variance = rule(inputs)
+            for variable, new in (
+                (self.moving_mean, mean),
+                (self.moving_variance, variance),
+            ):
+                step = (variable - new) * 0.1
+                if kit.name == "keras":
+                    self.add_update([tf.compat.v1.assign_sub(variable, step)], inputs)
+                elif kit.is_eager:
+                    self.add_update(lambda v=variable, s=step: v.assign_sub(s))
+                else:
+                    self.add_update(
+                        lambda v=variable, s=step: v.assign_sub(s), inputs=True
+                    )
+            return (inputs - mean) / tf.sqrt(variance + 1e-3)
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    return Own()
+
+
+RULES = ["sums", "raw moments", "deviations", "switch norm", "masked"]
+RULES += ["deviations from another mean"]
+
+
+def rules():
+    import tensorflow as tf
+
+    def sums(x):
+        n = tf.cast(tf.shape(x)[0], tf.float32)
+        mean = tf.reduce_sum(x, 0) / n
+        return mean, tf.reduce_sum(tf.square(x - mean), 0) / n
+
+    def raw(x):
+        mean = tf.reduce_mean(x, 0)
+        return mean, tf.reduce_mean(tf.square(x), 0) - tf.square(mean)
+
+    def deviations(x):
+        mean, variance = tf.nn.moments(x, [0])
+        return mean, tf.sqrt(variance)
+
+    def mixed(x):
+        mean, variance = tf.nn.moments(x, [0])
+        layer_mean, layer_variance = tf.nn.moments(x, [1], keepdims=True)
+        return (
+            0.5 * mean + 0.5 * tf.reduce_mean(layer_mean),
+            0.5 * variance + 0.5 * tf.reduce_mean(layer_variance),
+        )
+
+    def masked(x):
+        mask = tf.cast(x > 0, tf.float32)
+        n = tf.reduce_sum(mask, 0) + 1.0
+        mean = tf.reduce_sum(x * mask, 0) / n
+        return mean, tf.reduce_sum(mask * tf.square(x - mean), 0) / n
+
+    def other_axes(x):
+        mean = tf.reduce_mean(x, 0)
+        return mean, tf.reduce_mean(tf.square(x - tf.reduce_mean(x, 1, True)), 0)
+
+    return {
+        "sums": sums,
+        "raw moments": raw,
+        "deviations": deviations,
+        "switch norm": mixed,
+        "masked": masked,
+        "deviations from another mean": other_axes,
+    }
+
+
+@pytest.mark.parametrize("behind", [True, False], ids=["behind one", "alone"])
+@pytest.mark.parametrize("name", RULES)
+def test_a_batch_norm_by_another_rule_is_refused_by_name(kit, name, behind):
+    layers, own = kit.keras.layers, own_norm(kit, rules()[name])
+    before = [layers.BatchNormalization()] if behind else []
+    model = kit.keras.Sequential(
+        [layers.Dense(8, input_shape=(FEATURES,))] + before
+        + [own, layers.Dense(CLASSES, activation="softmax")]
+    )  # fmt: skip
+    model.compile(kit.keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
+    trained = model.get_weights()
+    with pytest.raises(ValueError, match=f"batch-norm layer '{own.name}'") as error:
+        run(model, [kit.SWA(2)])
+    assert one_line(error) and equal(model.get_weights(), trained)
+    run(model, [], epochs=1)
+    assert not equal(model.get_weights()[:1], trained[:1])
+
+
+def test_a_users_batch_norm_by_plain_moments_is_right_or_refused(kit):
+    import tensorflow as tf
+
+    own = own_norm(kit, lambda x: tf.nn.moments(x, [0]))
+    layers = kit.keras.layers
+    model = kit.keras.Sequential(
+        [layers.Dense(8, input_shape=(FEATURES,)), own, layers.Dense(CLASSES)]
+    )
+    model.compile(
+        kit.keras.optimizers.SGD(0.01),
+        lambda t, p: kit.keras.backend.mean(kit.keras.backend.square(p - 0.0 * t)),
+    )
+    if kit.is_eager:  # nothing shows there where its moments come from
+        with pytest.raises(ValueError, match=f"batch-norm layer '{own.name}'"):
+            run(model, [kit.SWA(2)])
+        return
+    run(model, [kit.SWA(2)])
+    kernel, bias = model.layers[0].get_weights()
+    hidden = np.float64(data()[0]) @ kernel + bias
+    np.testing.assert_allclose(own.get_weights()[0], hidden.mean(0), atol=1e-5)
+    np.testing.assert_allclose(own.get_weights()[1], hidden.var(0), rtol=1e-5)
+
+
+def test_batch_norm_over_a_list_of_axes(tf_kit):
+    layers = tf_kit.keras.layers
+    norm = layers.BatchNormalization(axis=[1, 3], input_shape=(2, 3, 4))
+    model = tf_kit.keras.Sequential([norm, layers.Flatten(), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.random.RandomState(1).rand(ROWS, 2, 3, 4).astype("float32")
+    run(model, [tf_kit.SWA(2)], data=(x, x[:, 0, 0, :1]))
+    mean, variance = norm.get_weights()[2:]
+    np.testing.assert_allclose(mean.ravel(), x.mean((0, 2)).ravel(), rtol=1e-5)
+    np.testing.assert_allclose(variance.ravel(), x.var((0, 2)).ravel(), rtol=1e-5)
+
+
+def test_a_batch_norm_in_a_loop_is_refused_by_name(tf_kit):
+    if tf_kit.is_eager:
+        pytest.skip("only graph mode hides a loop's moments")
+    layers, keras = tf_kit.keras.layers, tf_kit.keras
+
+    class Cell(layers.Layer):
+        units = state_size = output_size = 3
+
+        def build(self, shape):
+            self.norm = layers.BatchNormalization(name="within")
+            self.norm.build((None, 3))
+            super().build(shape)
+
+        def call(self, inputs, states):
+            output = self.norm(inputs + states[0])
+            return output, [output]
+
+    inputs = keras.Input((5, 3))
+    model = keras.Model(inputs, layers.Dense(1)(layers.RNN(Cell())(inputs)))
+    model.compile("sgd", "mse")
+    x = np.random.randn(ROWS, 5, 3).astype("float32")
+    # stock Keras itself fails with such a model, at the first batch and in many lines
+    with pytest.raises(ValueError, match="batch-norm layer 'within'") as error:
+        run(model, [tf_kit.SWA(2)], data=(x, x[:, 0, :1]))
+    assert one_line(error)
+
+
+# Subclasses of batch norm
+
+
+def test_a_subclass_that_stays_in_inference_keeps_its_statistics(tf_kit):
+    layers = tf_kit.keras.layers
+
+    class Frozen(layers.BatchNormalization):
+        def call(self, inputs, training=None):
+            return super().call(inputs, training=False)
+
+    frozen, norm = Frozen(input_shape=(FEATURES,)), layers.BatchNormalization()
+    model = tf_kit.keras.Sequential([frozen, layers.Dense(1), norm, layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = data()[0] + 5
+    run(model, [tf_kit.SWA(2)], data=(x, x[:, :1]))
+    np.testing.assert_array_equal(frozen.get_weights()[2], 0.0)
+    np.testing.assert_array_equal(frozen.get_weights()[3], 1.0)
+
+
+def test_a_subclass_of_another_signature_gets_what_it_is_given(tf_kit):
+    layers = tf_kit.keras.layers
+
+    class WithMask(layers.BatchNormalization):
+        def call(self, inputs, training=None, mask=None):
+            assert mask is not None
+            return super().call(inputs, training=training)
+
+    norm = WithMask()
+    mask = layers.Masking(input_shape=(3, FEATURES))
+    model = tf_kit.keras.Sequential([mask, norm, layers.LSTM(2), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.random.RandomState(2).rand(ROWS, 3, FEATURES).astype("float32") + 1
+    run(model, [tf_kit.SWA(2)], data=(x, x[:, 0, :1]))
+    np.testing.assert_allclose(norm.get_weights()[2], x.mean((0, 1)), rtol=1e-5)
+
+
+# Rates set by others
+
+
+def used_rates(kit, others):
+    """The rate that each batch really used, by a gradient of 1, and what was told."""
+    layers = kit.keras.layers
+    dense = layers.Dense(1, use_bias=False, input_shape=(1,))
+    model = kit.keras.Sequential([dense])
+    model.compile(
+        kit.keras.optimizers.SGD(0.1),
+        lambda true, predicted: kit.keras.backend.mean(predicted - 0.0 * true),
+    )
+    used, ones = [], np.ones((8, 1), "float32")
+
+    class Used(kit.keras.callbacks.Callback):
+        def on_batch_begin(self, batch, logs=None):
+            self.before = float(self.model.get_weights()[0])
+
+        def on_batch_end(self, batch, logs=None):
+            used.append(self.before - float(self.model.get_weights()[0]))
+
+    swa = kit.SWA(2, "constant", 0.02)
+    callbacks = others(swa) + [Used()]
+    history = run(model, callbacks, data=(ones, ones), batch_size=2, epochs=3).history
+    return used, history["lr"]
+
+
+@pytest.mark.filterwarnings("ignore:SWA. another callback sets")
+@pytest.mark.parametrize("hook", ["on_batch_begin", "on_batch_end"])
+@pytest.mark.parametrize("first", [True, False], ids=["swa first", "swa last"])
+def test_what_is_told_is_the_rate_that_was_used(kit, hook, first):
+    def set_rate(self, batch, logs=None):
+        kit.keras.backend.set_value(self.model.optimizer.lr, 0.5)
+
+    kind = type("Setter", (kit.keras.callbacks.Callback,), {hook: set_rate})
+    used, told = used_rates(
+        kit, lambda swa: [swa, kind()] if first else [kind(), swa]
+    )  # fmt: skip
+    # atol: differences of float32 weights near 1
+    np.testing.assert_allclose(told, used, atol=1e-6)
+
+
+def test_another_callback_that_sets_the_rate_is_named_once(kit):
+    if kit.is_eager:
+        pytest.skip("only graph mode lets it: in eager mode SWA sets each rate last")
+
+    class Setter(kit.keras.callbacks.Callback):
+        def on_batch_end(self, batch, logs=None):
+            kit.keras.backend.set_value(self.model.optimizer.lr, 0.5)
+
+    with pytest.warns(RuntimeWarning, match="another callback sets the") as caught:
+        used_rates(kit, lambda swa: [Setter(), swa])
+    assert len([one for one in caught if "SWA" in str(one.message)]) == 1
+
+
+def test_the_base_rate_is_the_compiled_one(kit):
+    class WarmUp(kit.keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            kit.keras.backend.set_value(self.model.optimizer.lr, 0.01)
+
+    model, swa = build(kit, False), kit.SWA(2, "constant", 0.02)
+    history = run(model, [WarmUp(), swa]).history
+    planned = kit.SWA(2, "constant", 0.02).plan(4, 4, 0.1).rates
+    np.testing.assert_allclose(history["lr"], planned.ravel(), rtol=1e-6)
+    assert rate_of(kit, model) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("schedule", ["manual", "constant", "cyclic"])
+def test_a_wrapped_train_function(kit, schedule):
+    if kit.is_eager:
+        pytest.skip("only graph mode has a train function")
+    model, seen = build(kit, False), recorder(kit)
+    model._make_train_function()
+    inner = model.train_function
+    model.train_function = lambda values: inner(values)
+    swa = kit.SWA(2, schedule, 0.01, 0.05, 2)
+    run(model, [swa, seen])
+    if schedule != "manual":
+        planned = swa.plan(4, 4, 0.1).rates
+        np.testing.assert_allclose(seen.rates, planned.ravel(), rtol=5e-7)
+    assert_mean(model.get_weights(), seen.weights[1::2] if swa.n_averaged == 2
+                else seen.weights[1:])  # fmt: skip
+
+
+def test_a_wrapped_train_function_and_batch_norm_are_refused(kit):
+    if kit.is_eager:
+        pytest.skip("only graph mode has a train function")
+    model = build(kit)
+    model._make_train_function()
+    inner = model.train_function
+    model.train_function = lambda values: inner(values)
+    with pytest.raises(ValueError, match="train_function must be Keras's own") as error:
+        run(model, [kit.SWA(2, "constant", 0.01)])
+    assert one_line(error)
+    before = model.get_weights()
+    run(model, [], epochs=1)
+    assert not equal(before, model.get_weights())
+
+
+@pytest.mark.parametrize("kind", ["function", "tensor"])
+def test_a_rate_that_cannot_be_set_is_for_manual_alone(tf_kit, kind):
+    import tensorflow as tf
+
+    if kind == "tensor" and tf_kit.is_eager:
+        pytest.skip("only graph mode has a tensor without a value")
+    rate = (lambda: 0.1) if kind == "function" else tf.constant(0.1)
+    model = build(tf_kit, optimizer=tf_kit.keras.optimizers.SGD(rate))
+    with pytest.raises(ValueError, match="lr_schedule must be 'manual'") as error:
+        run(model, [tf_kit.SWA(2, "constant", 0.01)])
+    assert one_line(error)
+    run(model, [tf_kit.SWA(2)])
+    assert_statistics(model.get_weights(), data()[0])
+
+
+# After an interrupt the user's later act wins
+
+
+@pytest.mark.parametrize("epoch", [2, 3], ids=["averaging", "pass"])
+def test_a_rate_set_after_an_interrupt_stays(kit, epoch):
+    model, swa, seen = build(kit), kit.SWA(2, "constant", 0.01), recorder(kit)
+    interrupted(kit, model, swa, epoch)
+    kit.keras.backend.set_value(model.optimizer.lr, 0.001)
+    run(model, [seen], epochs=2)
+    np.testing.assert_allclose(seen.rates, 0.001, rtol=1e-6)
+    assert not equal(seen.weights[0], seen.weights[1])
+
+
+def test_weights_set_after_an_interrupt_in_the_pass_stay(kit):
+    model, swa = build(kit), kit.SWA(2)
+    interrupted(kit, model, swa, 3)
+    mine = [weight + 1 for weight in model.get_weights()]
+    model.set_weights(mine)
+    swa.restore()
+    assert equal(model.get_weights(), mine)
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["as it was", "compiled anew"])
+@pytest.mark.parametrize("epoch", [2, 3], ids=["averaging", "pass"])
+def test_train_on_batch_trains_after_an_interrupt(kit, epoch, anew):
+    model, swa = build(kit), kit.SWA(2, "constant", 0.01)
+    interrupted(kit, model, swa, epoch)
+    if anew:
+        model.compile(kit.keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy")
+    before = model.get_weights()
+    model.train_on_batch(*data())
+    assert not equal(before[:1], model.get_weights()[:1])
+    assert rate_of(kit, model) == pytest.approx(0.05 if anew else 0.1)
+
+
+def test_an_interrupted_callback_that_serves_another_model(kit):
+    first, second, swa = build(kit), build(kit), kit.SWA(2)
+    interrupted(kit, first, swa, 3)
+    run(second, [swa])
+    average, before = second.get_weights(), first.get_weights()
+    run(first, [], epochs=1)
+    assert equal(second.get_weights(), average)
+    assert not equal(first.get_weights(), before)
+
+
+def test_a_cleared_session_after_an_interrupt_is_no_fault(kit):
+    model, swa = build(kit), kit.SWA(2, "constant", 0.01)
+    interrupted(kit, model, swa, 3)
+    kit.keras.backend.clear_session()
+    other, seen = build(kit), recorder(kit)
+    swa.restore()
+    run(other, [swa, seen])
+    assert_mean(other.get_weights(), seen.weights[1:3], skip=STATISTICS)
+
+
+def test_a_fit_that_the_user_put_on_the_model_is_still_there(kit):
+    model, calls = build(kit), []
+    plain = model.fit
+
+    def traced(*args, **options):
+        calls.append(1)
+        return plain(*args, **options)
+
+    model.fit = traced
+    for callbacks in ([kit.SWA(2)], []):
+        run(model, callbacks)
+    assert len(calls) == 2 and vars(model)["fit"] is traced
+
+
+# Refusals
+
+
+def test_a_refusal_leaves_the_earlier_average_and_the_next_fit(tf_kit):
+    layers = tf_kit.keras.layers
+    model, swa, seen = build(tf_kit, False), tf_kit.SWA(2), recorder(tf_kit)
+    run(model, [swa, seen])
+    average = swa.averaged_weights
+    renorm = layers.BatchNormalization(renorm=True)
+    other = tf_kit.keras.Sequential([layers.Dense(4, input_shape=(FEATURES,)), renorm])
+    other.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match="renorm"):
+        run(other, [swa])
+    with pytest.raises(ValueError, match="start_epoch must be below"):
+        run(model, [swa], epochs=2)
+    assert equal(swa.averaged_weights, average) and swa.n_averaged == 3
+    swa.restore()
+    assert equal(model.get_weights(), seen.weights[-1])
+    run(model, [swa, seen])
+    assert_mean(model.get_weights(), seen.weights[1:])
+
+
+def test_a_refusal_leaves_stand_alone_keras_usable(kit):
+    model, swa = build(kit), kit.SWA(3, swa_freq=9, snapshot="cycle_end")
+    with pytest.raises(ValueError, match="swa_freq must leave an epoch to be sampled"):
+        run(model, [swa])
+    before = model.get_weights()
+    run(model, [], epochs=1)
+    assert not equal(before, model.get_weights())
+
+
+@pytest.mark.parametrize("epochs", [5, 6])
+def test_plan_and_fit_refuse_the_same_schedules(kit, epochs):
+    options = dict(swa_freq=2, snapshot="cycle_end")
+    # the one sample would be the fifth epoch's, which is the pass where there are five
+    model, swa = build(kit), kit.SWA(4, **options)
+    if epochs == 5:
+        for refused in (
+            lambda: swa.plan(5, 4, 0.1, True),
+            lambda: run(model, [swa], epochs=5),
+        ):
+            with pytest.raises(ValueError, match="the batch-norm epoch") as error:
+                refused()
+            assert one_line(error)
+        assert swa.plan(5, 4, 0.1, False).sampled_epochs == [5]
+        return
+    run(model, [swa], epochs=6)
+    assert swa.n_averaged == len(swa.plan(6, 4).sampled_epochs) == 1
+
+
+def test_rows_with_nan_leave_the_trained_weights(tf_kit):
+    model, swa, (x, y) = build(tf_kit, learning_rate=1e-30), tf_kit.SWA(2), data()
+
+    class Spoil(tf_kit.keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 3:
+                self.before = self.model.get_weights()
+
+    spoil = Spoil()
+    held = {}
+
+    class Rows(tf_kit.keras.utils.Sequence):
+        epoch = 0
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            rows = x[index * 25 : index * 25 + 25].copy()
+            if held.get("bad"):
+                rows[3] = np.nan
+            return rows, y[index * 25 : index * 25 + 25]
+
+        def on_epoch_end(self):
+            pass
+
+    class Turn(tf_kit.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            held["bad"] = epoch == 2
+
+    with pytest.warns(RuntimeWarning, match="batch-norm epoch hold NaN or Inf"):
+        model.fit_generator(
+            Rows(), epochs=4, verbose=0, callbacks=[swa, spoil, Turn()],
+            workers=0, shuffle=False,
+        )  # fmt: skip
+    assert equal(model.get_weights(), spoil.before)
+
+
+# Rows that cannot be read half-way
+
+
+def stopped(kit):
+    """A model that stopped before its pass: the trained weights are there."""
+    model, swa = build(kit), kit.SWA(2)
+
+    class Stop(kit.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training |= epoch == 2
+
+    with pytest.warns(RuntimeWarning, match="trained weights stay"):
+        run(model, [swa, Stop()], epochs=6)
+    return model, swa
+
+
+def bad_rows():
+    x = data()[0]
+
+    def breaking():
+        yield x[:16]
+        raise OSError("the disk is gone")
+
+    spoiled = x.copy()
+    spoiled[-1] = np.inf
+    return {
+        "none": lambda: x[:0],
+        "too wide": lambda: np.zeros((8, FEATURES + 1), "float32"),
+        "breaking off": breaking,
+        "not finite": lambda: spoiled,
+        "two inputs": lambda: [x, x],
+        "endless": lambda: itertools.cycle([x]),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(bad_rows()))
+def test_rows_that_cannot_be_used_leave_the_model_as_it_was(kit, name):
+    model, swa = stopped(kit)
+    before = model.get_weights()
+    for use in (swa.apply, lambda rows: kit.update_bn(model, rows)):
+        with pytest.raises(Exception) as error:  # noqa: B017 TensorFlow's own, of widths
+            use(bad_rows()[name]())
+        assert equal(model.get_weights(), before), error.value
+    with pytest.raises(Exception):  # noqa: B017
+        with swa.average_applied(bad_rows()[name]()):
+            pass
+    assert equal(model.get_weights(), before)
+    run(model, [], epochs=1)
+    assert not equal(model.get_weights(), before)
+
+
+# Rows as `fit` takes them
+
+
+def given_rows(kit):
+    import tensorflow as tf
+
+    x, y = data()
+    Frame = collections.namedtuple("Frame", "values iloc shape")  # as pandas has it
+
+    class Matrix:  # as Keras's HDF5Matrix: sliced, never read whole
+        shape = x.shape
+
+        def __len__(self):
+            return len(x)
+
+        def __getitem__(self, rows):
+            assert isinstance(rows, slice) and rows.stop - rows.start <= 16
+            return x[rows]
+
+    def endless():
+        return itertools.cycle([x[:25], x[25:]])
+
+    tensor = x if kit.name == "keras" or not kit.is_eager else tf.constant(x)
+    return {
+        "float64": (np.float64(x), {}),
+        "frame": (Frame(x, None, x.shape), {}),
+        "matrix": (Matrix(), {"batch_size": 16}),
+        "numpy integers": (x, {"batch_size": np.int64(16)}),
+        "tensor": (tensor, {}),
+        "list of one": ([x], {}),
+        "tuple with labels": ((x, y), {}),
+        "tuple with weights": ((x, y, np.ones(ROWS)), {}),
+        "endless, with steps": (endless(), {"steps": 2}),
+        "data set without end": (
+            tf.data.Dataset.from_tensor_slices(x).batch(25).repeat(),
+            {"steps": 2},
+        ),
+    }
+
+
+KINDS = ["float64", "frame", "matrix", "numpy integers", "tensor", "list of one"]
+KINDS += ["tuple with labels", "tuple with weights", "endless, with steps"]
+KINDS += ["data set without end"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_rows_of_every_kind_are_read(kit, name):
+    model = build(kit)
+    rows, options = given_rows(kit)[name]
+    kit.update_bn(model, rows, **options)
+    assert_statistics(model.get_weights(), data()[0])
+
+
+def test_images_of_other_types(kit):
+    layers = kit.keras.layers
+    images = np.random.RandomState(3).randint(0, 255, (24, 4, 4, 1))
+    for dtype in ("uint8", "float64"):
+        norm = layers.BatchNormalization(input_shape=(4, 4, 1))
+        model = kit.keras.Sequential([norm, layers.Flatten(), layers.Dense(1)])
+        model.compile("sgd", "mse")
+        kit.update_bn(model, images.astype(dtype), batch_size=8)
+        np.testing.assert_allclose(norm.get_weights()[2], [images.mean()], rtol=1e-5)
+        np.testing.assert_allclose(norm.get_weights()[3], [images.var()], rtol=1e-4)
+
+
+def test_a_tuple_of_inputs_and_a_doubtful_one(kit):
+    layers = kit.keras.layers
+    inputs = [layers.Input((FEATURES,)), layers.Input((FEATURES,))]
+    norms = [layers.BatchNormalization(), layers.BatchNormalization()]
+    joint = layers.concatenate([norm(one) for norm, one in zip(norms, inputs)])
+    model, (x, _) = kit.keras.Model(inputs, layers.Dense(1)(joint)), data()
+    kit.update_bn(model, (x, x + 2))
+    np.testing.assert_allclose(norms[1].get_weights()[2], x.mean(0) + 2, rtol=1e-5)
+    kit.update_bn(model, ([x, x + 3], np.zeros(ROWS)))
+    np.testing.assert_allclose(norms[1].get_weights()[2], x.mean(0) + 3, rtol=1e-5)
+    with pytest.raises(ValueError, match="could be either") as error:
+        kit.update_bn(model, (x, x, x, x))
+    assert one_line(error)
+
+
+def test_a_subclassed_model_that_takes_a_dict(tf_kit):
+    layers, (x, _) = tf_kit.keras.layers, data()
+
+    class Net(tf_kit.keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.out = layers.BatchNormalization(), layers.Dense(1)
+
+        def call(self, inputs):
+            return self.out(self.norm(inputs["b"]) + inputs["a"])
+
+    model, rows = Net(), {"b": x + 1, "a": x}
+    model.compile("sgd", "mse")
+    model.fit(rows, x[:, :1], verbose=0)
+    tf_kit.update_bn(model, rows, batch_size=16)
+    np.testing.assert_allclose(model.norm.get_weights()[2], x.mean(0) + 1, rtol=1e-5)
+
+
+def test_update_bn_leaves_the_learning_phase(tf_kit):
+    from tensorflow.python.keras import backend
+
+    was_set = backend.global_learning_phase_is_set()
+    tf_kit.update_bn(build(tf_kit), data()[0])
+    assert backend.global_learning_phase_is_set() == was_set
+
+
+def test_update_bn_goes_by_the_flags_of_now(kit):
+    model, x = build(kit), data()[0]
+    norm = model.layers[1]
+    kit.update_bn(model, x + 1)
+    norm.trainable, still = False, norm.get_weights()
+    kit.update_bn(model, x * 5)
+    assert equal(norm.get_weights(), still)
+    norm.trainable = True
+    kit.update_bn(model, x)
+    assert_statistics(model.get_weights(), x)
+
+
+# The average after other training
+
+
+@pytest.mark.parametrize("batch_norm", [True, False], ids=["batch norm", "plain"])
+def test_after_other_training_the_average_is_still_that_of_the_run(kit, batch_norm):
+    model, swa, seen = build(kit, batch_norm), kit.SWA(2), recorder(kit)
+    run(model, [swa, seen])
+    average, x = model.get_weights(), data()[0]
+    run(model, [], epochs=2)
+    on = model.get_weights()
+    rows = x if batch_norm else None
+    with swa.average_applied(rows):
+        np.testing.assert_allclose(model.get_weights()[0], average[0], rtol=1e-6)
+        if batch_norm:
+            assert_statistics(model.get_weights(), x)
+    assert equal(model.get_weights(), on)
+    with swa.trained_weights():
+        assert equal(model.get_weights(), seen.weights[2 if batch_norm else 3])
+    assert equal(model.get_weights(), on)
+    swa.apply(rows)
+    np.testing.assert_allclose(model.get_weights()[0], average[0], rtol=1e-6)
+    swa.restore()
+    assert equal(model.get_weights(), on)
+
+
+def test_rows_given_to_average_applied_are_used(kit):
+    model, swa, x = build(kit), kit.SWA(2), data()[0]
+    run(model, [swa])
+    final = model.get_weights()
+    with swa.average_applied(x + 1):
+        assert_statistics(model.get_weights(), x + 1)
+    assert equal(model.get_weights(), final)
+
+
+def test_reference_variables_are_restored_exactly(tf_kit):
+    import tensorflow as tf
+
+    if tf_kit.is_eager:
+        pytest.skip("only graph mode has reference variables")
+
+    class Table(tf_kit.keras.layers.Layer):
+        def build(self, shape):
+            self.count = tf.Variable(np.zeros(2, "f"), trainable=False)
+            super().build(shape)
+
+        def call(self, inputs):
+            step = tf.compat.v1.assign_add(self.count, [1.0, 1.0])
+            self.add_update([step], inputs)
+            return inputs * 1.0
+
+    model = tf_kit.keras.Sequential(
+        [Table(input_shape=(FEATURES,)), tf_kit.keras.layers.Dense(1)]
+    )
+    model.compile("sgd", "mse")
+    swa, x = tf_kit.SWA(2), data()[0]
+    run(model, [swa], data=(x, x[:, :1]), batch_size=ROWS)
+    value = tf_kit.keras.backend.get_value
+    np.testing.assert_array_equal(value(model.layers[0].count), 3.0)  # of 2, 3, 4
+    swa.restore()
+    np.testing.assert_array_equal(value(model.layers[0].count), 4.0)
+
+
+# Validation
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(validation=(x for x in [1])),
+        dict(validation=[1, 2, 3, 4]),
+        dict(validation=data(), validation_rows=(x for x in [1])),
+        dict(validation=data(), validation_rows=itertools.cycle([data()[0]])),
+    ],
+    ids=["generator", "four items", "rows of a generator", "endless rows"],
+)
+def test_validation_that_cannot_work_is_refused_at_once(tf_kit, options):
+    with pytest.raises(ValueError, match="must be") as error:
+        tf_kit.SWA(2, **options)
+    assert one_line(error)
+
+
+def test_validation_takes_a_list(kit):
+    model, swa = build(kit, False), kit.SWA(2, validation=list(data(7, 20)))
+    history = run(model, [swa], batch_size=np.int64(16)).history
+    assert len(history["swa_loss"]) == 3
+
+
+# Steps and memory
+
+
+def test_steps_that_are_no_whole_number(kit):
+    x, y = data()
+
+    def rows():
+        while True:
+            yield x[:8], y[:8]
+
+    model, seen = build(kit, False), recorder(kit)
+    swa = kit.SWA(2, "cyclic", 0.01, 0.05, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit_generator(
+            rows(), steps_per_epoch=3.5, epochs=4, verbose=0, callbacks=[swa, seen]
+        )
+    planned = swa.plan(4, 4, 0.1).rates
+    np.testing.assert_allclose(seen.rates, planned.ravel(), rtol=5e-7)
+
+
+def test_stateful_recurrent_layers(kit):
+    layers = kit.keras.layers
+    inputs, norm = layers.Input(batch_shape=(10, 5, 3)), layers.BatchNormalization()
+    hidden = layers.LSTM(4, stateful=True)(norm(inputs))
+    model = kit.keras.Model(inputs, layers.Dense(1)(hidden))
+    model.compile("sgd", "mse")
+    x = np.random.RandomState(4).randn(ROWS, 5, 3).astype("float32")
+    run(model, [kit.SWA(2)], data=(x, x[:, 0, :1]), batch_size=10)
+    np.testing.assert_allclose(norm.get_weights()[2], x.mean((0, 1)), atol=1e-6)
+    np.testing.assert_allclose(norm.get_weights()[3], x.var((0, 1)), rtol=1e-5)
+
+
+def test_a_new_callback_for_each_fit_adds_no_operation(kit):
+    if kit.is_eager:
+        pytest.skip("only graph mode has a graph")
+    model, counts = build(kit), []
+    for _ in range(3):
+        run(model, [kit.SWA(2, "cyclic", 0.01, 0.05, 2)])
+        graph = kit.keras.backend.get_session().graph
+        counts.append(len(graph.get_operations()))
+    assert counts[1] == counts[2]
+
+
+def test_an_average_by_a_rule_of_the_users(kit):
+    model, seen = build(kit, False), recorder(kit)
+    swa = kit.SWA(2, avg_fn=lambda mean, weights, n: 0.9 * mean + 0.1 * weights)
+    run(model, [swa, seen])
+    expected = [np.float64(w) for w in seen.weights[1]]
+    for weights in seen.weights[2:]:
+        expected = [0.9 * e + 0.1 * w for e, w in zip(expected, weights)]
+    assert_mean(model.get_weights(), [expected])
+
+
+def test_a_saved_model_in_the_pass(tf_kit, tmp_path):
+    """A callback before SWA that saves the whole model in every epoch."""
+    if not tf_kit.is_eager:
+        pytest.skip("only eager mode traces the layers to save them: test_eager.py")
+
+    class Save(tf_kit.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.save(str(tmp_path / str(epoch)), save_format="tf")
+
+    run(build(tf_kit), [Save(), tf_kit.SWA(2)])
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_file_saved_in_the_pass_can_go_on(kit, tmp_path):
+    path, seen = str(tmp_path / "model.h5"), recorder(kit)
+    save = kit.keras.callbacks.ModelCheckpoint(path)
+    run(build(kit), [save, kit.SWA(2, "constant", 0.01)])
+    loaded = kit.keras.models.load_model(path)
+    assert rate_of(kit, loaded) == pytest.approx(0.1)
+    run(loaded, [seen], epochs=2)
+    assert not equal(seen.weights[0], seen.weights[1])
+
+
+def test_statistics_of_many_batches_far_from_zero(kit):
+    """Of 40,000 batches of 32, and of a mean of a thousand deviations."""
+    from swa.moments import Moments, merged
+
+    generator, total = np.random.RandomState(5), None
+    sums = np.zeros((2, 4))
+    for _ in range(40000):
+        rows = generator.randn(32, 4) + 1000
+        total = merged(total, Moments(32, rows.mean(0), rows.var(0)))
+        sums += [rows.sum(0) - 32000, np.square(rows - 1000).sum(0)]
+    mean, square = sums / 1.28e6
+    np.testing.assert_allclose(total.mean, 1000 + mean, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(total.variance, square - mean**2, rtol=1e-9)
+    x = generator.randn(4096, FEATURES).astype("float32") + 1000
+    model = kit.keras.Sequential(
+        [kit.keras.layers.BatchNormalization(input_shape=(FEATURES,)),
+         kit.keras.layers.Dense(1)]
+    )  # fmt: skip
+    kit.update_bn(model, x)
+    mean, variance = model.layers[0].get_weights()[2:]
+    # a float32 holds a mean of 1000 to 3e-5, and so does each batch's
+    np.testing.assert_allclose(mean, np.float64(x).mean(0), rtol=0, atol=6e-5)
+    np.testing.assert_allclose(variance, np.float64(x).var(0), rtol=1e-5)
+    kit.update_bn(model, x - 1000)
+    mean, variance = model.layers[0].get_weights()[2:]
+    np.testing.assert_allclose(mean, np.float64(x).mean(0) - 1000, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(variance, np.float64(x).var(0), rtol=1e-6)
+
+
