@@ -72,7 +72,12 @@ class GraphStep:
             self.model._make_train_function()
         function = self.model.train_function
         is_own = hasattr(function, "fetch_callbacks")  # Keras's, not a user's
-        self._find([function.updates_op] if is_own else self._keras.updates(self.model))
+        if not is_own:
+            self._find(self._keras.updates(self.model))
+        elif not hasattr(function.updates_op, "_swa_uses"):
+            self._find([function.updates_op])
+            function.updates_op._swa_uses = self._uses
+        self._uses = function.updates_op._swa_uses if is_own else self._uses
         if not is_own and self._uses:
             raise ValueError(
                 f"model.train_function must be Keras's own for a model with batch "

@@ -106,7 +106,7 @@ class Rates:
         if math.isnan(self._before):
             return
         own = [self._left, self._of(self._batch), self._of(self._batch + 1)]
-        now = self._step.rate
+        now = math.nan if is_certain else self._step.rate
         if is_certain or any(self._is_close(now, rate) for rate in own):
             self._step.rate = self._before
         if not self.sets_rate:
