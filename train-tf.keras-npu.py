@@ -10,7 +10,6 @@ import sys
 import time
 
 BEGAN = time.time()
-DEVICE_ID = os.environ.get("ASCEND_DEVICE_ID") or "0"
 ROOT = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -34,21 +33,19 @@ def require_tensorflow():
 def train(argv, stop):
     """Reads the flags and runs; returns the exit status."""
     from swa.training import config as settings
-    from swa.training import data, flags, join, output, quieten, ranks, session, world
+    from swa.training import data, errors, flags, join, output, quieten, session, world
 
-    defaults = settings.Config()._asdict()
-    if {"-h", "--help", "-help"} & set(argv[1:]):
-        return flags.print_help(defaults)
+    if flags.wants_help(argv[1:]):
+        print("usage: train-tf.keras-npu.py [--flag=value ...]\n")
+        return print(flags.help_text())
     try:
-        values, only_check = flags.read(defaults, argv)
-        values["output_dir"] = values["output_dir"] or os.path.join("output", DEVICE_ID)
-        config = settings.checked(settings.Config(**values))
+        config = settings.parse(argv[1:])
         choice = session.choose_device(config, os.environ)
         rows = data.load(config)
         drop_last = choice.device == "npu"
         world.check_batches(config, choice.world, len(rows.x), drop_last)
-        with output.locked(config.output_dir, only_check, choice.world.rank):
-            if only_check:
+        with output.locked(config.output_dir, config.check, choice.world.rank):
+            if config.check:
                 return print("checked: flags, files and device are in order")
             quieten.tensorflow(config.verbose)
             from swa.training import trainer
@@ -58,7 +55,7 @@ def train(argv, stop):
                     config, choice, rows, sys.stdout.isatty(), BEGAN, stop, joined
                 )
         return int(told["status"] != "completed")
-    except (settings.InputError, settings.OutputError, ranks.RankError) as error:
+    except errors.UserError as error:
         fail(error, error.status)
 
 

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from swa import averaging
 from swa.training import output, ranks
-from swa.training.config import InputError
+from swa.training.errors import UserError
 
 FORMAT = 1
 FOLDER = "ckpt"
@@ -83,7 +83,7 @@ class Folder:
           Found, or None where there is no checkpoint at all.
 
         Raises:
-          InputError: there are checkpoints, and none can be read.
+          UserError: there are checkpoints, and none can be read.
         """
         files = self._files()
         epochs = sorted(files, reverse=True)
@@ -98,7 +98,7 @@ class Folder:
             self._kept = [os.path.join(self.path, f"{NAME}-{e}") for e in whole[::-1]]
             return found
         if epochs:
-            raise InputError(
+            raise UserError(
                 f"resume needs a checkpoint that can be read, and none of the "
                 f"{len(epochs)} in {self.path} can. Start anew without --resume, which "
                 f"removes them."
@@ -113,7 +113,7 @@ class Folder:
           run: dict of plain values, given back by `find`.
 
         Raises:
-          OutputError: it cannot be written; the earlier ones stay.
+          UserError: it cannot be written; the earlier ones stay.
         """
         values = _values(snapshot, run)
         path = os.path.join(self.path, NAME)
@@ -142,7 +142,7 @@ class Folder:
           sets: dict, a list of arrays in `get_weights()` order by name.
 
         Raises:
-          OutputError: they cannot be written.
+          UserError: they cannot be written.
         """
         with output.one_line_errors(self.path, _ERRORS):
             os.makedirs(self.path, exist_ok=True)
@@ -348,7 +348,7 @@ class Checkpoints(tf.keras.callbacks.Callback):
         feeds, assignments = {}, []
         for name, variable in dict(self._weights, **self._optimizer).items():
             if name not in saved:
-                raise InputError(f"resume needs {name} in the checkpoint: not there.")
+                raise UserError(f"resume needs {name} in the checkpoint: not there.")
             feed = tf.compat.v1.placeholder(variable.dtype.base_dtype, variable.shape)
             assignments.append(variable.assign(feed, read_value=False))
             feeds[feed] = saved[name]

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swa.training.config import InputError, check_batch_size
+from swa.training.config import check_batch_size
+from swa.training.errors import UserError
 
 CLUSTER_STD = 2.0
 CENTRE_RANGE = (-10.0, 10.0)
@@ -38,13 +39,13 @@ def load(config):
     """The data that `config.data_path` names: a file, or blobs for a directory.
 
     Raises:
-      InputError: a file that cannot be read or trained on.
+      UserError: a file that cannot be read or trained on.
     """
     if os.path.isdir(config.data_path):
         try:
             return _synthetic(config)
         except MemoryError as error:
-            raise InputError(
+            raise UserError(
                 f"num_samples must fit in memory, got {config.num_samples}: {error}."
             ) from None
     data = _from_file(config)
@@ -172,12 +173,12 @@ def _from_file(config):
         order = np.random.RandomState(config.seed).permutation(len(x))
         held_out = max(1, len(x) // 8)
         if held_out == len(x):
-            raise InputError(f"data_path must hold at least 2 rows, got 1 in {path}.")
+            raise UserError(f"data_path must hold at least 2 rows, got 1 in {path}.")
         x_test, y_test = x[order[:held_out]], y[order[:held_out]]
         x, y = x[order[held_out:]], y[order[held_out:]]
     labels = max(int(y.max()), int(y_test.max()))
     if labels >= config.num_classes:
-        raise InputError(
+        raise UserError(
             f"data_path must hold classes from 0 to num_classes - 1 = "
             f"{config.num_classes - 1}, got {labels} in {path}. Set --num_classes."
         )
@@ -193,7 +194,7 @@ def _arrays(path):
             return {name: file[name] for name in file.files}
     except Exception as error:  # a broken file may raise anything, zlib.error too
         told = str(error).splitlines() or [type(error).__name__]
-        raise InputError(
+        raise UserError(
             f"data_path must be a directory or a readable .npz file, got {path}: "
             f"{told[0]}"
         ) from None
@@ -202,12 +203,12 @@ def _arrays(path):
 def _check_keys(path, arrays):
     for name in ("x", "y"):
         if name not in arrays:
-            raise InputError(
+            raise UserError(
                 f"data_path must hold the arrays x and y, got {sorted(arrays)} in "
                 f"{path}: {name} is missing."
             )
     if ("x_test" in arrays) != ("y_test" in arrays):
-        raise InputError(
+        raise UserError(
             f"data_path must hold x_test and y_test or neither, got "
             f"{sorted(arrays)} in {path}."
         )
@@ -218,7 +219,7 @@ def _checked_rows(path, arrays, x_name, y_name, num_features):
 
     def check(is_right, rule, value):
         if not is_right:
-            raise InputError(f"data_path: {rule}, got {value} in {path}.")
+            raise UserError(f"data_path: {rule}, got {value} in {path}.")
 
     check(x.dtype.kind == "f", f"{x_name} must be floating point", x.dtype)
     check(y.dtype.kind in "iu", f"{y_name} must be integer classes", y.dtype)

@@ -17,8 +17,8 @@ def join(choice):
       Ranks.
 
     Raises:
-      InputError: what joins the ranks is not installed.
-      RankError: a rank did not come in time; the message names it.
+      UserError: what joins the ranks is not installed.
+      UserError: a rank did not come in time; the message names it.
     """
     if choice.world.engine == "horovod":
         from swa.training.ranks_horovod import HorovodRanks

@@ -12,14 +12,11 @@ import os
 import re
 from typing import Any, Callable, NamedTuple
 
-PRECISION_MODES = (
-    "allow_fp32_to_fp16",
-    "force_fp16",
-    "must_keep_origin_dtype",
-    "allow_mix_precision",
-)
+from swa.training.errors import shown
+
 _MIXLIST_MODE = "allow_mix_precision"  # the adapter refuses a mixlist with any other
 _MOST_STEP_ENTRIES = 100
+_LARGEST_STEP = 2**31 - 1  # the adapter reads them by atoi
 _STEP_ENTRY = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 _LONGEST_PROFILING_JSON = 2047  # bytes; a longer text is cut, and no JSON any more
 
@@ -86,34 +83,6 @@ OPTIONS = (
 )
 
 
-def parse_switch(name, text):
-    """Reads a switch as the launchers write it.
-
-    Args:
-      name: the flag's name, for the message.
-      text: "True" or "False" in any case, "1" or "0"; a bool, or the int 1 or 0.
-
-    Returns:
-      bool.
-
-    Raises:
-      ValueError: for anything else. (`bool("False")` would be True.)
-    """
-    values = {"true": True, "1": True, "false": False, "0": False}
-    switch = values.get(str(text).lower())
-    if switch is None:
-        raise ValueError(f"{name} must be True, False, 1 or 0, got {text!r}.")
-    return switch
-
-
-def check_precision_mode(mode):
-    """Raises ValueError unless `mode` is one the adapter knows: it would not tell."""
-    if mode not in PRECISION_MODES:
-        raise ValueError(
-            f"precision_mode must be one of {', '.join(PRECISION_MODES)}, got {mode!r}."
-        )
-
-
 def check_dump_step(text):
     """Checks the adapter's grammar of steps to dump.
 
@@ -136,12 +105,17 @@ def check_dump_step(text):
         if match is None:
             raise ValueError(
                 "data_dump_step must be steps N or ranges A-B joined by '|', without "
-                f"spaces, such as 0|3-7, got {text!r}."
+                f"spaces, such as 0|3-7, got {shown(text)}."
             )
         first, last = match.groups()
+        if max(int(first), int(last or 0)) > _LARGEST_STEP:
+            raise ValueError(
+                f"data_dump_step must hold steps of at most {_LARGEST_STEP}, got "
+                f"{shown(text)}."
+            )
         if last is not None and int(first) >= int(last):
             raise ValueError(
-                f"data_dump_step ranges A-B need A below B, got {entry!r} in {text!r}."
+                f"data_dump_step ranges A-B need A below B, got {shown(entry)}."
             )
 
 
@@ -154,7 +128,6 @@ def check_values(config):
     Raises:
       ValueError: with the flag, the rule and the value given.
     """
-    check_precision_mode(config.precision_mode)
     check_dump_step(config.data_dump_step)
     if config.over_dump and config.data_dump_flag:
         raise ValueError(

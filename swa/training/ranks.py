@@ -15,13 +15,9 @@ import hashlib
 
 import numpy as np
 
+from swa.training.errors import FAILED, UserError
+
 _DIGEST_WORDS = 4  # of 24 bits each: what the ranks compare of an array
-
-
-class RankError(RuntimeError):
-    """The ranks cannot go on together; its text is the one line to show."""
-
-    status = 1  # of the program that ends with it
 
 
 class Ranks:
@@ -174,7 +170,7 @@ def mean(ranks, values, rows):
 
 
 def check_same(ranks, name, number):
-    """Raises RankError unless all ranks have the same integer.
+    """Raises UserError unless all ranks have the same integer.
 
     One that makes fewer steps would leave the others waiting, or pair its gradients
     with those of another step.
@@ -186,14 +182,15 @@ def check_same(ranks, name, number):
     """
     numbers = gather(ranks, np.int64(number))
     if len(set(numbers.tolist())) > 1:
-        raise RankError(
+        raise UserError(
             f"{name} must be the same on all ranks, got {', '.join(map(str, numbers))} "
-            f"on ranks 0 to {ranks.size - 1}."
+            f"on ranks 0 to {ranks.size - 1}.",
+            FAILED,
         )
 
 
 def check_equal(ranks, arrays):
-    """Raises RankError, which names what differs, unless all ranks hold the same bits.
+    """Raises UserError, which names what differs, unless all ranks hold the same bits.
 
     Args:
       ranks: Ranks.
@@ -205,9 +202,10 @@ def check_equal(ranks, arrays):
     names = [name for name, one in zip(arrays, is_different.any(axis=0)) if one]
     if names:
         others = [str(rank) for rank in np.flatnonzero(is_different.any(axis=1))]
-        raise RankError(
+        raise UserError(
             f"{', '.join(names)} must be equal on all ranks, but rank "
-            f"{', '.join(others)} differs from rank 0."
+            f"{', '.join(others)} differs from rank 0.",
+            FAILED,
         )
 
 

@@ -20,7 +20,7 @@ def write_json(path, values):
     NaN and Inf, which JSON has not, become null.
 
     Raises:
-      OutputError: it cannot be written; an earlier one stays.
+      UserError: it cannot be written; an earlier one stays.
     """
     text = json.dumps(_finite(values), indent=2, sort_keys=True) + "\n"
     output.write(path, text.encode())

@@ -22,7 +22,9 @@ import tempfile
 from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 from swa.training import npu_options
-from swa.training.config import Config, InputError, checked
+from swa.training.config import checked
+from swa.training.errors import UserError
+from swa.training.flags import Config
 from swa.training.world import World, read_world
 
 # Signs of an NPU: its device files, and CANN's parts in the folders it installs to.
@@ -75,7 +77,7 @@ def choose_device(config, environ):
       Choice.
 
     Raises:
-      InputError: an NPU is asked for and absent, or is there and cannot be used as
+      UserError: an NPU is asked for and absent, or is there and cannot be used as
         asked. `device="auto"` never takes the CPU where there are signs of an NPU.
     """
     if environ.get("ASCEND_DEVICE_ID"):  # it names the output directory as well
@@ -86,7 +88,7 @@ def choose_device(config, environ):
     if config.device == "auto" and not signs:
         return _cpu(config, environ, "found no NPU, no CANN and no npu_bridge")
     if not signs:
-        raise InputError(
+        raise UserError(
             "device=npu needs an Ascend NPU, found no /dev/davinci*, no CANN and no "
             "npu_bridge. Use --device=cpu, or --device=auto."
         )
@@ -181,7 +183,7 @@ def open_session(config, choice):
       The tf.Session.
 
     Raises:
-      InputError: a directory for dumps or profiles cannot be made.
+      UserError: a directory for dumps or profiles cannot be made.
     """
     import tensorflow as tf
 
@@ -257,7 +259,7 @@ def _npu(config, environ, signs):
     try:
         npu_options.check_adapter(config, adapter, world.size)
     except ValueError as error:
-        raise InputError(str(error)) from error
+        raise UserError(str(error)) from error
     if not names:
         notes.append("ASCEND_DEVICE_ID is not set: device 0 is used")
     if not adapter.keeps_dtype:
@@ -288,7 +290,7 @@ def _cores():
 def _check_device_id(environ, name):
     """Returns the id; an adapter that cannot read it ends the process."""
     if not re.fullmatch("[0-9]+", environ[name]):
-        raise InputError(f"{name} must be an integer >= 0, got {environ[name]!r}.")
+        raise UserError(f"{name} must be an integer >= 0, got {environ[name]!r}.")
     return int(environ[name])
 
 
@@ -296,7 +298,7 @@ def _check_rank_table(environ, rank_size):
     """With a rank table the adapter starts HCCL even for a single card."""
     table = environ.get("RANK_TABLE_FILE")
     if table and rank_size == 1:
-        raise InputError(
+        raise UserError(
             "RANK_TABLE_FILE must be unset for a single card (RANK_SIZE 1), "
             f"got {table!r}. Unset it, or HCCL would start."
         )
@@ -307,7 +309,7 @@ def _check_operator_list(environ):
     opp_path = environ.get("ASCEND_OPP_PATH", DEFAULT_OPP_PATH)
     path = os.path.join(opp_path, OPERATOR_LIST)
     if not os.access(path, os.R_OK):
-        raise InputError(
+        raise UserError(
             f"ASCEND_OPP_PATH must hold a readable {OPERATOR_LIST}, got {opp_path!r}. "
             "Source CANN's set_env.sh: without it, training runs on the host."
         )
@@ -322,7 +324,7 @@ def _check_writable(path):
         # os.access says yes to root, even in /proc and on some network file systems
         os.rmdir(tempfile.mkdtemp(dir=existing))
     except OSError as error:
-        raise InputError(
+        raise UserError(
             f"data_save_path needs a directory to write {path!r} in, "
             f"and {existing!r} is none: {error.strerror}."
         ) from error
@@ -334,7 +336,7 @@ def _make_directories(paths):
         try:
             os.makedirs(path, exist_ok=True)
         except OSError as error:
-            raise InputError(
+            raise UserError(
                 f"data_save_path needs {path!r}, which cannot be made: "
                 f"{error.strerror}."
             ) from error
@@ -349,7 +351,7 @@ def _check_mixlist(config):
         with open(config.modify_mixlist, encoding="utf-8") as file:
             json.load(file)
     except (OSError, ValueError) as error:
-        raise InputError(
+        raise UserError(
             "modify_mixlist must be a JSON file, "
             f"got {config.modify_mixlist!r}: {error}."
         ) from error
@@ -367,7 +369,7 @@ def _import_adapter(signs=("npu_bridge",)):
             importlib.import_module("npu_bridge")
     except Exception as error:  # whatever it is, this installation cannot be used
         cause = " ".join(f"{printed.getvalue()} {error}".split())
-        raise InputError(
+        raise UserError(
             f"npu_bridge must be importable where there is an NPU ({signs[0]}), got "
             f"{type(error).__name__}: {cause}. Source CANN's set_env.sh, or use "
             "--device=cpu."

@@ -22,6 +22,7 @@ from swa.training import (
 from swa.training import data as rows
 from swa.training import model as network
 from swa.training.epoch_log import EpochLog
+from swa.training.errors import FAILED, UserError
 
 
 def run(config, choice, data, is_terminal=False, began=None, stop=None, joined=None):
@@ -43,10 +44,10 @@ def run(config, choice, data, is_terminal=False, began=None, stop=None, joined=N
       are those from before.
 
     Raises:
-      InputError: `resume` with settings that change the result, or with checkpoints
+      UserError: `resume` with settings that change the result, or with checkpoints
         that cannot be read.
-      OutputError: a file cannot be written.
-      ranks.RankError: another rank has ended, or differs from this one.
+      UserError: a file cannot be written.
+      UserError: another rank has ended, or differs from this one.
       stopping.Stopped: `stop` was set; a checkpoint has been written.
     """
     began = time.time() if began is None else began
@@ -194,11 +195,12 @@ class _Run:
             _say(f"resuming after epoch {self.found.snapshot.epoch}: {self.found.path}")
             folder.clean()
         output.remove(config.output_dir, "report.json", "*" + output.TEMPORARY)
+        output.tell_started(config.output_dir, bool(self.found))
 
     def _told_to_checkpoints(self):
         now = time.time()
         return {
-            "settings": resume.settings(self.config, self.made_of),
+            "settings": resume.fixed(self.config, self.made_of),
             "train_epochs": self.config.train_epochs,
             "ranks": self.joined.size,
             "train_seconds": now - self.began_training,
@@ -219,9 +221,10 @@ class _Run:
             self.keeper.save_latest()
             if self.stop is not None:
                 self.stop.check()
-            raise ranks.RankError(
+            raise UserError(
                 "another rank has ended, so this one had to. To go on, give the same "
-                "command with --resume."
+                "command with --resume.",
+                FAILED,
             ) from error
 
     def _fit(self):
@@ -343,7 +346,7 @@ def _note_ranks(saved, now):
 def _told_config(config):
     """The settings for the report: those of the result, however it came about."""
     told = config._asdict()
-    del told["resume"]
+    del told["resume"], told["check"]
     return dict(told)
 
 

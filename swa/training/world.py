@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from swa.training import rank_table
-from swa.training.config import InputError
+from swa.training.errors import UserError
 
 
 class World(NamedTuple):
@@ -30,12 +30,12 @@ def read_world(environ, device):
       World: with several ranks if HOROVOD_SIZE says so, or RANK_SIZE on an NPU.
 
     Raises:
-      InputError: a variable that is missing, or out of its range.
+      UserError: a variable that is missing, or out of its range.
     """
     size = _number(environ, "HOROVOD_SIZE", 1, 1)
     if size > 1:
         if device == "npu":
-            raise InputError(
+            raise UserError(
                 f"HOROVOD_SIZE must be 1 on an NPU, got {size}: HCCL joins NPUs "
                 "(RANK_SIZE). Use test/train_full_8p.sh, or --device=cpu."
             )
@@ -61,16 +61,16 @@ def check_batches(config, world, num_samples, drop_last):
       drop_last: bool, whether a short last batch is left out.
 
     Raises:
-      InputError: with the flag, the rule and the value given.
+      UserError: with the flag, the rule and the value given.
     """
     if config.batch_size % world.size:
-        raise InputError(
+        raise UserError(
             f"batch_size, the rows of all {world.size} ranks in a step, must divide by "
             f"{world.size}, got {config.batch_size}."
         )
     last = 0 if drop_last else num_samples % config.batch_size
     if last % world.size:
-        raise InputError(
+        raise UserError(
             f"the last batch of an epoch must divide by the {world.size} ranks, got "
             f"{last} rows ({num_samples} samples, batch_size {config.batch_size}). "
             "Choose another batch_size or another number of samples."
@@ -80,18 +80,18 @@ def check_batches(config, world, num_samples, drop_last):
 def _hccl_world(environ, size):
     rank = _number(environ, "RANK_ID", None, 0, size - 1)
     if not re.fullmatch(r"[A-Za-z0-9_-]+", environ.get("JOB_ID", "")):
-        raise InputError(
+        raise UserError(
             "JOB_ID must be letters, digits, - and _ with RANK_SIZE above 1, got "
             f"{environ.get('JOB_ID', '')!r}. Use test/train_full_8p.sh."
         )
     if not environ.get("RANK_TABLE_FILE"):
-        raise InputError(
+        raise UserError(
             f"RANK_TABLE_FILE must name a rank table for {size} ranks, got none. Use "
             "test/train_full_8p.sh, which writes one."
         )
     devices = rank_table.read(environ["RANK_TABLE_FILE"])
     if len(devices) != size:
-        raise InputError(
+        raise UserError(
             f"RANK_TABLE_FILE must hold RANK_SIZE = {size} devices, got {len(devices)} "
             f"in {environ['RANK_TABLE_FILE']}."
         )
@@ -103,9 +103,9 @@ def _number(environ, name, default, least, most=None):
     """The integer that a variable holds; None as default: it must be set."""
     text = environ.get(name, default)
     if text is None:
-        raise InputError(f"{name} must be set where there are several ranks.")
+        raise UserError(f"{name} must be set where there are several ranks.")
     if not re.fullmatch("[0-9]+", str(text)) or int(text) < least:
-        raise InputError(f"{name} must be an integer >= {least}, got {text!r}.")
+        raise UserError(f"{name} must be an integer >= {least}, got {text!r}.")
     if most is not None and int(text) > most:
-        raise InputError(f"{name} must be at most {most}, got {text!r}.")
+        raise UserError(f"{name} must be at most {most}, got {text!r}.")
     return int(text)
