@@ -7,9 +7,7 @@ import os
 from swa import schedules
 from swa.training import flags, npu_options, output
 from swa.training.errors import UserError, shown
-from swa.training.flags import Config
-
-HELD_OUT = 8  # of so many training rows one more is held out
+from swa.training.flags import FLAGS, Config
 
 
 def parse(argv, environ=os.environ):
@@ -49,12 +47,10 @@ def checked(config, environ=os.environ):
         output_dir=config.output_dir or default_output_dir(environ),
     )
     check_schedule(config)
-    try:
-        npu_options.check_values(config)
-    except ValueError as error:
-        raise UserError(str(error)) from None
     _check_data_path(config)
     output.check_writable("output_dir", config.output_dir)
+    config = config._replace(data_save_path=_data_save_path(config))
+    npu_options.check_values(config)
     return config
 
 
@@ -110,6 +106,16 @@ def _check_data_path(config):
             f"data_path must be a directory or an .npz file, got {shown(path)}, which "
             "is neither."
         )
+
+
+def _data_save_path(config):
+    """Where dumps and profiles go: beside the results if not in the default place."""
+    if config.data_save_path == FLAGS["data_save_path"].default:
+        try:
+            output.check_writable("data_save_path", config.data_save_path)
+        except UserError:
+            return config.output_dir
+    return config.data_save_path
 
 
 def _no_path(name):

@@ -29,12 +29,12 @@ def shown(value):
     return shortened(repr(value), LONGEST_VALUE)
 
 
-def one_line(text):
-    """The text without control characters, which are escaped, and not too long."""
+def one_line(text, longest=LONGEST_MESSAGE):
+    """The text with control characters escaped, and not too long (None: any length)."""
     text = "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
     )
-    return shortened(text, LONGEST_MESSAGE)
+    return shortened(text, longest or len(text))
 
 
 def shortened(text, length):

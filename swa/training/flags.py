@@ -11,6 +11,7 @@ import os
 from collections import namedtuple
 from typing import Any, NamedTuple, Optional, Tuple
 
+from swa.training import console
 from swa.training.errors import UserError, shortened, shown
 
 # May a flag change when a run is resumed? FIXED: no, the result depends on it.
@@ -253,6 +254,13 @@ def help_text(defaults=Config()):  # noqa: B008 (immutable)
             told = "" if default in ("", None) else f" [{default!r}]"
             lines.append(f"  --{flag.name:<16} {flag.help}{told}")
     return "\n".join(lines[1:])
+
+
+def print_help():
+    """Prints what the train script says of itself."""
+    console.keep_going()
+    print("usage: train-tf.keras-npu.py [--flag=value ...]\n")
+    print(help_text())
 
 
 def arguments(config):

@@ -19,7 +19,7 @@ _TRIES = 5  # another program's --check holds the lock for a moment
 
 
 @contextlib.contextmanager
-def locked(path, only_check=False, rank=0):
+def locked(path, only_check=False, is_writer=True):
     """Keeps other runs out of the directory `path`, which it makes.
 
     The lock belongs to this process and goes with it, however it ends; its file
@@ -28,14 +28,13 @@ def locked(path, only_check=False, rank=0):
     Args:
       path: str.
       only_check: bool, whether only to see that no run holds it, and make nothing.
-      rank: int, of several that make one run; 0 alone writes, and holds the lock.
+      is_writer: bool, whether it is this rank that writes the files.
 
     Raises:
-      UserError: another run holds it.
-      UserError: the directory cannot be made or written in.
+      UserError: another run holds it, or it cannot be made or written in.
     """
     lock = os.path.join(path, LOCK)
-    if rank or (only_check and not os.path.exists(lock)):
+    if not is_writer or (only_check and not os.path.exists(lock)):
         yield
         return
     with one_line_errors(path):
@@ -63,8 +62,8 @@ def _take(handle, path):
             return print(f"{path} cannot be locked: start no second run on it.")
     holder = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
     raise UserError(
-        f"output_dir must not be in use by another run, got {path}: process {holder} "
-        f"writes there."
+        f"output_dir must not be in use by another run, got {shown(path)}: process "
+        f"{holder} writes there."
     )
 
 
@@ -104,6 +103,36 @@ def check_writable(flag, path):
             f"{flag} must be writable, got {shown(path)}: {reason(error)} in "
             f"{shown(there)}."
         ) from None
+
+
+class TensorFlowPath:
+    """A path to a folder, which it makes, that TensorFlow takes literally.
+
+    TensorFlow reads [, ] and \\ in a path as a pattern, and wants UTF-8. Where the
+    system shows a process its open files as paths, there is one of plain letters.
+
+    Args:
+      folder: str.
+
+    Attributes:
+      path: str, good until `close`.
+    """
+
+    def __init__(self, folder):
+        os.makedirs(folder, exist_ok=True)
+        self._descriptor = os.open(folder, os.O_RDONLY)
+        path = f"/proc/self/fd/{self._descriptor}"
+        self.path = path if os.path.isdir(path) else folder
+
+    def __enter__(self):
+        return self.path
+
+    def __exit__(self, *error):
+        self.close()
+
+    def close(self):
+        """Gives the open folder back."""
+        os.close(self._descriptor)
 
 
 def tell_started(path, resumes):

@@ -6,11 +6,26 @@ import importlib
 import os
 import time
 
-from swa.training.errors import FAILED, UserError
-from swa.training.ranks import SeveralRanks
+from swa.training.errors import FAILED, UserError, shortened
+from swa.training.ranks import SeveralRanks, World, number_in
 
 _DEFAULT_SECONDS = "30"  # Gloo's own
 _SCOPE = "swa_ranks"  # of the launcher's key-value store
+
+
+def read_world(environ):
+    """The ranks that HOROVOD_SIZE tells of.
+
+    Raises:
+      UserError: a variable that is missing, or out of its range.
+    """
+    size = number_in(environ, "HOROVOD_SIZE", 1, 1)
+    if size == 1:
+        return World()
+    rank = number_in(environ, "HOROVOD_RANK", None, 0, size - 1)
+    local_size = number_in(environ, "HOROVOD_LOCAL_SIZE", 1, 1, size)
+    local_rank = number_in(environ, "HOROVOD_LOCAL_RANK", 0, 0, local_size - 1)
+    return World("horovod", rank, size, local_rank, local_size)
 
 
 class HorovodRanks(SeveralRanks):
@@ -30,9 +45,10 @@ class HorovodRanks(SeveralRanks):
         try:
             self._hvd = importlib.import_module("horovod.tensorflow")
         except Exception as error:  # its library may not fit this TensorFlow
+            cause = shortened(" ".join(str(error).split()), 200)
             raise UserError(
                 f"{world.size} ranks on hosts need Horovod, got "
-                f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. "
+                f"{type(error).__name__}: {cause}. "
                 "Start them with test/train_full_8p.sh --device=cpu, which builds it."
             ) from error
         await_all(world, environ)
@@ -63,7 +79,7 @@ class HorovodRanks(SeveralRanks):
             for gradient in gradients
         ]
 
-    def is_parting(self, error):
+    def is_lost(self, error):
         return "Horovod" in str(error)  # whatever its class is
 
     def close(self):

@@ -3,10 +3,11 @@
 """Whether a run may go on from a checkpoint: the settings that make its result."""
 
 import json
-from typing import NamedTuple
+import time
+from typing import NamedTuple, Optional
 
+from swa.training import callbacks, checkpoint, console, flags, output, results
 from swa.training import config as settings
-from swa.training import flags
 from swa.training.errors import UserError, shown
 
 
@@ -16,6 +17,104 @@ class MadeOf(NamedTuple):
     device: str  # "npu" or "cpu"
     data_sha256: str  # hash of the rows
     is_synthetic: bool  # whether the rows were made here
+
+
+class Start(NamedTuple):
+    """Where a run begins: at nothing, or at what a checkpoint gives."""
+
+    config: flags.Config
+    made_of: MadeOf
+    epoch: int = 0  # epochs trained before
+    path: str = ""  # of the checkpoint
+    snapshot: Optional[checkpoint.Snapshot] = None
+    train_seconds: float = 0.0  # spent before
+    e2e_seconds: float = 0.0
+    report: Optional[dict] = None  # of the run, if it is complete
+
+
+def find(config, device, data, folder):
+    """Where the run begins; changes no file.
+
+    Args:
+      config: a checked Config.
+      device: device.Device.
+      data: data.Data.
+      folder: checkpoint.Folder.
+
+    Returns:
+      Start.
+
+    Raises:
+      UserError: settings that change the result, or checkpoints of which none can be
+        read.
+    """
+    made_of = MadeOf(device.name, data.sha256, data.is_synthetic)
+    found = folder.find(console.say) if config.resume else None
+    if found is None:
+        if config.resume:
+            console.say(f"warning: no checkpoint in {folder.path}: starting anew")
+        return Start(config, made_of)
+    config = continued(config, made_of, found)
+    ranks = found.run.get("ranks", 1)
+    if ranks != device.world.size:  # each has its own batch norm
+        console.say(
+            f"the checkpoint is of {ranks} ranks, and now there are {device.world.size}"
+        )
+    return Start(
+        config,
+        made_of,
+        epoch=found.snapshot.epoch,
+        path=found.path,
+        snapshot=found.snapshot,
+        train_seconds=found.run["train_seconds"],
+        e2e_seconds=found.run["e2e_seconds"],
+        report=completed(results.report_path(config), config, made_of),
+    )
+
+
+def begin(job, start, folder):
+    """Removes what of an earlier run would pass for this one's, and tells the launcher.
+
+    Comes when everything that can be refused has been: nothing is lost before. What
+    another rank may still have to read stays.
+
+    Raises:
+      UserError: it cannot be removed.
+    """
+    output_dir = job.config.output_dir
+    if start.snapshot:
+        job.say(f"resuming after epoch {start.epoch}: {start.path}")
+    if job.ranks.is_writer:
+        if start.snapshot:
+            folder.clean()
+        else:
+            folder.clear()
+            output.remove(output_dir, callbacks.TENSORBOARD)
+        output.remove(output_dir, results.REPORT, "*" + output.TEMPORARY)
+    output.tell_started(output_dir, resumes=start.snapshot is not None)
+
+
+def description(job, start):
+    """What a run tells of itself in its checkpoints.
+
+    Returns:
+      Function without arguments that returns a dict of plain values, the seconds
+      those until it is called.
+    """
+    began_training = time.time() - start.train_seconds
+    began = job.began - start.e2e_seconds
+
+    def describe():
+        now = time.time()
+        return {
+            "settings": fixed(job.config, start.made_of),
+            "train_epochs": job.config.train_epochs,
+            "ranks": job.ranks.size,
+            "train_seconds": now - began_training,
+            "e2e_seconds": now - began,
+        }
+
+    return describe
 
 
 def fixed(config, made_of):
