@@ -11,7 +11,7 @@ import sys
 import npu_fake
 import pytest
 
-from swa.training import rank_table, session
+from swa.training import device, rank_table, session
 from swa.training.config import Config, checked
 
 SCRIPT = os.path.join(npu_fake.ROOT, "train-tf.keras-npu.py")
@@ -162,7 +162,7 @@ def test_every_release_takes_every_row(tmp_path):
     cases = []
     for release, row in itertools.product(RELEASES, ROWS):
         config = checked(Config(**flags_of(row, tmp_path)))
-        proto = session.session_config(config, session.Choice("npu", "", release))
+        proto = session.session_config(config, device.Device("npu", adapter=release))
         (entry,) = proto.graph_options.rewrite_options.custom_optimizers
         options = [
             [key, value.WhichOneof("value"), getattr(value, value.WhichOneof("value"))]
@@ -457,7 +457,7 @@ def types_of(events, key="types"):
 
 
 def test_operator_list_is_what_plain_keras_uses(plain):
-    with open(os.path.join(npu_fake.OPP, session.OPERATOR_LIST)) as file:
+    with open(os.path.join(npu_fake.OPP, device.OPERATOR_LIST)) as file:
         assert set(json.load(file)) == types_of(plain)
 
 

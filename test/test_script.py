@@ -133,7 +133,10 @@ def test_digits_from_an_npz_are_learned(tmp_path):
     "flags, message",
     [
         (["--no_such=1"], "Unknown command line flag 'no_such'"),
-        (["--batch_size=many"], "batch_size=many"),
+        (["--batch_size=many"], "batch_size must be an integer, got 'many'"),
+        (["-resume"], "flags begin with --, got '-resume'"),
+        (["--" + "x" * 3000], "Unknown command line flag 'xxxx"),
+        (["--output_dir=/proc/nope"], "output_dir must be writable, got '/proc/nope'"),
         (["word"], "flags begin with --, got 'word'"),
         (["--start_epoch=4"], "start_epoch must be below epochs"),
         (["--batch_size=1024"], "batch_size 1024 and 512 samples"),

@@ -201,7 +201,7 @@ def _from_file(config):
 def _check_classes(config, y):
     most = config.num_classes - 1
     if y.max() > most:
-        is_from_one = y.min() > 0 and y.max() == config.num_classes
+        is_from_one = y.min() == 1 and y.max() == config.num_classes
         advice = "Take 1 from each" if is_from_one else "Set --num_classes"
         raise UserError(
             f"data_path must hold classes from 0 to num_classes - 1 = {most}, got "

@@ -11,7 +11,14 @@ import shutil
 import tempfile
 import time
 
-from swa.training.errors import FAILED, UserError, reason, shown
+from swa.training.errors import (
+    FAILED,
+    LONGEST_VALUE,
+    UserError,
+    reason,
+    shortened,
+    shown,
+)
 
 LOCK = ".lock"
 TEMPORARY = ".tmp"  # the end of a file's name while it is written
@@ -76,7 +83,8 @@ def one_line_errors(path, kinds=(OSError,), advice=""):
         # TensorFlow's begins with a temporary file's name
         told = reason(error).split("; ")[-1]
         raise UserError(
-            f"{shown(path)} cannot be written: {told}.{advice}", FAILED
+            f"{shortened(path, LONGEST_VALUE)} cannot be written: {told}.{advice}",
+            FAILED,
         ) from error
 
 
