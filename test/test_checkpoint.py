@@ -146,9 +146,20 @@ def test_a_run_stopped_again_and_again_ends_the_same(unbroken, tmp_path, monkeyp
     assert figures(run(config_for(tmp_path, resume=True))) == figures(unbroken[1])
 
 
+def test_a_pattern_as_path_goes_on(unbroken, tmp_path, monkeypatch):
+    folder = tmp_path / "a[1]\\b"
+    folder.mkdir()
+    run_until(config_for(folder), monkeypatch, 9)
+    told = run(config_for(folder, resume=True))
+    assert figures(told) == figures(unbroken[1])
+    kept = [name for name in os.listdir(str(folder / "out/ckpt")) if "index" in name]
+    assert len(kept) == 5 + 2  # the oldest are removed; swa and sgd
+
+
 def test_without_a_checkpoint_a_run_starts_anew_and_says_so(unbroken, tmp_path, capsys):
     told = run(config_for(tmp_path, resume=True))
-    assert "starting anew" in capsys.readouterr().out
+    ckpt = tmp_path / "out" / "ckpt"
+    assert f"no checkpoint in {ckpt}: starting anew" in capsys.readouterr().out
     assert figures(told) == figures(unbroken[1])
 
 

@@ -280,7 +280,7 @@ REFUSED = {
         "1.6",
         ["--data_dump_flag=1", "--data_save_path=record"],
         {},
-        "data_save_path needs a directory",
+        "data_save_path must be a directory",
         [["enable_dump", "b", True], ["dump_path", "s", "record/data_dump"]],
         "abort",
     ),
