@@ -56,7 +56,7 @@ GROUPS = (
     ("SWA", (
         Flag("start_epoch", "integer", None, (2, _MILLION), FIXED,
              "first epoch averaged, counted from one; three quarters of train_epochs"),
-        Flag("lr_schedule", "text", "cyclic", ("manual", "constant", "cyclic"), FIXED,
+        Flag("lr_schedule", "text", "cyclic", (), FIXED,  # swa.schedules knows them
              "manual, constant or cyclic"),
         Flag("swa_lr", "rate", 0.001, _RATES, FIXED, "lowest rate, or auto"),
         Flag("swa_lr2", "rate", 0.003, _RATES, FIXED,

@@ -3,6 +3,7 @@
 """The output directory: one run at a time, and files that appear whole or not."""
 
 import contextlib
+import errno
 import fcntl
 import glob
 import json
@@ -22,6 +23,7 @@ from swa.training.errors import (
 
 LOCK = ".lock"
 TEMPORARY = ".tmp"  # the end of a file's name while it is written
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _TRIES = 5  # another program's --check holds the lock for a moment
 
 
@@ -107,6 +109,8 @@ def check_writable(flag, path):
     try:
         os.rmdir(tempfile.mkdtemp(dir=there))
     except OSError as error:
+        if error.errno in _FULL:  # no bad input, and an earlier run's files may go
+            return
         raise UserError(
             f"{flag} must be writable, got {shown(path)}: {reason(error)} in "
             f"{shown(there)}."
