@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 """What a run leaves behind, also when it fails, and how its times are defined."""
 
+import argparse
+import contextlib
 import json
 import os
 import time
@@ -11,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 import swa as package
-from swa.training import data, device, model, results, session, stopping
+from swa.training import data, device, model, ranks, results, session, stopping
 from swa.training import run as training
 from swa.training.config import checked
 from swa.training.errors import UserError
@@ -151,3 +153,58 @@ def test_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.setattr(package, "__file__", str(tmp_path / "__init__.py"))
     assert results.commit() is None
+
+
+@pytest.mark.parametrize("held_out, shapes", [(1, [1, 1]), (5, [2, 2])])
+def test_every_rank_evaluates_the_same_graph(small, held_out, shapes):
+    """A rank without rows too, whose figures do not count."""
+    rows = data.load(small)
+    rows = rows._replace(x_test=rows.x_test[:held_out], y_test=rows.y_test[:held_out])
+    asked, told = [], []
+
+    class Halves(ranks.Ranks):
+        def mean(self, values, count):
+            told.append(count)
+            return values
+
+    class Network:
+        def evaluate(self, x, y, batch_size, verbose):
+            asked.append((len(x), batch_size))
+            return [0.5, 0.25]
+
+    class Swa:
+        trained_weights = contextlib.nullcontext
+
+    for rank in range(2):
+        world = ranks.World("", rank, 2, rank, 2)
+        job = training.Job(small, device.Device("npu"), rows, Halves(world), 0.0)
+        fake = argparse.Namespace(model=Network(), swa=Swa)
+        assert results.evaluate(job, fake)["swa"] == {"loss": 0.5, "accuracy": 0.25}
+    assert [size for _, size in asked[::2]] == shapes
+    assert {count for count, size in asked} == {shapes[0]}
+    assert told[::2] == [1, 0] if held_out == 1 else [2, 2]
+
+
+def test_the_launcher_is_told_when_a_run_has_begun_and_what_it_resumes(
+    small, tmp_path, monkeypatch
+):
+    def told(config):
+        reading, writing = os.pipe()
+        monkeypatch.setenv("SWA_STARTED_FD", str(writing))
+        run(config)
+        if "SWA_STARTED_FD" in os.environ:  # nothing was begun
+            os.close(writing)
+        with open(reading) as file:
+            return file.read()
+
+    def line(resumes):
+        real = os.path.realpath(small.output_dir)
+        return json.dumps({"output_dir": real, "resumes": resumes}) + "\n"
+
+    resumed = small._replace(resume=True)
+    assert told(resumed) == line(False)  # nothing to go on from
+    assert told(resumed) == ""  # complete already
+    assert told(resumed._replace(check=True)) == ""
+    os.unlink(os.path.join(small.output_dir, "report.json"))
+    assert told(resumed) == line(True)
+    assert told(small) == line(False)
