@@ -26,7 +26,7 @@ def between(graph, feeds, fetches, targets):
     """The operations that a call with these names runs."""
     fed = {name.rpartition(":")[0] or name for name in feeds}
     names = [name.rpartition(":")[0] or name for name in list(fetches) + list(targets)]
-    waiting, found = [graph.get_operation_by_name(name) for name in names], []
+    waiting, found = [graph.get_operation_by_name(name) for name in set(names)], []
     seen = set(waiting)
     while waiting:
         operation = waiting.pop()

@@ -90,11 +90,13 @@ def _broadcast(tensor, root_rank):
     """A list of tensors in, a list out."""
     if not isinstance(tensor, (list, tuple)):
         raise TypeError("broadcast takes a list of tensors, got %r" % (tensor,))
-    dtypes = DTYPES + ("int64",)
-    return [
-        _collective("Broadcast", one, dtypes, lambda arrays: arrays[root_rank])
-        for one in tensor
-    ]
+    dtypes, sent = DTYPES + ("int64",), []
+    for one in tensor:
+        with tf.control_dependencies(sent[-1:]):  # in the same order on every rank
+            sent.append(
+                _collective("Broadcast", one, dtypes, lambda arrays: arrays[root_rank])
+            )
+    return sent
 
 
 if settings.since("1.2"):
