@@ -1,208 +1,114 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""The running mean of a model's weights, kept in variables beside them.
+"""The running mean of a model's weights, in numpy, on the host.
 
     mean = mean + (weights - mean) / n_averaged
 
-No weight leaves the device: folding, exchanging and setting the mean are each
-one call of a function that was built once.
+Izmailov et al., 2018, Algorithm 1 (arXiv:1803.05407).
 """
 
-import functools
-import operator
+from typing import Any, Callable, List, Optional
 
 import numpy as np
-import tensorflow as tf
+
+__all__ = ["Average", "is_averaged", "is_finite"]
+
+BLOCK = 1 << 15  # elements: the step of one block stays in a core's cache
 
 
-def mean_dtype(dtype):
-    """The dtype in which values of `dtype` are averaged: at least float32."""
-    return tf.float32 if dtype.size < 4 else dtype
+def is_averaged(dtype: np.dtype) -> bool:
+    """Whether weights of this dtype have a mean: floating point ones do."""
+    return np.issubdtype(dtype, np.floating)
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Whether no element is NaN or Inf, whatever the sum of them would be."""
+    flat = array.reshape(-1)
+    return all(
+        np.isfinite(flat[start : start + BLOCK]).all()
+        for start in range(0, flat.size, BLOCK)
+    )
 
 
 class Average:
-    """The mean of the weights, and a place for the trained ones meanwhile.
+    """The mean of the sets of weights that were added.
 
     Args:
-      weights: list of the model's variables, in `get_weights()` order. Those
-        that are not floating point are kept, not averaged.
-      runtime: where variables live and functions run (`swa.runtime`).
+      avg_fn: function (mean, weights, n_averaged) -> new mean of one array, where
+        `n_averaged` counts the sets before; None: equal weights,
+        mean + (weights - mean) / (n_averaged + 1).
+
+    Attributes:
+      mean: list of arrays of at least float32, one for each floating-point weight.
+      n_averaged: int, sets in the mean.
+      n_skipped: int, sets left out since they held NaN or Inf.
     """
 
-    def __init__(self, weights, runtime):
-        self._runtime = runtime
-        self._all = list(weights)
-        self._weights = [w for w in self._all if _dtype(w).is_floating]
-        shapes = [tuple(w.shape.as_list()) for w in self._weights]
-        dtypes = [_dtype(w) for w in self._weights]
-        # one layout for both: the mean in at least float32, the trained exact
-        self._mean = [
-            runtime.variable("mean", shape, mean_dtype(dtype))
-            for shape, dtype in zip(shapes, dtypes)
-        ]
-        self._trained = [
-            runtime.variable("trained", shape, dtype)
-            for shape, dtype in zip(shapes, dtypes)
-        ]
-        self._functions = {}  # by name
-        self._fold = runtime.function(self._fold_if_finite, tf.float32)
-        self._clear = runtime.function(self._clear_mean)
+    def __init__(self, avg_fn: Optional[Callable[..., Any]] = None) -> None:
+        self.mean: List[np.ndarray] = []
+        self.n_averaged = 0
+        self.n_skipped = 0
+        self._avg_fn = avg_fn
 
-    def prepare(self):
-        """Makes what training needs, so that no later epoch makes operations."""
-        self._built("keep", lambda: tf.group(self.keep_trained()))
-        self._built("apply", lambda: tf.group(self.set_mean()))
+    def add(self, weights: List[np.ndarray]) -> bool:
+        """Folds one more set into the mean, or leaves all of it out.
 
-    def clear(self):
-        """Forgets the mean."""
-        self._clear()
-
-    def fold(self, n_averaged):
-        """Folds the model's weights into the mean of `n_averaged` sets.
+        Args:
+          weights: list of arrays, with the same shapes at every call; those that
+            are not floating point are passed over. Not modified.
 
         Returns:
-          False if they hold NaN or Inf: the mean is then unchanged.
+          False if one of them holds NaN or Inf: the mean is then unchanged.
         """
-        n_after = n_averaged + 1
-        if self._fold(n_after):
-            return True
-        # The sum that tells may overflow although every weight is finite.
-        if not all(np.all(np.isfinite(w)) for w in self._read(self._weights)):
+        weights = [w for w in weights if is_averaged(w.dtype)]
+        if not all(is_finite(array) for array in weights):
+            self.n_skipped += 1
             return False
-        self._built("fold", self._fold_always, tf.float32)(n_after)
+        if not self.n_averaged:
+            self.mean = [_as_mean(array) for array in weights]
+        elif self._avg_fn is None:
+            for mean, array in zip(self.mean, weights):
+                _fold(mean, array, self.n_averaged + 1)
+        else:
+            self.mean = [
+                np.array(self._avg_fn(mean, array, self.n_averaged), mean.dtype)
+                for mean, array in zip(self.mean, weights)
+            ]
+        self.n_averaged += 1
         return True
 
-    def keep_trained(self):
-        """Operations that copy the model's weights aside."""
-        return _assign_all(self._trained, [_read(w) for w in self._weights])
+    def arrays(self, dtypes: List[np.dtype]) -> List[Optional[np.ndarray]]:
+        """The mean, one array for each of a model's weights.
 
-    def set_mean(self):
-        """Operations that make the mean the model's weights."""
-        return _assign_all(
-            self._weights,
-            [tf.cast(_read(m), _dtype(w)) for m, w in zip(self._mean, self._weights)],
-        )
+        Args:
+          dtypes: those of the weights, in their order.
 
-    def keep(self):
-        """Copies the trained weights aside."""
-        self._functions["keep"]()
-
-    def apply(self):
-        """Makes the mean the model's weights; `keep` comes first."""
-        self._functions["apply"]()
-
-    def restore(self):
-        """Gives the model the weights that were copied aside."""
-        self._built(
-            "restore",
-            lambda: tf.group(
-                _assign_all(self._weights, [_read(t) for t in self._trained])
-            ),
-        )()
-
-    def exchange(self):
-        """Exchanges the model's weights and those copied aside."""
-        self._built("exchange", self._exchange)()
-
-    def arrays(self):
-        """The mean as numpy arrays, in `get_weights()` order and dtypes."""
-        means = iter(self._read(self._mean))
-        others = iter(self._read([w for w in self._all if not _dtype(w).is_floating]))
+        Returns:
+          List of arrays of these dtypes, not to be modified; None for each weight
+          that is not floating point.
+        """
+        means = iter(self.mean)
         return [
-            next(means).astype(_dtype(w).as_numpy_dtype)
-            if _dtype(w).is_floating
-            else next(others)
-            for w in self._all
+            next(means).astype(dtype, copy=False) if is_averaged(dtype) else None
+            for dtype in dtypes
         ]
 
-    def exact_arrays(self):
-        """The mean as it is kept: numpy arrays of at least float32."""
-        return self._read(self._mean)
-
-    def check_arrays(self, arrays):
-        """Raises ValueError unless `arrays` can become the mean, by name."""
-        if len(arrays) != len(self._mean):
-            raise ValueError(
-                f"state must hold {len(self._mean)} averaged weights for this "
-                f"model, got {len(arrays)}."
-            )
-        for array, mean, weight in zip(arrays, self._mean, self._weights):
-            expected = tuple(mean.shape.as_list())
-            if np.shape(array) != expected:
-                raise ValueError(
-                    f"state must hold an average of shape {expected} for weight "
-                    f"{weight.name!r}, got {np.shape(array)}."
-                )
-
-    def load_arrays(self, arrays):
-        """Makes `arrays`, as `exact_arrays` gave them, the mean."""
-        self.check_arrays(arrays)
-        load = self._built(
-            "load",
-            lambda *values: tf.group(_assign_all(self._mean, values)),
-            *[m.dtype.base_dtype for m in self._mean],
-        )
-        load(*arrays)
-
-    def _built(self, name, body, *dtypes):
-        """The function `body`, built at its first use."""
-        if name not in self._functions:
-            self._functions[name] = self._runtime.function(body, *dtypes)
-        return self._functions[name]
-
-    def _read(self, variables):
-        return self._runtime.read(variables)
-
-    def _clear_mean(self):
-        return tf.group(
-            _assign_all(self._mean, [tf.zeros_like(_read(m)) for m in self._mean])
-        )
-
-    def _fold_always(self, n_after):
-        updates = []
-        for mean, weight in zip(self._mean, self._weights):
-            # one weight after the other: memory for one step, used again by the next
-            with tf.control_dependencies(updates[-1:]):
-                step = tf.cast(_read(weight), mean.dtype) - _read(mean)
-                step = step / tf.cast(n_after, mean.dtype)
-                updates.append(mean.assign_add(step, read_value=False))
-        return tf.group(updates)
-
-    def _fold_if_finite(self, n_after):
-        # A sum is NaN or Inf if a term is, and costs one pass and no memory.
-        sums = [
-            tf.cast(tf.reduce_sum(tf.cast(_read(w), mean_dtype(_dtype(w)))), tf.float32)
-            for w in self._weights
-        ]
-        total = functools.reduce(operator.add, sums)
-        is_finite = tf.equal(total - total, 0.0)
-
-        def fold():
-            with tf.control_dependencies([self._fold_always(n_after)]):
-                return tf.identity(is_finite)
-
-        return tf.cond(is_finite, fold, lambda: tf.identity(is_finite))
-
-    def _exchange(self):
-        trained = [tf.identity(_read(t)) for t in self._trained]
-        current = [tf.identity(_read(w)) for w in self._weights]
-        with tf.control_dependencies(trained + current):
-            return tf.group(
-                _assign_all(self._trained, current)
-                + _assign_all(self._weights, trained)
-            )
+    def load(self, mean: List[np.ndarray], n_averaged: int, n_skipped: int) -> None:
+        """Goes on from a mean of `n_averaged` sets; the arrays are copied."""
+        self.mean = [_as_mean(np.asarray(array)) for array in mean]
+        self.n_averaged, self.n_skipped = n_averaged, n_skipped
 
 
-def _dtype(variable):
-    return tf.as_dtype(variable.dtype).base_dtype
+def _as_mean(array):
+    """A copy, one set being its own mean."""
+    return np.array(array, np.result_type(array.dtype, np.float32), order="C")
 
 
-def _read(variable):
-    return variable.read_value()
-
-
-def _assign_all(variables, values):
-    return [
-        variable.assign(value, read_value=False)
-        for variable, value in zip(variables, values)
-    ]
+def _fold(mean, weights, n_after):
+    """mean += (weights - mean) / n_after, in place, block by block."""
+    mean, weights = mean.reshape(-1), weights.reshape(-1)
+    for start in range(0, mean.size, BLOCK):
+        part = mean[start : start + BLOCK]
+        step = weights[start : start + BLOCK] - part
+        step /= n_after
+        part += step

@@ -13,6 +13,20 @@ from typing import List, NamedTuple, Optional, Union
 
 import numpy as np
 
+__all__ = [
+    "LR_SCHEDULES",
+    "SNAPSHOTS",
+    "Plan",
+    "Settings",
+    "check_run",
+    "checked",
+    "epoch_rates",
+    "is_sampled",
+    "plan",
+    "resolved_rates",
+    "sampled_epochs",
+]
+
 LR_SCHEDULES = ("manual", "constant", "cyclic")
 SNAPSHOTS = ("cycle_start", "cycle_end")
 
@@ -76,7 +90,13 @@ def checked(
     return Settings(start_epoch, lr_schedule, swa_lr, swa_lr2, swa_freq, snapshot)
 
 
-def check_run(settings: Settings, epochs: int, learning_rate: float) -> None:
+def check_run(
+    settings: Settings,
+    epochs: int,
+    learning_rate: float,
+    batch_norm: bool = False,
+    n_averaged: int = 0,
+) -> None:
     """Checks the settings against the run that is about to begin.
 
     Args:
@@ -84,6 +104,8 @@ def check_run(settings: Settings, epochs: int, learning_rate: float) -> None:
       epochs: int, the last epoch of the run, counted from one.
       learning_rate: float, the compiled rate; nan if it cannot be read, which
         only 'manual' allows.
+      batch_norm: bool; if so the last epoch takes no sample.
+      n_averaged: int, samples taken before, of a run that is continued.
 
     Raises:
       ValueError: naming the argument, the rule and the value.
@@ -91,6 +113,13 @@ def check_run(settings: Settings, epochs: int, learning_rate: float) -> None:
     if settings.start_epoch >= epochs:
         raise ValueError(
             f"start_epoch must be below epochs, got start_epoch "
+            f"{settings.start_epoch!r} and epochs {epochs!r}."
+        )
+    if not n_averaged and not sampled_epochs(settings, epochs, batch_norm):
+        before = "before the batch-norm epoch, " if batch_norm else ""
+        raise ValueError(
+            f"swa_freq must leave an epoch to be sampled {before}got swa_freq "
+            f"{settings.swa_freq!r} with snapshot {settings.snapshot!r}, start_epoch "
             f"{settings.start_epoch!r} and epochs {epochs!r}."
         )
     if settings.lr_schedule == "manual":
@@ -175,6 +204,14 @@ def is_sampled(settings: Settings, epoch: int) -> bool:
     return since_start >= 0 and since_start % settings.swa_freq == phase
 
 
+def sampled_epochs(
+    settings: Settings, epochs: int, batch_norm: bool = False
+) -> List[int]:
+    """The epochs, from one, that a run of `epochs` epochs samples."""
+    last = epochs - 1 if batch_norm else epochs
+    return [epoch + 1 for epoch in range(last) if is_sampled(settings, epoch)]
+
+
 def plan(
     settings: Settings,
     epochs: int,
@@ -195,25 +232,20 @@ def plan(
       Plan.
 
     Raises:
-      ValueError: if `start_epoch` is not below `epochs`, `batches_per_epoch` is
-        below 1, or the rates contradict `learning_rate`.
+      ValueError: if `batches_per_epoch` is below 1, or for what `check_run` refuses.
     """
     _check_count("batches_per_epoch", batches_per_epoch, 1)
-    check_run(settings, epochs, learning_rate)
+    check_run(settings, epochs, learning_rate, batch_norm)
     rates = np.stack(
         [
             epoch_rates(settings, learning_rate, epoch, batches_per_epoch)
             for epoch in range(epochs)
         ]
     )
-    sampled = [epoch + 1 for epoch in range(epochs) if is_sampled(settings, epoch)]
-    if not batch_norm:
-        return Plan(rates, sampled, None)
-    sampled = [epoch for epoch in sampled if epoch < epochs]
-    if not sampled:
-        return Plan(rates, sampled, None)
-    rates[-1] = 0.0
-    return Plan(rates, sampled, epochs)
+    if batch_norm:
+        rates[-1] = 0.0
+    sampled = sampled_epochs(settings, epochs, batch_norm)
+    return Plan(rates, sampled, epochs if batch_norm else None)
 
 
 def _check_count(name, value, least):

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -130,8 +131,10 @@ def test_manual_leaves_reduce_on_plateau_its_rate(kit, first):
     callbacks = in_order(kit.SWA(3), [plateau], first) + [seen]
     history = run(model, callbacks, epochs=5, batch_size=50).history
     np.testing.assert_allclose(seen.rates, [0.1, 0.1, 0.05, 0.025, 0.0], rtol=1e-6)
-    assert rate_of(kit, model) == pytest.approx(0.0125)  # set after the fourth epoch
-    np.testing.assert_allclose(history["lr"], seen.rates, rtol=1e-6)  # its own
+    # its own: the pass gives the rate back before the last epoch ends
+    ends = [0.1, 0.1, 0.05, 0.025, 0.0125]
+    np.testing.assert_allclose(history["lr"], ends, rtol=1e-6)
+    assert rate_of(kit, model) == pytest.approx(0.00625)  # set after the fifth epoch
 
 
 def test_manual_leaves_a_scheduler_before_it_its_rate(tf_kit):
@@ -258,12 +261,27 @@ def test_a_stop_inside_an_epoch_without_batch_norm_sets_the_average(tf_kit):
 
 
 def test_a_stop_inside_an_epoch_before_swa_runs_a_whole_pass(tf_kit):
+    if tf_kit.is_eager:
+        pytest.skip("only graph mode begins the rows anew: the next test")
     model, seen, swa = build(tf_kit), recorder(tf_kit), tf_kit.SWA(3)
     run(model, [seen, batch_stopper(tf_kit, 4, 1), swa])
     assert len(seen.rates) == 4 * BATCHES + 2 + BATCHES
     assert_mean(model.get_weights(), seen.weights[2:5], skip=STATISTICS)
-    if not tf_kit.is_eager:  # eager fit goes on with the old iterator: rows come twice
-        assert_statistics(model.get_weights(), data()[0])
+    assert_statistics(model.get_weights(), data()[0])
+
+
+def test_after_a_stop_inside_an_eager_epoch_the_trained_weights_stay(tf_kit):
+    """Eager `fit` goes on in the midst of its rows: some would come twice."""
+    if not tf_kit.is_eager:
+        pytest.skip("only eager mode: test_eager.py runs this")
+    model, seen, swa = build(tf_kit), recorder(tf_kit), tf_kit.SWA(3)
+    with pytest.warns(RuntimeWarning, match=r"trained weights stay.*swa.apply\(x\)"):
+        run(model, [seen, batch_stopper(tf_kit, 4, 1), swa])
+    assert len(seen.weights) == 5
+    assert equal(model.get_weights(), seen.weights[4])
+    swa.apply(data()[0])
+    assert_mean(model.get_weights(), seen.weights[2:5], skip=STATISTICS)
+    assert_statistics(model.get_weights(), data()[0])
 
 
 def test_a_stop_inside_the_pass_leaves_the_trained_weights_and_says_so(kit):
@@ -280,9 +298,13 @@ def test_the_history_holds_the_rate_of_each_batch_that_ran(tf_kit):
         recorder(tf_kit),
         tf_kit.SWA(3, "cyclic", 0.01, 0.05, 2),
     )
-    history = run(model, [batch_stopper(tf_kit, 4, 1), swa, seen]).history
+    stop = batch_stopper(tf_kit, 4, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the pass that eager mode cannot run
+        history = run(model, [stop, swa, seen]).history
     planned = swa.plan(7, BATCHES).rates
-    expected = list(planned[:4].ravel()) + list(planned[4][:2]) + [0.0] * BATCHES
+    expected = list(planned[:4].ravel()) + list(planned[4][:2])
+    expected += [] if tf_kit.is_eager else [0.0] * BATCHES
     np.testing.assert_allclose(history["lr"], expected, rtol=1e-12)
     np.testing.assert_allclose(seen.rates, expected, rtol=5e-7)
 
@@ -469,9 +491,12 @@ def test_ctrl_c_at_any_line_leaves_trained_weights_or_the_whole_average(kit):
     start = model.get_weights()
 
     class Seen(kit.keras.callbacks.Callback):
+        trained = (start,)  # by batch; a Ctrl-C may come before any hook
+
         def on_train_begin(self, logs=None):
-            self.begun = self.trained = self.model.get_weights()
-            self.rates, self.sampled = [], []
+            self.begun = self.model.get_weights()
+            self.trained = [self.begun]
+            self.rates = []
 
         def on_epoch_begin(self, epoch, logs=None):
             self.epoch = epoch
@@ -481,7 +506,7 @@ def test_ctrl_c_at_any_line_leaves_trained_weights_or_the_whole_average(kit):
 
         def on_batch_end(self, batch, logs=None):
             if self.epoch < 2:  # the third epoch is the pass
-                self.trained = self.model.get_weights()
+                self.trained.append(self.model.get_weights())
 
     def train(at=None):
         model.set_weights(start)
@@ -496,7 +521,7 @@ def test_ctrl_c_at_any_line_leaves_trained_weights_or_the_whole_average(kit):
 
     run(model, [swa], epochs=3, batch_size=50)  # makes slots and functions
     start_slots = slots_of(kit, model)
-    train()
+    unbroken = train()[0].trained
     average = model.get_weights()
     lines = train()[1].lines
     assert lines > 100
@@ -505,9 +530,13 @@ def test_ctrl_c_at_any_line_leaves_trained_weights_or_the_whole_average(kit):
         after = Seen()
         run(model, [after], epochs=1, batch_size=25)
         where = interruption.place
-        assert equal(after.begun, seen.trained) or equal(after.begun, average), where
+        # the step is done before the fetched values are handed on, in which a Ctrl-C
+        # comes before the batch has ended
+        done = len(seen.trained)
+        expected = unbroken[done - 1 : done + 1] + [average]
+        assert any(equal(after.begun, weights) for weights in expected), where
         np.testing.assert_allclose(after.rates, 0.1, rtol=1e-6, err_msg=where)
-        assert not equal(after.begun, after.trained), where
+        assert not equal(after.begun, after.trained[-1]), where
         assert "fit" not in vars(model), where
 
 
@@ -640,7 +669,7 @@ def results_of(kit, model, weights, *held_out):
 
 
 def logged(history, model):
-    """The average's results, an array (epochs, 1 + metrics)."""
+    """The average's results, an array (epochs with an average, 1 + metrics)."""
     return np.transpose([history["swa_" + name] for name in model.metrics_names])
 
 
@@ -655,9 +684,9 @@ def test_validation_logs_what_evaluate_says_of_each_average(kit, batch_norm):
     if batch_norm:  # no sample of the last epoch: it is that of the final model
         averages[4] = averages[3]
     expected = [results_of(kit, other, weights, *held_out) for weights in averages]
-    assert np.all(np.isnan(found[0])) and "swa_loss" in history
+    # none for the first epoch, which has no average; then
     # rtol: float32 sums over 20 rows, statistics to 1e-5
-    np.testing.assert_allclose(found[1:], expected, rtol=2e-5)
+    np.testing.assert_allclose(found, expected, rtol=2e-5)
 
 
 def test_validation_takes_sample_weights(tf_kit):
@@ -709,17 +738,26 @@ def test_validation_does_not_undo_a_stop(kit):
     assert_mean(model.get_weights(), seen.weights[1:])
 
 
-def test_other_callbacks_see_the_averages_results(kit, tmp_path):
-    model, path = build(kit, False), tmp_path / "log.csv"
-    swa = kit.SWA(3, validation=data(7, 20))
-    stop = kit.keras.callbacks.EarlyStopping("swa_loss", min_delta=1e9, patience=4)
-    log = kit.keras.callbacks.CSVLogger(str(path))
-    history = run(model, [swa, stop, log], epochs=9).history
-    # two epochs without an average, the first with one is the best: 2 + 1 + ...
-    assert len(history["swa_loss"]) == stop.stopped_epoch + 1 < 9
-    with open(str(path)) as file:
-        rows = [float(row["swa_loss"]) for row in csv.DictReader(file)]
-    np.testing.assert_allclose(rows, history["swa_loss"], rtol=1e-6)
+@pytest.mark.filterwarnings("ignore:Early stopping conditioned")  # Keras 2.3.1's
+def test_early_stopping_waits_for_the_first_average(kit):
+    model = build(kit, False)
+    swa = kit.SWA(6, validation=data(7, 20))
+    # the first epoch with an average is the best; three more, then it stops
+    stop = kit.keras.callbacks.EarlyStopping("swa_loss", min_delta=1e9, patience=3)
+    history = run(model, [swa, stop], epochs=12).history
+    assert len(history["loss"]) == 6 + 3
+    assert len(history["swa_loss"]) == 1 + 3
+
+
+def test_a_way_to_stop_on_the_average_with_batch_norm(tf_kit):
+    model, seen, (x, _) = build(tf_kit), recorder(tf_kit), data()
+    swa = tf_kit.SWA(3, validation=data(7, 20), validation_rows=x)
+    stop = tf_kit.keras.callbacks.EarlyStopping("swa_loss", min_delta=1e9, patience=2)
+    with pytest.warns(RuntimeWarning, match=r"trained weights stay.*swa.apply\(x\)"):
+        run(model, [seen, swa, stop], epochs=12)
+    swa.apply(x)
+    assert_mean(model.get_weights(), seen.weights[2:5], skip=STATISTICS)
+    assert_statistics(model.get_weights(), x)
 
 
 def test_validation_with_batch_norm_needs_rows(tf_kit):
@@ -779,9 +817,9 @@ def test_update_bn_merges_the_rows_of_all_ranks(kit):
     assert_statistics(found[0], x)
 
 
-def norm_alone(kit, shape):
+def norm_alone(kit, shape, **options):
     layers = kit.keras.layers
-    norm = layers.BatchNormalization(input_shape=shape)
+    norm = layers.BatchNormalization(input_shape=shape, **options)
     model = kit.keras.Sequential([norm, layers.Dense(1)])
     model.compile("sgd", "mse")
     return model, norm
@@ -804,7 +842,8 @@ def test_ranks_are_merged_without_loss_far_from_zero(tf_kit):
 
 def test_more_values_than_float32_can_count_are_merged(tf_kit):
     side = 2048  # five images have 21 million values; 2^24 are 17 million
-    model, norm = norm_alone(tf_kit, (side, side, 1))
+    # the fused kernel itself loses 0.35 % of the variance of so large a batch
+    model, norm = norm_alone(tf_kit, (side, side, 1), fused=False)
     images = np.random.RandomState(4).normal(3, 2, (1, side, side, 1)).astype("f4")
     parts = images, images + 1
     batches = [parts[0]] * 3, [parts[1]] * 2

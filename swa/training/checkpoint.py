@@ -18,7 +18,6 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
-from swa import averaging
 from swa.training import output, ranks
 from swa.training.config import InputError
 
@@ -422,7 +421,7 @@ def _averaged(weights):
 
 
 def _mean_dtype(array):
-    return averaging.mean_dtype(tf.as_dtype(array.dtype)).as_numpy_dtype
+    return np.result_type(array.dtype, np.float32)  # as the average is kept
 
 
 def _dtype(value):

@@ -112,7 +112,6 @@ class _Run:
             config.swa_lr2,
             config.swa_freq,
             verbose=min(config.verbose, 1),
-            scope=lambda: session.keep_dtype_scope(self.choice),
             ranks=joined if joined.size > 1 else None,
         )
         self.log = EpochLog(config.train_epochs, self.is_terminal, self.swa, joined)
