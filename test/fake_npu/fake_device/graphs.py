@@ -69,8 +69,9 @@ class Graph:
 
     def writes_variables(self):
         """Whether it does nothing but assign what is fed."""
-        types = {operation.type for operation in self.operations}
-        return "AssignVariableOp" in types and types <= _OF_WRITING
+        fed = {name.rpartition(":")[0] for name in self.feeds}
+        types = {one.type for one in self.operations if one.name not in fed}
+        return bool(fed) and "AssignVariableOp" in types and types <= _OF_WRITING
 
     def reads_variables(self):
         """Whether it does nothing but fetch variables."""
@@ -79,7 +80,7 @@ class Graph:
 
 
 _OF_READING = {"VarHandleOp", "ReadVariableOp", "Identity"}
-_OF_WRITING = _OF_READING | {"AssignVariableOp", "Placeholder", "NoOp"}
+_OF_WRITING = _OF_READING | {"AssignVariableOp", "NoOp"}
 
 
 class Placement:
