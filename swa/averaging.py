@@ -7,8 +7,6 @@
 Izmailov et al., 2018, Algorithm 1 (arXiv:1803.05407).
 """
 
-from typing import Any, Callable, List, Optional
-
 import numpy as np
 
 __all__ = ["Average", "is_averaged", "is_finite"]
@@ -16,18 +14,15 @@ __all__ = ["Average", "is_averaged", "is_finite"]
 BLOCK = 1 << 15  # elements: the step of one block stays in a core's cache
 
 
-def is_averaged(dtype: np.dtype) -> bool:
-    """Whether weights of this dtype have a mean: floating point ones do."""
+def is_averaged(dtype) -> bool:
+    """Whether weights of this numpy dtype have a mean: floating point ones do."""
     return np.issubdtype(dtype, np.floating)
 
 
-def is_finite(array: np.ndarray) -> bool:
+def is_finite(array) -> bool:
     """Whether no element is NaN or Inf, whatever the sum of them would be."""
-    flat = array.reshape(-1)
-    return all(
-        np.isfinite(flat[start : start + BLOCK]).all()
-        for start in range(0, flat.size, BLOCK)
-    )
+    blocks = (array.reshape(-1)[i : i + BLOCK] for i in range(0, array.size, BLOCK))
+    return all(np.isfinite(block).all() for block in blocks)
 
 
 class Average:
@@ -44,13 +39,11 @@ class Average:
       n_skipped: int, sets left out since they held NaN or Inf.
     """
 
-    def __init__(self, avg_fn: Optional[Callable[..., Any]] = None) -> None:
-        self.mean: List[np.ndarray] = []
-        self.n_averaged = 0
-        self.n_skipped = 0
+    def __init__(self, avg_fn=None):
+        self.mean, self.n_averaged, self.n_skipped = [], 0, 0
         self._avg_fn = avg_fn
 
-    def add(self, weights: List[np.ndarray]) -> bool:
+    def add(self, weights) -> bool:
         """Folds one more set into the mean, or leaves all of it out.
 
         Args:
@@ -60,53 +53,48 @@ class Average:
         Returns:
           False if one of them holds NaN or Inf: the mean is then unchanged.
         """
-        weights = [w for w in weights if is_averaged(w.dtype)]
+        weights = [array for array in weights if is_averaged(array.dtype)]
         if not all(is_finite(array) for array in weights):
             self.n_skipped += 1
             return False
         if not self.n_averaged:
-            self.mean = [_as_mean(array) for array in weights]
-        elif self._avg_fn is None:
-            for mean, array in zip(self.mean, weights):
-                _fold(mean, array, self.n_averaged + 1)
-        else:
-            self.mean = [
-                np.array(self._avg_fn(mean, array, self.n_averaged), mean.dtype)
-                for mean, array in zip(self.mean, weights)
-            ]
+            self.mean = [_as_mean(array) for array in weights]  # one set is its mean
+        for index, (mean, array) in enumerate(zip(self.mean, weights)):
+            if self.n_averaged and self._avg_fn is None:
+                _fold(mean.reshape(-1), array.reshape(-1), self.n_averaged + 1)
+            elif self.n_averaged:
+                folded = self._avg_fn(mean, array, self.n_averaged)
+                self.mean[index] = np.array(folded, mean.dtype)
         self.n_averaged += 1
         return True
 
-    def arrays(self, dtypes: List[np.dtype]) -> List[Optional[np.ndarray]]:
+    def arrays(self, dtypes):
         """The mean, one array for each of a model's weights.
 
         Args:
-          dtypes: those of the weights, in their order.
+          dtypes: list of numpy dtypes, those of the weights, in their order.
 
         Returns:
           List of arrays of these dtypes, not to be modified; None for each weight
           that is not floating point.
         """
         means = iter(self.mean)
-        return [
-            next(means).astype(dtype, copy=False) if is_averaged(dtype) else None
-            for dtype in dtypes
-        ]
+        floats = [is_averaged(dtype) for dtype in dtypes]
+        return [next(means).astype(d, copy=False) if f else None
+                for d, f in zip(dtypes, floats)]  # fmt: skip
 
-    def load(self, mean: List[np.ndarray], n_averaged: int, n_skipped: int) -> None:
+    def load(self, mean, n_averaged, n_skipped):
         """Goes on from a mean of `n_averaged` sets; the arrays are copied."""
         self.mean = [_as_mean(np.asarray(array)) for array in mean]
         self.n_averaged, self.n_skipped = n_averaged, n_skipped
 
 
 def _as_mean(array):
-    """A copy, one set being its own mean."""
     return np.array(array, np.result_type(array.dtype, np.float32), order="C")
 
 
 def _fold(mean, weights, n_after):
     """mean += (weights - mean) / n_after, in place, block by block."""
-    mean, weights = mean.reshape(-1), weights.reshape(-1)
     for start in range(0, mean.size, BLOCK):
         part = mean[start : start + BLOCK]
         step = weights[start : start + BLOCK] - part

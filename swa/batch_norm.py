@@ -7,12 +7,13 @@ forward-only pass over the training rows finds the right ones: each batch's coun
 mean and variance are merged with those of the rows before it.
 """
 
+from typing import Any, Optional
+
 import numpy as np
 
-from swa import moments, rows
+from swa import moments
+from swa.rows import Rows
 from swa.steps import step_of
-
-__all__ = ["Statistics", "re_estimate", "update_bn"]
 
 
 class Statistics:
@@ -39,9 +40,8 @@ class Statistics:
         if not count:
             return
         shape = tuple(layer.moving_mean.shape.as_list())
-        mean, variance = [np.float64(one).reshape(shape) for one in (mean, variance)]
-        if is_unbiased:
-            variance = variance * ((count - 1) / count)
+        mean, variance = [np.asarray(m, "f8").reshape(shape) for m in (mean, variance)]
+        variance = variance * ((count - 1) / count) if is_unbiased else variance
         batch = moments.Moments(count, mean, variance)
         self._moments[layer] = moments.merged(self._moments.get(layer), batch)
 
@@ -53,23 +53,23 @@ class Statistics:
         """
         if sum_over_ranks is None or not self.layers:
             return
-        own = [self._moments.get(layer) or _nothing(layer) for layer in self.layers]
+        zeros = [np.zeros(layer.moving_mean.shape.as_list()) for layer in self.layers]
+        own = [self._moments.get(layer) or moments.Moments(0, zero, zero)
+               for layer, zero in zip(self.layers, zeros)]  # fmt: skip
         merged = moments.merged_over_ranks(own, sum_over_ranks)
-        self._moments = {
-            layer: one for layer, one in zip(self.layers, merged) if one.count
-        }
+        self._moments = {lay: one for lay, one in zip(self.layers, merged) if one.count}
 
-    @property
-    def are_finite(self):
-        """Whether no row held NaN or Inf where a layer saw it."""
-        return not self._spoiled()
+    def spoiled(self):
+        """List of the layers that saw NaN or Inf."""
+        return [layer for layer, (_, *moments_of) in self._moments.items()
+                if not np.isfinite(moments_of).all()]  # fmt: skip
 
-    def filled_in(self, arrays, variables):
+    def filled_in(self, arrays, weights):
         """The arrays of a model's weights, the layers' statistics among them.
 
         Args:
-          arrays: list of arrays or None, one for each of `variables`.
-          variables: list of the model's weights.
+          arrays: list of arrays or None, one for each of `weights`.
+          weights: list of the model's variables.
 
         Returns:
           New list; layers that saw no row keep what `arrays` has for them.
@@ -77,41 +77,27 @@ class Statistics:
         Raises:
           ValueError: rows with NaN or Inf, by the layer that saw them.
         """
-        for layer in self._spoiled():
-            raise ValueError(
-                f"the rows must be finite where batch-norm layer {layer.name!r} sees "
-                f"them, got NaN or Inf."
-            )
-        places = {id(variable): index for index, variable in enumerate(variables)}
+        for layer in self.spoiled():
+            raise ValueError(f"x must be finite rows where batch-norm layer "
+                             f"{layer.name!r} sees them, got NaN or Inf.")  # fmt: skip
+        places = {id(variable): index for index, variable in enumerate(weights)}
         filled = list(arrays)
-        for layer, (_, mean, variance) in self._moments.items():
-            found = (layer.moving_mean, mean), (layer.moving_variance, variance)
-            for variable, value in found:
+        for layer, (_, *values) in self._moments.items():
+            variables = layer.moving_mean, layer.moving_variance
+            for variable, value in zip(variables, values):
                 dtype = variable.dtype.as_numpy_dtype
                 filled[places[id(variable)]] = value.astype(dtype)
         return filled
 
-    def _spoiled(self):
-        return [
-            layer
-            for layer, (_, mean, variance) in self._moments.items()
-            if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(variance)))
-        ]
 
-
-def _nothing(layer):
-    zeros = np.zeros(tuple(layer.moving_mean.shape.as_list()))
-    return moments.Moments(0, zeros, zeros)
-
-
-def re_estimate(step, layers, arrays, *, given, sum_over_ranks=None):
+def re_estimate(step, layers, arrays, *, rows, sum_over_ranks=None):
     """Gives a model's layers the statistics of some rows, by a forward pass.
 
     Args:
       step: the model's step, of `swa.steps`, which has found the layers.
       layers: list of batch-norm layers.
       arrays: list of arrays or None, as `Statistics.filled_in` takes them.
-      given: rows.Rows.
+      rows: rows.Rows.
       sum_over_ranks: function of a list of arrays, or None.
 
     Returns:
@@ -121,19 +107,47 @@ def re_estimate(step, layers, arrays, *, given, sum_over_ranks=None):
       ValueError: rows that cannot be used; the model is then as before.
     """
     statistics = Statistics(layers)
-    step.forward(given.batches(step.model), statistics)
+    step.forward(rows.batches(step.model), statistics)
     statistics.merge_ranks(sum_over_ranks)
     filled = statistics.filled_in(arrays, step.variables)
     step.put(filled)
     return filled
 
 
-def update_bn(keras, model, x, *, batch_size=32, ranks=None, steps=None):
-    """Re-estimates a model's batch-norm statistics; see the bindings."""
-    sum_over_ranks = moments.summing(ranks)
-    given = rows.Rows(x, batch_size, steps)
-    step = step_of(keras, model)
-    layers = step.find()
-    if layers:
-        nothing = [None] * len(step.variables)
-        re_estimate(step, layers, nothing, given=given, sum_over_ranks=sum_over_ranks)
+def update_bn_of(keras):
+    """The function `update_bn` for the models of a binding's Keras."""
+
+    def update_bn(
+        model: Any, x: Any, batch_size: int = 32, ranks: Any = None,
+        steps: Optional[int] = None,
+    ) -> None:  # fmt: skip
+        """Gives every trainable batch-norm layer the statistics of all rows of `x`.
+
+        mean and (population) variance of each layer's inputs, whatever the batches;
+        one forward pass in training mode, no other weight changes. Frozen layers are
+        left as they are.
+
+        Args:
+          model: a built model, with weights from anywhere.
+          x: array (rows x features...), frame, HDF5 matrix or tensor; list, tuple or
+            dict of such; a `Sequence`, a data set, or an iterable of batches. Of
+            (x, y) and (x, y, sample_weight) tuples x is taken.
+          batch_size: int >= 1, rows per batch where `x` is arrays.
+          ranks: as of `SWA`: the statistics are those of all processes' rows.
+          steps: int >= 1, batches to take of `x`; needed where `x` has no end.
+
+        Raises:
+          ValueError: `x` without rows, with NaN or Inf, without end and no `steps`,
+            or not as the model's inputs; `batch_size` below 1; a layer whose
+            statistics are of another kind. The model is then as before.
+
+        Reference:
+          Izmailov et al., 2018, section 3.2 (arXiv:1803.05407).
+        """
+        sum_over_ranks, rows = moments.summing(ranks), Rows(x, batch_size, steps)
+        step = step_of(keras, model)
+        layers, nothing = step.find(), [None] * len(step.variables)
+        if layers:
+            re_estimate(step, layers, nothing, rows=rows, sum_over_ranks=sum_over_ranks)
+
+    return update_bn

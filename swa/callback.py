@@ -7,34 +7,35 @@ says in a `Keras` how its models are asked. Epochs count from zero inside.
 """
 
 import contextlib
+import functools
+import gc
 import math
-import warnings
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
+import weakref
+from collections import namedtuple
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import numpy as np
 import tensorflow as tf
 
-from swa import batch_norm, moments, rates, schedules
+from swa import batch_norm, exchange, moments, rates, schedules
 from swa.averaging import Average
-from swa.exchange import Guard, lists_on_stack
 from swa.rows import Rows
 from swa.run import WAITING, Options, Run, check_state
 from swa.validation import Validation
 
 __all__ = ["Keras", "SWA"]
 
+# What a binding knows about its Keras: its name, as users write it; the module with
+# get_session, get_value, learning_phase; the classes of its models and callbacks; and
+# functions: () -> whether it is eager; of a model -> its variables in `get_weights()`
+# order; -> its layers' updates, frozen ones left out; -> its metrics' updates.
+Keras = namedtuple(
+    "Keras",
+    "name backend model_class callback_class is_eager weights updates metric_updates",
+)
 
-class Keras(NamedTuple):
-    """What a binding knows about its Keras."""
 
-    name: str  # as users write it
-    backend: Any  # the module with get_session, get_value, learning_phase
-    model_class: type
-    callback_class: type
-    is_eager: Callable  # () -> bool
-    weights: Callable  # model -> its variables, in `get_weights()` order
-    updates: Callable  # model -> list of the layers' updates, frozen ones left out
-    metric_updates: Callable  # model -> list of the metrics' updates
+_RUNS = weakref.WeakSet()  # those whose weights are still held
 
 
 class SWA:
@@ -129,21 +130,14 @@ class SWA:
         super().__init__()
         if not tf.__version__.startswith("1.15"):
             raise RuntimeError(f"swa needs TensorFlow 1.15, found {tf.__version__}.")
-        self.settings = schedules.checked(
-            start_epoch, lr_schedule, swa_lr, swa_lr2, swa_freq, snapshot
-        )
+        given = start_epoch, lr_schedule, swa_lr, swa_lr2, swa_freq, snapshot
+        self.settings = schedules.checked(*given)
         self.batch_size, self.verbose = batch_size, verbose
-        self._validation = Validation.made(validation, validation_rows)
-        self._options = Options(
-            self.settings,
-            moments.summing(ranks),
-            say=self._say,
-            warn=self._warn,
-            check_layers=self._check_layers,
-        )
-        self._avg_fn = avg_fn
-        self._run = None  # the last Run that began
-        self._guard = None  # its Guard
+        self._validation = None
+        if validation is not None:
+            self._validation = Validation(validation, validation_rows)
+        self._sum_over_ranks, self._avg_fn = moments.summing(ranks), avg_fn
+        self._run = self._guard = None  # the last Run that began; its Guard while open
         self._compiled_rate = math.nan  # before any callback's on_train_begin
         self._loaded = None  # a state that waits for its run
 
@@ -152,7 +146,7 @@ class SWA:
     @property
     def lr(self) -> float:
         """float: the learning rate of the current batch (nan: no model yet)."""
-        if self._guard is not None and self._guard.is_open:
+        if self._guard is not None:
             return self._run.rates.now
         return rates.rate_of(self._keras, getattr(self.model, "optimizer", None))
 
@@ -228,21 +222,20 @@ class SWA:
                 "x must be given for a model with batch normalization: averaged "
                 "weights need statistics of their own, got None."
             )
-        given = None if x is None else Rows(x, batch_size, steps)
-        with run.weights.kept_on_error():
-            self._place_average(given)
+        rows = None if x is None else Rows(x, batch_size, steps)
+        with run.weights.lent(keeps=True):
+            self._place_average(rows)
 
     def restore(self) -> None:
         """Gives back the trained weights, the rate and the train function.
 
         What the user has changed since SWA set it stays as it is.
         """
-        if self._run is None:
-            return
-        if self._run.step.is_usable():
-            self._run.close()
+        if self._run is not None and self._run.step.is_usable():
+            if self._guard is not None:
+                self._run.close()
             self._run.weights.give_back()
-        self._guard.close()
+        self._close_guard()
 
     @contextlib.contextmanager
     def average_applied(
@@ -260,10 +253,10 @@ class SWA:
           ValueError: no average yet, or rows that cannot be used.
         """
         run = self._run_with_average()
-        given = None if x is None else Rows(x, batch_size, steps)
+        rows = None if x is None else Rows(x, batch_size, steps)
         with run.weights.lent():
-            if given is not None or not run.weights.is_average_there:
-                self._place_average(given)
+            if rows is not None or not run.weights.is_average_there:
+                self._place_average(rows)
             yield
 
     @contextlib.contextmanager
@@ -307,11 +300,9 @@ class SWA:
             of another model, each by name.
         """
         for name, value in self.settings._asdict().items():
-            if state["settings"].get(name) != value:
-                raise ValueError(
-                    f"state must have {name} {value!r}, got "
-                    f"{state['settings'].get(name)!r}."
-                )
+            other = state["settings"].get(name)
+            if other != value:
+                raise ValueError(f"state must have {name} {value!r}, got {other!r}.")
         if self._run is not None and self._run.stage is not WAITING:
             check_state(state, self._run.step)
         self._loaded = dict(state)
@@ -322,33 +313,34 @@ class SWA:
         """Called before any callback's `on_train_begin`: the rate is the compiled."""
         super().set_model(model)
         if isinstance(model, self._keras.model_class):
-            self._compiled_rate = rates.rate_of(
-                self._keras, getattr(model, "optimizer", None)
-            )
+            optimizer = getattr(model, "optimizer", None)
+            self._compiled_rate = rates.rate_of(self._keras, optimizer)
 
     def on_train_begin(self, logs=None):
         """Refuses what cannot work before anything is changed; starts anew."""
-        loaded, self._loaded = self._loaded, None
+        state, self._loaded = self._loaded, None
         check_model(self._keras, self.model, self.settings)
-        Guard.check_alone(self, self.model)
-        if self._guard is not None and self._guard.is_open:
+        exchange.check_alone(self, self.model)
+        if self._guard is not None:
             self.restore()  # a fit of this callback that was cut off
-        run = Run(
-            self._keras,
-            self.model,
-            self._options,
-            average=Average(self._avg_fn),
-            compiled_rate=self._compiled_rate,
-            state=loaded,
+        options = Options(
+            self.settings, self._sum_over_ranks, self._validation, self.verbose
         )
+        parts = dict(average=Average(self._avg_fn), compiled_rate=self._compiled_rate)
+        run = Run(self._keras, self.model, options, state=state, **parts)
+        others = [other.step.model for other in _RUNS if other is not self._run]
+        if self.model in others:
+            gc.collect()  # Keras's callback lists are cycles, with earlier callbacks in
+        run.begin(self.params)
+        _RUNS.add(run)
         if self._validation is not None:
             self._validation.begin()
-        run.begin(self.params)
         self._run = run
-        self._guard = Guard(self, self.model, self.restore, run.step.follow)
+        self._guard = exchange.Guard(self, self.model, run.step.follow)
         self._guard.open()
         if run.step.sets_rate_by_batch and run.rates.sets_rate:
-            self._add_last_word(run)
+            for callbacks in exchange.lists_on_stack(self):
+                callbacks.append(_last_word_class(self._keras.callback_class)(run))
 
     def on_epoch_begin(self, epoch, logs=None):
         """Says where averaging starts."""
@@ -356,7 +348,6 @@ class SWA:
 
     def on_batch_begin(self, batch, logs=None):
         """Begins the pass or the rates of an epoch with its first batch."""
-        self._guard.open()  # a fit within this one may have closed it
         self._run.begin_batch(batch)
 
     def on_batch_end(self, batch, logs=None):
@@ -373,93 +364,72 @@ class SWA:
             return
         self._run.end_epoch()
         if self._validation is not None and logs is not None:
-            logs.update(self._validation.logs(self, self._rows_of_a_batch()))
+            # arrays are evaluated as many rows at once as in training, where known
+            size = self.params.get("batch_size") or self.batch_size or 32
+            logs.update(self._validation.logs(self, size))
 
     def on_train_end(self, logs=None):
         """Sets the average where it is right to; gives everything else back."""
         if self._guard.is_failing():
-            self.restore()
-            return
-        run = self._run
-        run.end()
-        self._guard.close()
-        if run.rates.sets_rate:
-            self.model.history.history["lr"] = list(run.rates.history)
+            return self.restore()
+        self._run.end()
+        self._close_guard()
+        if self._run.rates.sets_rate:
+            self.model.history.history["lr"] = list(self._run.rates.history)
 
     # Small things
 
-    def _place_average(self, given):
-        """Puts the average into the model, with the statistics of `given` rows."""
-        run = self._run
-        averaged = run.averaged()
+    def _place_average(self, rows):
+        """Puts the average into the model, with the statistics of `rows`, or None."""
+        run, averaged = self._run, self._run.averaged()
+        layers, sums = run.statistics.layers, {"sum_over_ranks": self._sum_over_ranks}
         run.weights.place(averaged)
-        if given is not None and run.statistics.layers:
-            filled = batch_norm.re_estimate(
-                run.step,
-                run.statistics.layers,
-                averaged,
-                given=given,
-                sum_over_ranks=self._options.sum_over_ranks,
-            )
-            run.weights.place(filled)
+        if rows is not None and layers:
+            estimate = batch_norm.re_estimate
+            run.weights.place(estimate(run.step, layers, averaged, rows=rows, **sums))
 
-    def _add_last_word(self, run):
-        """Puts a callback behind all others, which sets the rate once more."""
-
-        class LastWord(self._keras.callback_class):
-            def on_batch_begin(self, batch, logs=None):
-                run.insist()
-
-        for callbacks in lists_on_stack(self):
-            callbacks.append(LastWord())
-
-    def _check_layers(self, has_batch_norm):
-        if self._validation is not None:
-            self._validation.check(has_batch_norm)
-
-    def _rows_of_a_batch(self):
-        """int, where arrays are evaluated: as many as in training, where known."""
-        return self.params.get("batch_size") or self.batch_size or 32
+    def _close_guard(self):
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
 
     def _run_with_average(self):
         if not self.n_averaged:
-            raise ValueError(
-                f"there is no average: no sample has been taken yet, got n_averaged "
-                f"{self.n_averaged}."
-            )
+            raise ValueError(f"there is no average: no sample has been taken yet, got "
+                             f"n_averaged {self.n_averaged}.")  # fmt: skip
         return self._run
 
-    def _say(self, epoch, what):
-        if self.verbose > 0:
-            print(f"\nEpoch {epoch + 1:05d}: {what}", flush=True)
 
-    def _warn(self, what):
-        warnings.warn(f"SWA: {what}", RuntimeWarning, stacklevel=3)
+@functools.lru_cache(maxsize=None)
+def _last_word_class(callback_class):
+    """A callback that is put behind all others, to set the rate once more."""
+
+    class LastWord(callback_class):
+        def __init__(self, run):
+            super().__init__()
+            self._run = run
+
+        def on_batch_begin(self, batch, logs=None):
+            self._run.insist()
+
+    return LastWord
 
 
 def check_model(keras, model, settings):
     """Raises ValueError for a model that cannot be averaged so, in one line."""
+    kind = f"{type(model).__module__}.{type(model).__name__}"
     if not isinstance(model, keras.model_class):
-        raise ValueError(
-            f"model must be a {keras.name} model, got {type(model).__module__}."
-            f"{type(model).__name__}."
-        )
+        raise ValueError(f"model must be a {keras.name} model, got {kind}.")
     strategy = getattr(model, "_distribution_strategy", None)
     if tf.distribute.has_strategy() or strategy:
-        raise ValueError(
-            f"model must not be in a tf.distribute strategy scope, got {model.name!r}."
-        )
+        raise ValueError(f"model must not be in a tf.distribute strategy scope, got "
+                         f"{model.name!r}.")  # fmt: skip
     if settings.lr_schedule != "manual" and not rates.has_rate(model.optimizer):
-        raise ValueError(
-            f"lr_schedule must be 'manual' with an optimizer whose rate cannot be set "
-            f"({type(model.optimizer).__name__}), got {settings.lr_schedule!r}."
-        )
-    if (
-        keras.is_eager()
-        and not model.run_eagerly
-        and not model._experimental_run_tf_function
-    ):
-        raise ValueError(
-            "experimental_run_tf_function must be left on in compile() in eager mode, "
-            "got False. Use run_eagerly=True instead."
-        )
+        raise ValueError(f"lr_schedule must be 'manual' with an optimizer whose rate "
+                         f"cannot be set ({type(model.optimizer).__name__}), got "
+                         f"{settings.lr_schedule!r}.")  # fmt: skip
+    if keras.is_eager() and not model.run_eagerly:
+        if not model._experimental_run_tf_function:
+            raise ValueError(f"experimental_run_tf_function must be left on in eager "
+                             f"mode when model {model.name!r} is compiled, got False. "
+                             f"Use run_eagerly=True instead.")  # fmt: skip

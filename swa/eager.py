@@ -10,10 +10,12 @@ and batch-norm layers hand the moments of their inputs over instead of keeping t
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import def_function  # 1.15 sets the switch, has no getter
-from tensorflow.python.keras import backend as private_backend
+from tensorflow.python.keras.backend import eager_learning_phase_scope
 
 from swa.layers import batch_norms_of, check_supported, parts_of
 from swa.rates import set_rate
+
+_ABSENT = object()
 
 
 class EagerStep:
@@ -22,28 +24,23 @@ class EagerStep:
     It has the methods of `swa.graph.GraphStep`, where they are described.
     """
 
-    sets_rate_by_batch = True
-    repeats_rows = True
+    sets_rate_by_batch, repeats_rows = True, True
 
     def __init__(self, keras, model):
         self._keras, self.model = keras, model
         self.optimizer = getattr(model, "optimizer", None)
-        self.variables = keras.weights(model)
-        self._layers = []
+        self.variables, self._layers = keras.weights(model), []
         self._replaced = []  # (object, name, value before or _ABSENT, value of ours)
         self._was_eager = None
 
     def prepare(self, has_rate):
         del has_rate
         self.variables = self._keras.weights(self.model)
-        trained = getattr(self.model, "_compiled_trainable_state", {})
-        return self._found(lambda layer: trained.get(layer, layer.trainable))
+        compiled = getattr(self.model, "_compiled_trainable_state", {})
+        return self._found(lambda layer: compiled.get(layer, layer.trainable))
 
     def find(self):
         return self._found(lambda layer: layer.trainable)
-
-    def has_weights(self):
-        return bool(self.model.built and self.model.weights)
 
     def read(self):
         return self._keras.backend.batch_get_value(self.variables)
@@ -78,10 +75,9 @@ class EagerStep:
         while self._replaced:
             owner, name, before, ours = self._replaced[-1]
             if vars(owner).get(name) is ours:
+                vars(owner)[name] = before
                 if before is _ABSENT:
-                    vars(owner).pop(name, None)
-                else:
-                    vars(owner)[name] = before
+                    del vars(owner)[name]
             self._replaced.pop()
         if self._was_eager is not None:
             tf.config.experimental_run_functions_eagerly(self._was_eager)
@@ -94,42 +90,47 @@ class EagerStep:
         self._hook_layers(statistics)
         options = {"training": True} if self.model._expects_training_arg else {}
         try:
-            with private_backend.eager_learning_phase_scope(1):
+            with eager_learning_phase_scope(1):
                 for batch in batches:
-                    self.model(self._inputs(batch), **options)
+                    self.model(self._tensors(batch), **options)
         finally:
             self.stop()
 
     def _found(self, is_trained):
-        layers = [layer for layer in batch_norms_of(self.model) if is_trained(layer)]
-        for layer in layers:
+        self._layers = [one for one in batch_norms_of(self.model) if is_trained(one)]
+        for layer in self._layers:
             check_supported(layer)
-            _check_call(layer)
-        self._layers = layers
-        return layers
+            own = [c.call.__code__ for c in type(layer).__mro__ if "call" in vars(c)
+                   and not c.__module__.startswith("tensorflow")]  # fmt: skip
+            # a class of the user's must hand its inputs on to Keras's own `call`
+            is_handed_on = all("call" in code.co_names for code in own)
+            if not (hasattr(layer, "_assign_moving_average") and is_handed_on):
+                raise ValueError(
+                    f"batch-norm layer {layer.name!r} must leave its moments to "
+                    f"BatchNormalization in eager mode, where SWA can see no others, "
+                    f"got {type(layer).__name__}. Freeze it, or train in graph mode.")
+        return self._layers
 
-    def _inputs(self, batch):
-        """A batch's rows as the model is called with them."""
-        floatx = self._keras.backend.floatx()
-        dtypes = [tensor.dtype.name for tensor in self.model.inputs or ()]
-
-        def tensor(rows, dtype=None):
-            rows = np.asarray(rows)
-            is_float = np.issubdtype(rows.dtype, np.floating)
-            return tf.constant(rows, dtype or (floatx if is_float else None))
-
+    def _tensors(self, batch):
+        """A batch's rows as the model is called with them, of the types it wants."""
+        inputs = tf.nest.flatten(self.model.inputs)
+        names = [one.dtype.name for one in inputs if one is not None]
+        rows = list(batch.values()) if isinstance(batch, dict) else batch
+        if len(names) != len(rows) or isinstance(batch, dict):
+            is_float = [np.issubdtype(one.dtype, np.floating) for one in rows]
+            names = [self._keras.backend.floatx() if f else None for f in is_float]
+        tensors = [tf.constant(one, dtype) for one, dtype in zip(rows, names)]
         if isinstance(batch, dict):
-            return {name: tensor(rows) for name, rows in batch.items()}
-        dtypes = dtypes if len(dtypes) == len(batch) else [None] * len(batch)
-        rows = [tensor(*pair) for pair in zip(batch, dtypes)]
-        return rows if len(rows) > 1 else rows[0]
+            return dict(zip(batch, tensors))
+        return tensors if len(tensors) > 1 else tensors[0]
 
     def _hook_layers(self, statistics):
         for layer in self._layers:
-            moments = {}
-            note = _noting(layer, moments)
+            moments, assign, call = {}, layer._assign_moving_average, layer.call
+            note = _noting(layer, moments, assign)
+            hand_over = _handing_over(layer, moments, call, statistics=statistics)
             self._replace(layer, "_assign_moving_average", note)
-            self._replace(layer, "call", _handing_over(layer, moments, statistics))
+            self._replace(layer, "call", hand_over)
         for part in parts_of(self.model):
             # a wrapper that would else be called twice with the first time step
             if hasattr(part, "_always_use_reshape"):
@@ -141,53 +142,30 @@ class EagerStep:
         vars(owner)[name] = ours
 
 
-_ABSENT = object()
-
-
-def _noting(layer, moments):
+def _noting(layer, moments, assign):
     """In the place of `_assign_moving_average`: keeps the moments, moves nothing."""
-    assign = layer._assign_moving_average
 
-    def note(variable, value, momentum, inputs_size):
+    def note(variable, value, *options):
         if not hasattr(value, "numpy"):  # a graph is traced, to be saved for example
-            return assign(variable, value, momentum, inputs_size)
-        moments["mean" if variable is layer.moving_mean else "variance"] = value
+            return assign(variable, value, *options)
+        moments["mean" if variable is layer.moving_mean else "variance"] = value.numpy()
         return None
 
     return note
 
 
-def _handing_over(layer, moments, statistics):
+def _handing_over(layer, moments, call, *, statistics):
     """In the place of `call`: the same, and the moments go to `statistics`."""
-    call = layer.call
 
     def call_and_hand_over(inputs, *args, **options):
         moments.clear()
         outputs = call(inputs, *args, **options)
         if len(moments) == 2:
             shape = inputs.shape.as_list()
-            channels = [axis % len(shape) for axis in layer.axis]
-            sizes = [n for axis, n in enumerate(shape) if axis not in channels]
-            statistics.add(
-                layer,
-                int(np.prod(sizes, dtype=np.int64)),
-                moments["mean"].numpy(),
-                moments["variance"].numpy(),
-                bool(layer.fused and layer._bessels_correction_test_only),
-            )
+            channels = np.prod([shape[axis] for axis in layer.axis], dtype=np.int64)
+            count = int(np.prod(shape, dtype=np.int64) // max(channels, 1))
+            is_unbiased = bool(layer.fused and layer._bessels_correction_test_only)
+            statistics.add(layer, count, is_unbiased=is_unbiased, **moments)
         return outputs
 
     return call_and_hand_over
-
-
-def _check_call(layer):
-    """Refuses a layer that does not leave its statistics to Keras's batch norm."""
-    owners = [c for c in type(layer).__mro__ if "call" in vars(c)]
-    own = [c for c in owners if not c.__module__.startswith("tensorflow")]
-    is_handed_on = all("call" in vars(c)["call"].__code__.co_names for c in own)
-    if not hasattr(layer, "_assign_moving_average") or not is_handed_on:
-        raise ValueError(
-            f"batch-norm layer {layer.name!r} must leave its moments to "
-            f"BatchNormalization in eager mode, where SWA can see no others, got "
-            f"{type(layer).__name__}. Freeze the layer, or train in graph mode."
-        )

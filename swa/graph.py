@@ -4,11 +4,12 @@
 
 Keras runs one function a batch. Its public `fetches`, `fetch_callbacks` and
 `updates_op` let the rate's next value be computed, or the batch moments fetched, in
-the same session call. Each set of these is a form of the call, built once.
+the same session call. Each set of these is a form of the call, built once. What is
+made lives as long as what it was made for: the function, the rate, a tensor.
 """
 
 import contextlib
-from typing import Any, List, NamedTuple
+from collections import namedtuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +21,11 @@ from swa.rates import set_rate
 # What Keras keeps of a call that it has built, names of 1.15; what tells it that the
 # call is another one comes last.
 _BUILT = "_callable_fn _feed_arrays _feed_symbols _symbol_vals _session".split()
-_BUILT.append("_fetches")
+_BUILT += ["_fetches"]
+
+# A form that a train function has now: its name and fetches, and the `updates_op` that
+# the function had.
+_Hooked = namedtuple("_Hooked", "function name fetches plain")
 
 
 class GraphStep:
@@ -30,12 +35,13 @@ class GraphStep:
 
     Args:
       keras: the binding's `swa.callback.Keras`.
-      model: a compiled and built model.
+      model: a built model.
 
     Attributes:
+      model, optimizer: the model's, as when the step was made.
       variables: list of the model's weights, in `get_weights()` order.
-      sets_rate_by_batch: bool, whether `before_batch` must set each rate.
-      repeats_rows: bool, whether an epoch cut short may go on into the next one.
+      sets_rate_by_batch: bool, whether each rate must be set before its batch.
+      repeats_rows: bool, whether rows of an epoch cut short come in the next one.
     """
 
     repeats_rows = False
@@ -46,8 +52,7 @@ class GraphStep:
         self.variables = keras.weights(model)
         self.sets_rate_by_batch = True  # until `prepare` knows better
         self._uses = {}  # list of moment_search.Use by layer
-        self._hooked = None  # the form that the train function has now
-        self._start = None  # (function of an epoch's rates, note) in force
+        self._hooked = self._start = None  # a _Hooked, and the function that made it
 
     def prepare(self, has_rate):
         """Finds the batch-norm layers that are trained, and makes all operations.
@@ -62,41 +67,30 @@ class GraphStep:
           ValueError: a layer whose moments cannot be proved, or a train function of
             the user's own where there are such layers.
         """
-        model = self.model
-        self.variables = self._keras.weights(model)
-        if model.train_function is None:
-            model._make_train_function()
-        function = model.train_function
+        self.variables = self._keras.weights(self.model)
+        if self.model.train_function is None:
+            self.model._make_train_function()
+        function = self.model.train_function
         is_own = hasattr(function, "fetch_callbacks")  # Keras's, not a user's
-        updates = [function.updates_op] if is_own else self._keras.updates(model)
-        self._uses = self._find(updates)
-        self.sets_rate_by_batch = not is_own
+        self._find([function.updates_op] if is_own else self._keras.updates(self.model))
         if not is_own and self._uses:
             raise ValueError(
                 f"model.train_function must be Keras's own for a model with batch "
                 f"normalization, whose last epoch SWA changes, got {function!r}. Call "
-                f"model.compile() again, or freeze batch normalization."
-            )
+                f"model.compile() again, or freeze batch normalization.")
+        self.sets_rate_by_batch = not is_own
         if has_rate:
             self._ramp()
-            if is_own:
-                self._form("rate")
-        if self._uses:
-            self._form("pass")
-        if not self._can_feed_initial_values():
+        for name in ["rate"] * (has_rate and is_own) + ["pass"] * bool(self._uses):
+            self._form(name)
+        if not self._feeds_initial_values():
             self.put(self.read())  # Keras makes its operations at the first use
         return list(self._uses)
 
     def find(self):
         """Finds the batch-norm layers that the flags of now call trainable."""
-        self._uses = self._find(self._keras.updates(self.model))
+        self._find(self._keras.updates(self.model))
         return list(self._uses)
-
-    # Weights
-
-    def has_weights(self):
-        """Whether the model is built: else its first batch builds it."""
-        return bool(self.model.built and self.model.weights)
 
     def read(self):
         """The weights as arrays, which may share memory with the variables."""
@@ -105,7 +99,7 @@ class GraphStep:
     def put(self, arrays):
         """Sets the weights, in one session call; None leaves one as it is."""
         pairs = [(v, a) for v, a in zip(self.variables, arrays) if a is not None]
-        if not self._can_feed_initial_values():
+        if not self._feeds_initial_values():
             return self._keras.backend.batch_set_value(pairs)
         # an initializer assigns what it is fed: no operation is added for it
         feeds = {v.initializer.inputs[1]: array for v, array in pairs}
@@ -114,11 +108,8 @@ class GraphStep:
     def is_usable(self):
         """Whether the session of this graph is still there."""
         session = self._session()
-        is_closed = getattr(session, "_closed", False)
-        is_ours = not self.variables or session.graph is self._graph()
-        return is_ours and not is_closed
-
-    # The learning rate
+        is_ours = not self.variables or session.graph is self.variables[0].graph
+        return is_ours and not getattr(session, "_closed", False)
 
     @property
     def rate(self):
@@ -127,7 +118,7 @@ class GraphStep:
 
     @rate.setter
     def rate(self, value):
-        if "_swa_ramp" in vars(self.optimizer.lr):
+        if hasattr(self.optimizer.lr, "_swa_ramp"):
             self._ramp().start(self._session(), [value])
         else:
             set_rate(self._keras, self.optimizer, value)
@@ -145,12 +136,9 @@ class GraphStep:
             self._start = lambda: self._hook("rate", [note])
             self._start()
 
-    # The pass
-
     def start_pass(self, statistics):
         """From now on batches train nothing; their moments go to `statistics`."""
-        fetches = self._moment_fetches()
-        values = {}
+        fetches, values = self._fetches(), {}
 
         def receive(tensor):
             def store(value):
@@ -160,7 +148,7 @@ class GraphStep:
 
             return store
 
-        self._start = lambda: self._hook("pass", [receive(t) for t in fetches])
+        self._start = lambda: self._hook("pass", [receive(one) for one in fetches])
         self._start()
 
     def stop(self):
@@ -170,8 +158,7 @@ class GraphStep:
 
     def follow(self):
         """Takes hold of a train function that Keras made in the place of the old."""
-        hooked = self._hooked
-        if hooked is not None and self.model.train_function is not hooked.function:
+        if self._hooked and self.model.train_function is not self._hooked.function:
             self._start()
 
     def forward(self, batches, statistics):
@@ -182,14 +169,10 @@ class GraphStep:
           statistics: `swa.batch_norm.Statistics` that gets the moments.
         """
         inputs = tf.nest.flatten(self.model.inputs)
-        phase = self._keras.backend.learning_phase()
-        with self._building():
-            fetches = self._moment_fetches()
+        phase, fetches = self._keras.backend.learning_phase(), self._fetches()
         for batch in batches:
-            feeds = {
-                tensor: np.asarray(rows, tensor.dtype.as_numpy_dtype)
-                for tensor, rows in zip(inputs, batch)
-            }
+            types = [tensor.dtype.as_numpy_dtype for tensor in inputs]
+            feeds = dict(zip(inputs, map(np.asarray, batch, types)))
             if not isinstance(phase, int):  # an int was fixed by the user
                 feeds[phase] = True
             values = self._session().run(fetches, feeds)
@@ -200,57 +183,51 @@ class GraphStep:
     def _form(self, name):
         """(fetches, updates_op) of a form, made once for what the function runs."""
         function = self.model.train_function
-        made = vars(function).setdefault("_swa_forms", {})
-        rate = self.optimizer.lr if name == "rate" else None
-        key = name, function.updates_op, id(rate)
-        if key not in made:
+        forms = vars(function).setdefault("_swa_forms", {})
+        key = name, function.updates_op, id(name == "rate" and self.optimizer.lr)
+        if key not in forms and name == "rate":
             with self._building():
-                if name == "rate":
-                    fetches = [self._ramp().advance(function.updates_op)]
-                    made[key] = fetches, function.updates_op
-                else:
-                    updates_op = tf.group(*self._forward_updates(function))
-                    made[key] = self._moment_fetches(), updates_op
-        return made[key]
+                difference = self._ramp().advance(function.updates_op)
+            forms[key] = [difference], function.updates_op
+        elif key not in forms:
+            with self._building():
+                forms[key] = self._fetches(), tf.group(*self._forward_updates(function))
+        return forms[key]
 
     def _hook(self, name, receivers):
         self._unhook()
         function = self.model.train_function
-        plain, (fetches, updates_op) = function.updates_op, self._form(name)
-        self._hooked = _Hooked(function, name, fetches, plain)
+        fetches, updates_op = self._form(name)
+        self._hooked = _Hooked(function, name, fetches, function.updates_op)
         function.fetches = function.fetches + fetches
         function.updates_op = updates_op
         function.fetch_callbacks.update(zip(fetches, receivers))
-        _exchange_calls(function, ("plain", plain), (name, plain))
+        _exchange_calls(self._hooked, "plain", name)
 
     def _unhook(self):
         if self._hooked is None:
             return
         function, name, fetches, plain = self._hooked
-        function.fetches = [f for f in function.fetches if f not in fetches]
+        function.fetches = [one for one in function.fetches if one not in fetches]
         function.updates_op = plain
         for fetch in fetches:
             function.fetch_callbacks.pop(fetch, None)
-        _exchange_calls(function, (name, plain), ("plain", plain))
+        _exchange_calls(self._hooked, name, "plain")
         self._hooked = None
 
     def _forward_updates(self, function):
         """What the function runs that is neither the optimizer's nor re-estimated."""
-        own, places = set(), set()
-        raw = [u for part in parts_of(self.model) for u in _updates_of(part)]
-        for update in raw + self._keras.metric_updates(self.model):
-            if isinstance(update, tuple):  # (variable, new value)
-                places.add(moment_search.place_of(update[0]))
-            else:
-                own.update(moment_search.leaves([update]))
-        statistics = {
-            moment_search.place_of(variable)
-            for layer in self._uses
-            for variable in (layer.moving_mean, layer.moving_variance)
-        }
-        kept = []
+        place_of, parts = moment_search.place_of, parts_of(self.model)
+        given = [u for part in parts for u in getattr(part, "_updates", None) or ()]
+        given += self._keras.metric_updates(self.model)
+        pairs = [update for update in given if isinstance(update, tuple)]
+        own = set(moment_search.leaves([one for one in given if one not in pairs]))
+        places = {place_of(variable) for variable, _ in pairs}
+        statistics, kept = set(), []
+        for layer in self._uses:
+            statistics.update(map(place_of, (layer.moving_mean, layer.moving_variance)))
         for update in moment_search.leaves([function.updates_op]):
-            assigned = set(moment_search.assigned_places(update))
+            assigned = set(moment_search.assignments_of(update))
             if (update in own or assigned & places) and not assigned & statistics:
                 kept.append(update)
         return kept
@@ -259,41 +236,44 @@ class GraphStep:
 
     def _find(self, updates):
         updates = [update for update in updates if not isinstance(update, tuple)]
-        layers = batch_norms_of(self.model)
-        return moment_search.uses(moment_search.leaves(updates), layers)
+        leaves = moment_search.leaves(updates)
+        self._uses = moment_search.uses(leaves, batch_norms_of(self.model))
 
-    def _moment_fetches(self):
-        """Mean, variance and shape of each use, each tensor once."""
-        tensors = []
-        for use in self._all_uses():
-            tensors += [use.mean, use.variance]
-            if _count(use, use.inputs.shape.as_list()) is None:
-                tensors.append(_shape_of(use.inputs))
+    def _fetches(self):
+        """Mean, variance and, where it is open, shape of each use, each once."""
+        tensors = [t for uses in self._uses.values() for use in uses
+                   for t in (use.mean, use.variance, self._shape(use)) if t is not None]
         return list(dict.fromkeys(tensors))
 
+    def _shape(self, use):
+        """The tensor of a use's shape, made once; None where the shape is known."""
+        inputs = use.inputs
+        if None not in [inputs.shape.as_list()[axis] for axis in use.axes]:
+            return None
+        if not hasattr(inputs, "_swa_shape"):
+            with self._building():
+                inputs._swa_shape = tf.shape(inputs, out_type=tf.int64)
+        return inputs._swa_shape
+
     def _merge(self, values, statistics):
+        """Hands the moments of a batch on; `values` are by tensor."""
         for layer, uses in self._uses.items():
             for use in uses:
-                shape = use.inputs.shape.as_list()
-                if _count(use, shape) is None:
-                    shape = values[_shape_of(use.inputs)]
+                shape = values.get(self._shape(use), use.inputs.shape.as_list())
+                count = int(np.prod([shape[axis] for axis in use.axes], dtype=np.int64))
                 moments = values[use.mean], values[use.variance]
-                statistics.add(layer, _count(use, shape), *moments, use.is_unbiased)
-
-    def _all_uses(self):
-        return [use for uses in self._uses.values() for use in uses]
+                statistics.add(layer, count, *moments, use.is_unbiased)
 
     # Small things
 
     def _ramp(self):
         """The operations on the rate, which live as long as its variable."""
-        rate = self.optimizer.lr
-        if "_swa_ramp" not in vars(rate):
+        if not hasattr(self.optimizer.lr, "_swa_ramp"):
             with self._building():
-                rate._swa_ramp = _Ramp(rate)
-        return rate._swa_ramp
+                self.optimizer.lr._swa_ramp = _Ramp(self.optimizer.lr)
+        return self.optimizer.lr._swa_ramp
 
-    def _can_feed_initial_values(self):
+    def _feeds_initial_values(self):
         """Whether each weight has an initial value of its own to be fed."""
         values = [variable.initializer.inputs[1] for variable in self.variables]
         is_feedable = all(value.graph.is_feedable(value) for value in values)
@@ -302,24 +282,12 @@ class GraphStep:
     def _session(self):
         return self._keras.backend.get_session()
 
-    def _graph(self):
-        return self.variables[0].graph
-
     @contextlib.contextmanager
     def _building(self):
         """Where operations are made: outside of all that surrounds the call."""
-        with self._graph().as_default(), tf.control_dependencies(None):
+        with self.variables[0].graph.as_default(), tf.control_dependencies(None):
             with tf.name_scope("swa"):
                 yield
-
-
-class _Hooked(NamedTuple):
-    """What a train function was given, and what it had."""
-
-    function: Any
-    name: str  # of the form
-    fetches: List[Any]  # of the form
-    plain: Any  # the function's own `updates_op`
 
 
 class _Ramp:
@@ -332,27 +300,19 @@ class _Ramp:
     """
 
     def __init__(self, rate):
-        self._rate = rate
         # float16 counts no further than 2048
         dtype = tf.float32 if rate.dtype.size < 4 else rate.dtype.base_dtype
-        self._last, self._slope, self._remaining = [
-            tf.compat.v1.Variable(
-                lambda: tf.zeros((), dtype),
-                trainable=False,
-                collections=[],  # a user's Saver must not look for it
-                use_resource=True,
-                name=name,
-            )
+        # no collection: a user's Saver must not look for them
+        options = dict(trainable=False, collections=[], use_resource=True)
+        self._rate, self._variables = rate, [
+            tf.compat.v1.Variable(lambda: tf.zeros((), dtype), name=name, **options)
             for name in ("last", "slope", "remaining")
         ]
         self._feeds = [tf.compat.v1.placeholder(dtype, ()) for _ in range(3)]
         last, slope, remaining = self._feeds
-        self._begin = tf.group(
-            self._last.assign(last, read_value=False),
-            self._slope.assign(slope, read_value=False),
-            self._remaining.assign(remaining, read_value=False),
-            self._assign(last + remaining * slope),
-        )
+        assigned = [v.assign(one, read_value=False)
+                    for v, one in zip(self._variables, self._feeds)]  # fmt: skip
+        self._begin = tf.group(assigned, self._assign(last + remaining * slope))
 
     def start(self, session, rates):
         """Sets the first of `rates`; each batch that advances takes the next."""
@@ -367,50 +327,30 @@ class _Ramp:
           Tensor: the rate that the batch used, less the one planned for it.
         """
         with tf.control_dependencies([updates_op]):
-            last, slope = self._last.read_value(), self._slope.read_value()
-            remaining = self._remaining.read_value()
+            last, slope, remaining = [v.read_value() for v in self._variables]
             used = tf.cast(self._rate.read_value(), last.dtype)
             difference = used - (last + remaining * slope)
         after = tf.maximum(remaining - 1.0, 0.0)
-        # no value may be read that the same call assigns, unless it is used before
+        # nothing may be read that the same call assigns, unless it is used before
         with tf.control_dependencies([difference, after]):
-            updates = [
-                self._remaining.assign(after, read_value=False),
-                self._assign(last + after * slope),
-            ]
-        with tf.control_dependencies(updates):
-            return tf.identity(difference)
+            kept = self._variables[2].assign(after, read_value=False)
+            with tf.control_dependencies([kept, self._assign(last + after * slope)]):
+                return tf.identity(difference)
 
     def _assign(self, rate):
         rate = tf.cast(rate, self._rate.dtype.base_dtype)
         return self._rate.assign(rate, read_value=False)
 
 
-def _exchange_calls(function, before, after):
+def _exchange_calls(hooked, before, after):
     """Keeps the call that Keras built for one form, gives back that of the other.
 
     To build one costs seconds on a deep network, on an NPU a compilation. Keras still
     compares inputs, fetches and session with those it was built for.
     """
+    function, plain = hooked.function, hooked.plain
     kept = vars(function).setdefault("_swa_calls", {})
-    kept[before] = {name: getattr(function, name, None) for name in _BUILT}
+    kept[before, plain] = {name: getattr(function, name, None) for name in _BUILT}
     function._fetches = None  # if a Ctrl-C comes now, Keras builds its call anew
     for name in _BUILT:
-        setattr(function, name, kept.get(after, {}).get(name))
-
-
-def _updates_of(part):
-    return list(getattr(part, "_updates", None) or ())
-
-
-def _count(use, shape):
-    """Values of each channel in a batch of inputs of this shape; None if open."""
-    sizes = [shape[axis] for axis in use.axes]
-    return None if None in sizes else int(np.prod(sizes, dtype=np.int64))
-
-
-def _shape_of(tensor):
-    """The tensor's shape as a tensor, made once."""
-    if not hasattr(tensor, "_swa_shape"):
-        tensor._swa_shape = tf.shape(tensor, out_type=tf.int64)
-    return tensor._swa_shape
+        setattr(function, name, kept.get((after, plain), {}).get(name))

@@ -9,19 +9,11 @@ The same as `swa.tfkeras`, for models of the package `keras`.
 
 from __future__ import absolute_import  # `keras` is the package, not this file
 
-from typing import Any, Optional
-
 import keras
 
 from swa import batch_norm, callback
 
 __all__ = ["SWA", "update_bn"]
-
-
-def _metric_updates(model):
-    """Keras 2.3.1 updates its metrics in the train function."""
-    return [update for metric in model.metrics for update in metric.updates]
-
 
 _KERAS = callback.Keras(
     name="keras",
@@ -31,7 +23,8 @@ _KERAS = callback.Keras(
     is_eager=lambda: False,  # Keras 2.3.1 builds graphs whatever TensorFlow's mode
     weights=lambda model: [w for layer in model.layers for w in layer.weights],
     updates=lambda model: list(model.updates),
-    metric_updates=_metric_updates,
+    # Keras 2.3.1 updates its metrics in the train function
+    metric_updates=lambda model: [u for one in model.metrics for u in one.updates],
 )
 
 
@@ -40,24 +33,4 @@ class SWA(callback.SWA, keras.callbacks.Callback):
     _keras = _KERAS
 
 
-def update_bn(
-    model: keras.Model,
-    x: Any,
-    batch_size: int = 32,
-    ranks: Any = None,
-    steps: Optional[int] = None,
-) -> None:
-    """Gives every trainable batch-norm layer the statistics of all rows of `x`.
-
-    The same as `swa.tfkeras.update_bn`, for a `keras` model.
-
-    Args:
-      model: a built `keras` model, with weights from anywhere.
-      x, batch_size, ranks, steps: as there.
-
-    Raises:
-      ValueError: as there.
-    """
-    batch_norm.update_bn(
-        _KERAS, model, x, batch_size=batch_size, ranks=ranks, steps=steps
-    )
+update_bn = batch_norm.update_bn_of(_KERAS)

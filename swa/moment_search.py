@@ -12,47 +12,31 @@ tensor, the `Mean` of its squared deviations from just that mean, or both output
 fused kernel. What cannot be proved is refused by name when training begins.
 """
 
-from typing import Any, Dict, List, NamedTuple
+from collections import namedtuple
 
 import numpy as np
 import tensorflow as tf
 
 from swa.layers import check_supported
 
-__all__ = ["Use", "assigned_places", "leaves", "place_of", "uses"]
+# The moments of one use of a layer: mean, variance, tensors with one value for each
+# channel; inputs, the tensor of which they are the moments over `axes`; is_unbiased,
+# whether the variance is divided by count - 1.
+Use = namedtuple("Use", "mean variance inputs axes is_unbiased")
 
-_ASSIGNMENTS = (
-    "AssignVariableOp AssignSubVariableOp AssignAddVariableOp Assign AssignSub "
-    "AssignAdd"
-).split()
+_KINDS = "AssignVariableOp AssignSubVariableOp AssignAddVariableOp"
+_ASSIGNMENTS = f"{_KINDS} Assign AssignSub AssignAdd".split()
 _FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 # from an update to its assignment
 _LEADING = ("NoOp", "Merge", "Switch", "Identity", "ReadVariableOp")
-# these pass their first input on, with no other value
-_PASSING = "Identity Switch RefSwitch Squeeze Reshape Cast StopGradient".split()
+# these keep the elements of their first input where they are; these may reshape it
+_KEEPING = ("Identity", "Switch", "RefSwitch", "Cast", "StopGradient")
+_PASSING = _KEEPING + ("Squeeze", "Reshape")
 # these pass one of several inputs on; the first of a Select is its condition
 _CHOOSING = {"Merge": 0, "Select": 1, "SelectV2": 1}
-# these combine all of their inputs
+# these combine all of their inputs; these tell of shapes and constants alone
 _COMBINING = "Add AddV2 Sub Mul RealDiv Prod Pack".split()
-# these tell of shapes and constants alone
 _NEUTRAL = "Const Range Shape Size ZerosLike Fill StridedSlice".split()
-
-
-class Use(NamedTuple):
-    """The moments of one use of a layer, for each batch."""
-
-    mean: Any  # tensor with one value for each channel
-    variance: Any  # tensor likewise
-    inputs: Any  # tensor of which they are the moments
-    axes: List[int]  # of `inputs`, over which they are taken
-    is_unbiased: bool  # whether the variance is divided by count - 1
-
-
-class _Origin(NamedTuple):
-    """A batch statistic, and where its value can be fetched."""
-
-    tensor: Any  # the output of `Mean`, or of a fused kernel
-    fetch: Any  # the same value outside of any branch
 
 
 def place_of(variable):
@@ -60,42 +44,29 @@ def place_of(variable):
     return variable.handle.op if hasattr(variable, "handle") else variable.op
 
 
-def leaves(updates: List[Any]) -> List[Any]:
+def leaves(updates):
     """The operations that updates consist of, groups taken apart, each once."""
-    rest = [getattr(update, "op", update) for update in updates]
-    seen, found = set(rest), []
-    for op in rest:  # grows while it is walked
-        if op.type != "NoOp":
-            found.append(op)
-            continue
-        for above in op.control_inputs:
-            if above not in seen:
-                seen.add(above)
-                rest.append(above)
-    return found
+    rest = dict.fromkeys(getattr(update, "op", update) for update in updates)
+    return [op for op in _walk(rest, lambda op: op.type == "NoOp" and op.control_inputs)
+            if op.type != "NoOp"]  # fmt: skip
 
 
-def assigned_places(update: Any) -> Dict[Any, Any]:
-    """The assignment that an operation leads to, by the variable's place.
+def assignments_of(update):
+    """The assignments that an operation leads to, by the variable's place.
 
     An `If` of the newer control flow hides its assignments: then None, for each
     variable that it is given.
     """
-    rest, seen, found = [update], {update}, {}
-    for op in rest:  # grows while it is walked
+    found = {}
+    for op in _walk([update], lambda op: op.type in _LEADING and _above(op)):
         if op.type in _ASSIGNMENTS:
-            found[_source(op.inputs[0]).op] = op
+            found[_past(op.inputs[0], _KEEPING).op] = op
         elif op.type in ("If", "StatelessIf"):
             found.update((t.op, None) for t in op.inputs if t.op.type == "VarHandleOp")
-        elif op.type in _LEADING:
-            for above in [tensor.op for tensor in op.inputs] + list(op.control_inputs):
-                if above not in seen:
-                    seen.add(above)
-                    rest.append(above)
     return found
 
 
-def uses(updates: List[Any], layers: List[Any]) -> Dict[Any, List[Use]]:
+def uses(updates, layers):
     """The uses of batch-norm layers whose statistics some updates move.
 
     Args:
@@ -104,139 +75,126 @@ def uses(updates: List[Any], layers: List[Any]) -> Dict[Any, List[Use]]:
 
     Returns:
       dict of lists of Use by layer, in the order of `layers`, without those layers
-      whose moving mean no update assigns: they are frozen.
+      whose statistics no update assigns: they are frozen.
 
     Raises:
       ValueError: a statistic that is not provably a moment of one tensor.
     """
-    assignments = {}
+    assigned = {}
     for update in updates:
-        for place, assignment in assigned_places(update).items():
-            assignments.setdefault(place, []).append(assignment)
+        for place, assignment in assignments_of(update).items():
+            assigned.setdefault(place, []).append(assignment)
     found = {}
     for layer in layers:
-        means = assignments.get(place_of(layer.moving_mean), [])
-        variances = assignments.get(place_of(layer.moving_variance), [])
-        if means or variances:
-            found[layer] = _uses_of(layer, means, variances)
+        variables = layer.moving_mean, layer.moving_variance
+        given = [assigned.get(place_of(variable), []) for variable in variables]
+        if any(given):
+            check_supported(layer)
+            found[layer] = _uses_of(variables, given)
+            if not found[layer] or len(found[layer]) != max(map(len, given)):
+                raise ValueError(
+                    f"batch-norm layer {layer.name!r} must take its statistics from "
+                    f"the plain moments of its inputs, outside of loops; SWA found "
+                    f"others. "
+                    f"Freeze the layer, or average without SWA.")
     return found
 
 
-def _uses_of(layer, means, variances):
-    """A Use for each pair of assignments to the statistics of one layer."""
-    check_supported(layer)
-    if len(means) != len(variances) or None in means + variances:
-        _refuse(layer)
-    means = [_origin(one, layer.moving_mean) for one in means]
-    variances = [_origin(one, layer.moving_variance) for one in variances]
-    if None in means + variances:
-        _refuse(layer)
-    found = [
-        _proved(mean, variance)
-        for mean in means
-        for variance in variances
-        if _proved(mean, variance)
+def _uses_of(variables, assignments):
+    """A Use for each pair of assignments that provably are of the same moments."""
+    means, variances = [
+        [_origin(one, variable) for one in given if one is not None]
+        for variable, given in zip(variables, assignments)
     ]
-    if len(found) != len(means):
-        _refuse(layer)
-    return found
-
-
-def _proved(mean, variance):
-    """The Use whose moments two origins provably are, or None."""
-    op = mean.tensor.op
-    if op.type in _FUSED:
-        outputs = mean.tensor.value_index, variance.tensor.value_index
-        is_proved = variance.tensor.op is op and outputs == (1, 2)
-        axes = [0, 2, 3] if op.get_attr("data_format") == b"NCHW" else [0, 1, 2]
-    else:
-        is_proved = op.type == "Mean" and _is_variance(variance.tensor, op)
-        axes = is_proved and _axes(op)
-    if not is_proved or axes is None:
-        return None
-    inputs = _source(op.inputs[0])
-    return Use(mean.fetch, variance.fetch, inputs, axes, op.type in _FUSED)
-
-
-def _refuse(layer):
-    raise ValueError(
-        f"batch-norm layer {layer.name!r} must take its statistics from the plain "
-        f"moments of its inputs, outside of loops; SWA found others and cannot "
-        f"re-estimate them. Freeze the layer, or average without SWA."
-    )
+    pairs = [(m, v) for m in means if m for v in variances if v]
+    found = [_proved(*mean, *variance) for mean, variance in pairs]
+    return [use for use in found if use]
 
 
 def _origin(assignment, variable):
-    """The one batch statistic that an assigned value depends on, or None."""
-    rest, seen, found = [_Origin(assignment.inputs[1], None)], set(), []
-    for tensor, fetch in rest:  # grows while it is walked
-        op = tensor.op
-        if tensor in seen or _is_read(op, variable) or op.type in _NEUTRAL:
+    """(statistic, tensor to fetch) of the one value that is assigned; None: others."""
+    place, found = place_of(variable), {}
+    # by tensor: where its value can be fetched, outside of any branch
+    rest, fetches = [assignment.inputs[1]], {assignment.inputs[1]: None}
+    for tensor in rest:  # grows while it is walked
+        op, fetch = tensor.op, fetches[tensor]
+        read = _past(op.inputs[0], _KEEPING).op if op.type == "ReadVariableOp" else op
+        if read is place or op.type in _NEUTRAL:
             continue
-        seen.add(tensor)
-        if op.type in _COMBINING:
-            rest.extend(_Origin(above, None) for above in op.inputs)
-            continue
-        if fetch is None and op._get_control_flow_context() is None:
+        is_outside = op._get_control_flow_context() is None
+        if fetch is None and is_outside and op.type not in _COMBINING:
             fetch = tensor
-        if op.type in _PASSING:
-            rest.append(_Origin(op.inputs[0], fetch))
+        above = op.inputs[:1] if op.type in _PASSING else op.inputs
+        if op.type in _COMBINING:
+            fetch = None
         elif op.type in _CHOOSING:
-            values = op.inputs[_CHOOSING[op.type] :]
-            rest.extend(_Origin(above, fetch) for above in values)
-        elif op.type not in _FUSED or op.get_attr("is_training"):
-            found.append(_Origin(tensor, fetch))
-    if len(found) != 1 or found[0].fetch is None:
+            above = op.inputs[_CHOOSING[op.type] :]
+        elif op.type not in _PASSING:
+            if op.type not in _FUSED or op.get_attr("is_training"):
+                found[tensor] = fetch
+            continue
+        new = [one for one in above if one not in fetches]
+        rest.extend(new)
+        fetches.update((one, fetch) for one in new)
+    found = list(found.items())
+    return found[0] if len(found) == 1 and found[0][1] is not None else None
+
+
+def _proved(mean, mean_fetch, variance, variance_fetch):
+    """The Use whose moments these provably are, or None."""
+    op, is_fused = mean.op, mean.op.type in _FUSED
+    if is_fused:
+        axes = [0, 2, 3] if op.get_attr("data_format") == b"NCHW" else [0, 1, 2]
+        outputs = mean.value_index, variance.value_index
+        is_proved = variance.op is op and outputs == (1, 2)
+    else:
+        axes = _axes(op)
+        is_proved = axes is not None and _is_variance(variance.op, op)
+    if not is_proved:
         return None
-    return found[0]
+    inputs = _past(op.inputs[0], _KEEPING)
+    return Use(mean_fetch, variance_fetch, inputs, axes, is_fused)
 
 
-def _is_variance(tensor, mean):
+def _is_variance(op, mean):
     """Whether it is the mean square of what the operation `mean` takes the mean of."""
-    if tensor.op.type != "Mean" or _axes(tensor.op) != _axes(mean):
+    if _axes(op) != _axes(mean):
         return False
-    square = _past(tensor.op.inputs[0]).op
-    if square.type == "Square":
-        square = _past(square.inputs[0]).op
-        if square.type != "Sub":
-            return False
-    elif square.type != "SquaredDifference":
+    square = _past(op.inputs[0]).op
+    square = _past(square.inputs[0]).op if square.type == "Square" else square
+    if square.type not in ("Sub", "SquaredDifference"):
         return False
-    values, centre = square.inputs
-    centre = _past(centre).op
-    return (
-        centre.type == "Mean"
-        and _axes(centre) == _axes(mean)
-        and _source(values) is _source(mean.inputs[0])
-        and _source(centre.inputs[0]) is _source(mean.inputs[0])
-    )
+    values, centre = square.inputs[0], _past(square.inputs[1]).op
+    if _axes(centre) != _axes(mean):
+        return False
+    given = values, centre.inputs[0], mean.inputs[0]
+    return len({_past(tensor, _KEEPING) for tensor in given}) == 1
 
 
-def _is_read(op, variable):
-    """Whether an operation reads the variable, or is it."""
-    if op.type == "ReadVariableOp":
-        op = _source(op.inputs[0]).op
-    return op is place_of(variable)
+def _axes(op):
+    """The axes over which a `Mean` is taken; None: it is none, or they are open."""
+    axes = tf.get_static_value(op.inputs[1]) if op.type == "Mean" else None
+    rank = op.inputs[0].shape.rank if axes is not None else None
+    return None if rank is None else sorted(int(a) % rank for a in np.ravel(axes))
 
 
-def _past(tensor):
-    """The tensor before the operations that only pass it on, whatever its shape."""
-    while tensor.op.type in _PASSING:
+def _past(tensor, types=_PASSING):
+    """The tensor before the operations of these types."""
+    while tensor.op.type in types:
         tensor = tensor.op.inputs[0]
     return tensor
 
 
-def _source(tensor):
-    """The tensor before what keeps its elements where they are."""
-    while tensor.op.type in _PASSING and tensor.op.type not in ("Squeeze", "Reshape"):
-        tensor = tensor.op.inputs[0]
-    return tensor
+def _above(op):
+    return [tensor.op for tensor in op.inputs] + list(op.control_inputs)
 
 
-def _axes(mean):
-    """The axes over which a `Mean` is taken."""
-    rank = mean.inputs[0].shape.rank
-    axes = tf.get_static_value(mean.inputs[1])
-    if rank is None or axes is None:
-        return None
-    return sorted(int(axis) % rank for axis in np.ravel(axes))
+def _walk(start, above):
+    """`start` and, one after the other, what `above` gives for each, each once."""
+    rest, seen = list(start), set(start)
+    for op in rest:  # grows while it is walked
+        yield op
+        for one in above(op) or ():
+            if one not in seen:
+                seen.add(one)
+                rest.append(one)

@@ -2,22 +2,18 @@
 # SPDX-License-Identifier: MIT
 """Count, mean and variance of rows, merged over batches and over ranks, in numpy."""
 
-from typing import Callable, List, NamedTuple, Optional
+from collections import namedtuple
 
 import numpy as np
 
 __all__ = ["Moments", "merged", "merged_over_ranks", "summing"]
 
-
-class Moments(NamedTuple):
-    """The moments of some rows, channel by channel."""
-
-    count: int  # values of each channel
-    mean: np.ndarray  # float64, (channels,)
-    variance: np.ndarray  # float64, (channels,): of the population, divided by count
+# count: int, values of each channel; mean, variance: float64 arrays, one value for each
+# channel; the variance is that of the population, divided by count
+Moments = namedtuple("Moments", "count mean variance")
 
 
-def merged(first: Optional[Moments], second: Moments) -> Moments:
+def merged(first, second: Moments) -> Moments:
     """The moments of two sets of rows together.
 
         n = n1 + n2,  d = mean2 - mean1,  s = n2 / n
@@ -37,18 +33,15 @@ def merged(first: Optional[Moments], second: Moments) -> Moments:
       Chan, Golub and LeVeque, 1979, Updating formulae for computing variances.
     """
     if first is None:
-        first = Moments(0, np.zeros_like(second.mean, np.float64), np.float64(0))
+        return second
     count = first.count + second.count
-    share = second.count / count
-    delta = second.mean - first.mean
+    share, delta = second.count / count, second.mean - first.mean
     spread = delta * delta * share * (1.0 - share)
     variance = first.variance + (second.variance - first.variance) * share + spread
     return Moments(count, first.mean + delta * share, variance)
 
 
-def merged_over_ranks(
-    own: List[Moments], sum_over_ranks: Callable[[List[np.ndarray]], List[np.ndarray]]
-) -> List[Moments]:
+def merged_over_ranks(own, sum_over_ranks):
     """The moments of the rows of all ranks, from each rank's own.
 
         n = sum(n_r),  mean = sum(mean_r * n_r / n)
@@ -69,16 +62,10 @@ def merged_over_ranks(
     shares = [one.count / max(int(total), 1) for one, total in zip(own, totals)]
     means = sum_over_ranks([one.mean * share for one, share in zip(own, shares)])
     means = [np.asarray(mean, np.float64) for mean in means]
-    variances = sum_over_ranks(
-        [
-            (one.variance + np.square(one.mean - mean)) * share
-            for one, mean, share in zip(own, means, shares)
-        ]
-    )
-    return [
-        Moments(int(total), mean, np.asarray(variance, np.float64))
-        for total, mean, variance in zip(totals, means, variances)
-    ]
+    spreads = [o.variance + np.square(o.mean - mean) for o, mean in zip(own, means)]
+    spreads = sum_over_ranks([one * share for one, share in zip(spreads, shares)])
+    spreads = [np.asarray(one, np.float64) for one in spreads]
+    return [Moments(int(n), *moments) for n, *moments in zip(totals, means, spreads)]
 
 
 def summing(ranks):
@@ -90,7 +77,5 @@ def summing(ranks):
     function = getattr(ranks, "sum", ranks)
     if function is None or callable(function):
         return function
-    raise ValueError(
-        f"ranks must be a function that sums a list of arrays over all ranks, or an "
-        f"object with such a method `sum`, got {ranks!r}."
-    )
+    raise ValueError(f"ranks must be a function that sums lists of arrays over all "
+                     f"ranks, or have such a method `sum`, got {ranks!r}.")  # fmt: skip

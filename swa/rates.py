@@ -13,14 +13,15 @@ from swa import schedules
 def has_rate(optimizer):
     """Whether the optimizer has a rate that can be read and set."""
     rate = getattr(optimizer, "lr", None)
-    return isinstance(rate, numbers.Real) or hasattr(rate, "initializer")
+    # a function that is given as the rate is called by each read
+    is_called = callable(getattr(optimizer, "_hyper", {}).get("learning_rate"))
+    return not is_called and (isinstance(rate, numbers.Real) or hasattr(rate, "load"))
 
 
 def rate_of(keras, optimizer):
     """float: the optimizer's rate now; nan where there is none to read."""
-    if not has_rate(optimizer):
-        return math.nan
-    return float(keras.backend.get_value(optimizer.lr))
+    is_there = has_rate(optimizer)
+    return float(keras.backend.get_value(optimizer.lr)) if is_there else math.nan
 
 
 def set_rate(keras, optimizer, rate):
@@ -43,24 +44,20 @@ class Rates:
 
     Attributes:
       base: float.
+      sets_rate: bool, whether SWA sets the rate of training, and not the user.
       history: list of floats, the rate of each batch that ran.
     """
 
-    def __init__(self, settings, step, compiled, base, warn):
-        self._settings, self._step = settings, step
-        self._compiled, self.base, self._warn = compiled, base, warn
-        self.history = []
+    def __init__(self, settings, step, compiled, *, base, warn):
+        self._settings, self._step, self._warn = settings, step, warn
+        self.base, self.history = base, []
+        self.sets_rate = settings.lr_schedule != "manual"
+        # what is given back; 'manual' puts it aside in the pass alone
+        self._before = compiled if self.sets_rate else math.nan
         self._planned = np.full(1, math.nan)  # of the epoch, by batch
         self._used = {}  # where a batch used another one, by batch
         self._batch = 0
         self._left = math.nan  # the rate that SWA set last before this epoch
-        self._before_pass = math.nan  # nan: no pass has put it aside
-        self._has_warned = False
-
-    @property
-    def sets_rate(self):
-        """Whether SWA sets the rate of training, and not the user."""
-        return self._settings.lr_schedule != "manual"
 
     @property
     def now(self):
@@ -70,46 +67,35 @@ class Rates:
 
     def begin_epoch(self, epoch, batches):
         """Plans an epoch of `batches` batches; 0: their number is not known."""
-        self._left = self._of(self._batch)
-        self._planned = schedules.epoch_rates(self._settings, self.base, epoch, batches)
-        self._used, self._batch = {}, 0
+        self._plan(schedules.epoch_rates(self._settings, self.base, epoch, batches))
 
     def start(self, batch=0):
         """Hands the rates from `batch` on to the step."""
         if self.sets_rate:
-            self._step.start_rates(self._planned[self._index(batch) :], self._note)
+            first = min(batch, len(self._planned) - 1)
+            self._step.start_rates(self._planned[first:], self._note)
 
     def begin_batch(self, batch):
         """Sets the rate of a batch, where the step cannot do so itself."""
-        self._batch = batch
-        rate = self._of(batch)
+        self._batch, rate = batch, self._of(batch)
         if self._step.sets_rate_by_batch and not math.isnan(rate):
             self._step.rate = rate
 
     def insist(self):
         """The same once more, after all other callbacks and before the batch."""
-        rate = self._of(self._batch)
-        if self._step.sets_rate_by_batch and not math.isnan(rate):
-            if not self._is_close(self._step.rate, rate):
-                self._step.rate = rate
+        if not self._is_close(self._step.rate, self._of(self._batch)):
+            self.begin_batch(self._batch)
 
     def end_epoch(self, batches):
         """Writes the rates of the batches that ran into the history."""
-        if self.sets_rate:
-            self.history.extend(self._of(batch) for batch in range(batches))
+        self.history.extend(self._of(batch) for batch in range(batches))
 
     def begin_pass(self):
         """The rate becomes 0: nothing is trained."""
-        self._left = self._of(self._batch)
-        self._planned, self._used = np.full(1, math.nan), {}
         if has_rate(self._step.optimizer):
-            self._before_pass = self._compiled if self.sets_rate else self._step.rate
-            self._planned[0] = self._step.rate = 0.0
-
-    def end_pass(self):
-        """The rate is what it was, the compiled one where SWA set others."""
-        if not math.isnan(self._before_pass):
-            self.give_back()
+            self._before = self._before if self.sets_rate else self._step.rate
+            self._plan(np.zeros(1))
+            self._step.rate = 0.0
 
     def give_back(self, is_certain=False):
         """Sets the rate from before, unless another than SWA has set it meanwhile.
@@ -117,39 +103,34 @@ class Rates:
         Args:
           is_certain: bool, whether to set it whoever has set another one.
         """
-        before = self._compiled if self.sets_rate else self._before_pass
-        if math.isnan(before):
+        if math.isnan(self._before):
             return
-        following = self._planned[self._index(self._batch + 1)]
-        own = [self._left, self._of(self._batch), following]
+        own = [self._left, self._of(self._batch), self._of(self._batch + 1)]
         now = self._step.rate
         if is_certain or any(self._is_close(now, rate) for rate in own):
-            self._step.rate = before
-        self._before_pass = math.nan
+            self._step.rate = self._before
+        if not self.sets_rate:
+            self._before = math.nan
+
+    def _plan(self, rates):
+        self._left = self._of(self._batch)
+        self._planned, self._used, self._batch = rates, {}, 0
 
     def _of(self, batch):
-        return float(self._used.get(batch, self._planned[self._index(batch)]))
-
-    def _index(self, batch):
-        return min(batch, len(self._planned) - 1)
+        planned = self._planned[min(batch, len(self._planned) - 1)]
+        return float(self._used.get(batch, planned))
 
     def _note(self, difference):
         """Takes down by how much the rate that was used lay above the planned one."""
         planned = self._of(self._batch)
-        if self._is_close(planned + float(difference), planned):
-            return
-        self._used[self._batch] = planned + float(difference)
-        if self._has_warned:
-            return
-        self._has_warned = True
-        self._warn(
-            f"another callback sets the learning rate beside lr_schedule "
-            f"{self._settings.lr_schedule!r}: {self._used[self._batch]:.6g} was used "
-            f"where {planned:.6g} was planned. history['lr'] tells what was used."
-        )
+        used = planned + float(difference)
+        if not self._is_close(used, planned):
+            self._used[self._batch] = used
+            self._warn("another callback sets the learning rate too: history['lr'] and "
+                       "swa.lr tell what was used.")  # fmt: skip
 
     def _is_close(self, rate, other):
         # two roundings of the variable: float16 has 11 bits, float32 24
         dtype = getattr(self._step.optimizer.lr, "dtype", None)
-        tolerance = 2e-3 if dtype is not None and dtype.size == 2 else 1e-6
+        tolerance = 2e-3 if getattr(dtype, "size", 4) == 2 else 1e-6
         return abs(rate - other) <= tolerance * abs(other)

@@ -2,14 +2,12 @@
 # SPDX-License-Identifier: MIT
 """The inputs of a model, batch by batch, from whatever `fit` takes."""
 
-import inspect
 import itertools
-import numbers
 
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["Rows"]
+from swa.schedules import check_count
 
 _DATA_SETS = (tf.compat.v1.data.Dataset, tf.compat.v2.data.Dataset)
 _ENDLESS = (itertools.cycle, itertools.repeat, itertools.count)
@@ -25,25 +23,22 @@ class Rows:
       batch_size: int >= 1, rows per batch where `x` is arrays.
       steps: int >= 1, batches to take, or None for all; needed where they never end.
 
+    Attributes:
+      is_spent_once_read: bool, whether they can be read one time only.
+
     Raises:
       ValueError: `batch_size` or `steps` below 1, or rows without end and no `steps`.
     """
 
     def __init__(self, x, batch_size=32, steps=None):
-        _check_count("batch_size", batch_size)
+        check_count("batch_size", batch_size, 1)
         if steps is not None:
-            _check_count("steps", steps)
+            check_count("steps", steps, 1)
         elif _is_endless(x):
-            raise ValueError(
-                f"steps must be given for rows without end, got None with x "
-                f"{type(x).__name__}."
-            )
+            raise ValueError(f"steps must be given for rows without end, got None for "
+                             f"x of type {type(x).__name__}.")  # fmt: skip
         self._x, self._batch_size, self._steps = x, int(batch_size), steps
-
-    @property
-    def is_spent_once_read(self):
-        """Whether they can be read one time only."""
-        return inspect.isgenerator(self._x) or hasattr(self._x, "__next__")
+        self.is_spent_once_read = hasattr(x, "__next__")
 
     def batches(self, model):
         """Yields the inputs of each batch.
@@ -52,60 +47,54 @@ class Rows:
           model: it says how many inputs there are, and the order of named ones.
 
         Yields:
-          List of arrays, or the dict itself for a model that is called with one.
+          List of arrays, or a dict for a subclassed model in eager mode.
 
         Raises:
           ValueError: no rows, or not as many arrays as the model has inputs.
         """
         names = getattr(model, "input_names", None)
         if tf.executing_eagerly() and not getattr(model, "_is_graph_network", True):
-            names = None  # a subclassed model is called with what it is given
-        count = len(names) if names else None
-        is_empty = True
-        for batch in itertools.islice(self._found(count), self._steps):
-            inputs = _named(batch, names)
-            if isinstance(inputs, list) and count not in (None, len(inputs)):
-                raise ValueError(
-                    f"x must hold {count} arrays, one for each input of the model, "
-                    f"got {len(inputs)}."
-                )
-            is_empty = False
-            yield inputs
-        if is_empty:
-            raise ValueError("x must hold at least one row, got none.")
+            names = None  # it is called with what it is given
+        batch = None
+        for batch in itertools.islice(self._found(len(names or ())), self._steps):
+            if isinstance(batch, dict) and names:
+                batch = [batch[name] for name in names]
+            if isinstance(batch, dict):
+                yield {name: np.asarray(rows) for name, rows in batch.items()}
+                continue
+            batch = batch if isinstance(batch, (list, tuple)) else [batch]
+            if names and len(batch) != len(names):
+                raise ValueError(f"x must hold {len(names)} arrays, one for each input "
+                                 f"of the model, got {len(batch)}.")  # fmt: skip
+            arrays = [np.asarray(rows) for rows in batch]
+            yield [a[:, None] if a.ndim == 1 else a for a in arrays]  # as Keras does
+        if batch is None:
+            kind = type(self._x).__name__
+            raise ValueError(f"x must hold at least one row, got none in a {kind}.")
 
-    def _found(self, count):
-        """Iterates over the batches, as the user has them."""
-        x = self._x
-        if isinstance(x, tuple):
-            x = _inputs_of_tuple(x, count)
+    def _found(self, inputs):
+        """Iterates over the batches of a model of so many inputs; 0: not known."""
+        x = _rows_of_tuple(self._x, inputs) if isinstance(self._x, tuple) else self._x
         if isinstance(x, _DATA_SETS):
             items = iter(x) if tf.executing_eagerly() else _graph_items(x)
-        elif _is_tensor(x):
+        elif _is_symbolic(x):
             items = (tf.keras.backend.get_session().run(x) for _ in itertools.count())
         elif hasattr(x, "shape") or isinstance(x, (list, dict)):
-            return _sliced(x, self._batch_size)
-        elif hasattr(x, "__getitem__"):  # a Sequence
-            items = (x[index] for index in range(len(x)))
-        else:
-            items = iter(x)
+            items = _sliced(x, self._batch_size)
+        else:  # a Sequence, or an iterable
+            is_indexed = hasattr(x, "__getitem__")
+            items = (x[i] for i in range(len(x))) if is_indexed else iter(x)
         return (item[0] if isinstance(item, tuple) else item for item in items)
 
 
-def _check_count(name, value):
-    is_count = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_count or value < 1:
-        raise ValueError(f"{name} must be an integer above 0, got {value!r}.")
-
-
-def _is_tensor(x):
-    """Whether it is a tensor without a value of its own: one batch for each run."""
+def _is_symbolic(x):
+    """Whether it is a tensor without a value of its own: a batch for each run."""
     return isinstance(x, tf.Tensor) and not hasattr(x, "numpy")
 
 
 def _is_endless(x):
     if not isinstance(x, _DATA_SETS):
-        return isinstance(x, _ENDLESS) or _is_tensor(x)
+        return isinstance(x, _ENDLESS) or _is_symbolic(x)
     cardinality = tf.data.experimental.cardinality(x)
     if not tf.executing_eagerly():
         with tf.compat.v1.Session(graph=cardinality.graph) as session:
@@ -114,8 +103,7 @@ def _is_endless(x):
 
 
 def _graph_items(dataset):
-    iterator = tf.compat.v1.data.make_one_shot_iterator(dataset)
-    following = iterator.get_next()
+    following = tf.compat.v1.data.make_one_shot_iterator(dataset).get_next()
     # no `with`: while this generator waits, Keras would take its session
     session = tf.compat.v1.Session()
     try:
@@ -127,46 +115,22 @@ def _graph_items(dataset):
         session.close()
 
 
-def _inputs_of_tuple(x, count):
+def _rows_of_tuple(x, inputs):
     """Of (x, y) or (x, y, sample_weight) the rows; else a tuple of inputs."""
     is_nested = isinstance(x[0], (list, tuple, dict))
-    if count == len(x) > 1 and not is_nested:
+    if inputs == len(x) > 1 and not is_nested:
         return list(x)
-    if count is not None and len(x) in (2, 3) and (count == 1 or is_nested):
+    if len(x) in (2, 3) and inputs and (inputs == 1 or is_nested):
         return list(x[0]) if isinstance(x[0], tuple) else x[0]
-    raise ValueError(
-        f"x must be the model's inputs, or (x, y), got a tuple of {len(x)} that could "
-        f"be either. Give the inputs as a list."
-    )
+    raise ValueError(f"x must be the model's inputs or (x, y), got a tuple of {len(x)} "
+                     f"that could be either. Give inputs as a list.")  # fmt: skip
 
 
 def _sliced(x, batch_size):
-    arrays = list(x.values()) if isinstance(x, dict) else x
-    arrays = arrays if isinstance(arrays, list) else [arrays]
-    arrays = [_as_rows(array) for array in arrays]
-    for start in range(0, len(arrays[0]) if arrays else 0, batch_size):
-        batch = [np.asarray(array[start : start + batch_size]) for array in arrays]
+    parts = list(x.values()) if isinstance(x, dict) else x
+    parts = parts if isinstance(parts, list) else [parts]
+    parts = [getattr(part, "values", part) for part in parts]  # of frames
+    parts = [part if hasattr(part, "shape") else np.asarray(part) for part in parts]
+    for start in range(0, len(parts[0]) if parts else 0, batch_size):
+        batch = [np.asarray(part[start : start + batch_size]) for part in parts]
         yield dict(zip(x, batch)) if isinstance(x, dict) else batch
-
-
-def _as_rows(array):
-    """Something to be sliced, row by row."""
-    if hasattr(array, "iloc"):  # a frame
-        array = array.values
-    if not hasattr(array, "shape"):
-        array = np.asarray(array)
-    if hasattr(array, "numpy"):  # an eager tensor
-        array = array.numpy()
-    return array
-
-
-def _named(batch, names):
-    """A batch's inputs in the order of the model's."""
-    if isinstance(batch, dict):
-        if names is None:
-            return {name: np.asarray(rows) for name, rows in batch.items()}
-        batch = [batch[name] for name in names]
-    batch = batch if isinstance(batch, (list, tuple)) else [batch]
-    arrays = [np.asarray(rows) for rows in batch]
-    # as Keras does with rows of one number
-    return [rows[:, None] if rows.ndim == 1 else rows for rows in arrays]

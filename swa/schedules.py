@@ -13,19 +13,9 @@ from typing import List, NamedTuple, Optional, Union
 
 import numpy as np
 
-__all__ = [
-    "LR_SCHEDULES",
-    "SNAPSHOTS",
-    "Plan",
-    "Settings",
-    "check_run",
-    "checked",
-    "epoch_rates",
-    "is_sampled",
-    "plan",
-    "resolved_rates",
-    "sampled_epochs",
-]
+__all__ = ["LR_SCHEDULES", "SNAPSHOTS", "Plan", "Settings", "check_count", "check_run"]
+__all__ += ["checked", "epoch_rates", "is_sampled", "plan", "resolved_rates"]
+__all__ += ["sampled_epochs"]
 
 LR_SCHEDULES = ("manual", "constant", "cyclic")
 SNAPSHOTS = ("cycle_start", "cycle_end")
@@ -37,11 +27,11 @@ class Settings(NamedTuple):
     """What the user asked for, as typed; `checked` makes one."""
 
     start_epoch: int  # one-based
-    lr_schedule: str  # one of LR_SCHEDULES
-    swa_lr: Rate  # the rate of averaging, the lowest of a cycle
-    swa_lr2: Rate  # the highest rate of a cycle
-    swa_freq: int  # epochs per cycle, and between two samples
-    snapshot: str  # one of SNAPSHOTS
+    lr_schedule: str = "manual"  # one of LR_SCHEDULES
+    swa_lr: Rate = "auto"  # the rate of averaging, the lowest of a cycle
+    swa_lr2: Rate = "auto"  # the highest rate of a cycle
+    swa_freq: int = 1  # epochs per cycle, and between two samples
+    snapshot: str = "cycle_start"  # one of SNAPSHOTS
 
 
 class Plan(NamedTuple):
@@ -52,55 +42,40 @@ class Plan(NamedTuple):
     batch_norm_epoch: Optional[int]  # one-based; None without batch norm
 
 
-def checked(
-    start_epoch: int,
-    lr_schedule: str = "manual",
-    swa_lr: Rate = "auto",
-    swa_lr2: Rate = "auto",
-    swa_freq: int = 1,
-    snapshot: str = "cycle_start",
-) -> Settings:
-    """Returns the settings if they are sound together.
+def checked(*values, **named) -> Settings:
+    """Returns the `Settings` of these values if they are sound together.
+
+    Args:
+      *values, **named: the fields of `Settings`.
 
     Raises:
       ValueError: naming the argument, the rule and the value.
     """
-    _check_count("start_epoch", start_epoch, 2)
+    settings = Settings(*values, **named)
+    start_epoch, lr_schedule, swa_lr, swa_lr2, swa_freq, snapshot = settings
+    check_count("start_epoch", start_epoch, 2)
     _check_choice("lr_schedule", lr_schedule, LR_SCHEDULES)
     _check_rate("swa_lr", swa_lr)
     _check_rate("swa_lr2", swa_lr2)
-    _check_count("swa_freq", swa_freq, 1)
+    check_count("swa_freq", swa_freq, 1)
     _check_choice("snapshot", snapshot, SNAPSHOTS)
     if swa_lr == "auto" and swa_lr2 != "auto":
-        raise ValueError(
-            f"swa_lr2 must be 'auto' when swa_lr is 'auto', got {swa_lr2!r}. "
-            f"Give both rates or neither."
-        )
+        raise ValueError(f"swa_lr2 must be 'auto' when swa_lr is 'auto', got "
+                         f"{swa_lr2!r}. Give both rates or neither.")  # fmt: skip
     if lr_schedule == "cyclic":
         if swa_freq < 2:
-            raise ValueError(
-                f"swa_freq must be at least 2 (epochs) with lr_schedule 'cyclic', "
-                f"got {swa_freq!r}."
-            )
-        if "auto" not in (swa_lr, swa_lr2) and swa_lr > swa_lr2:
-            raise ValueError(
-                f"swa_lr must not be above swa_lr2 with lr_schedule 'cyclic', "
-                f"got swa_lr {swa_lr!r} and swa_lr2 {swa_lr2!r}."
-            )
-    return Settings(start_epoch, lr_schedule, swa_lr, swa_lr2, swa_freq, snapshot)
+            raise ValueError(f"swa_freq must be at least 2 (epochs) with lr_schedule "
+                             f"'cyclic', got {swa_freq!r}.")  # fmt: skip
+        if "auto" not in (swa_lr, swa_lr2):
+            _check_cycle(swa_lr, swa_lr2)
+    return settings
 
 
-def check_run(
-    settings: Settings,
-    epochs: int,
-    learning_rate: float,
-    batch_norm: bool = False,
-    n_averaged: int = 0,
-) -> None:
+def check_run(settings, epochs, learning_rate, batch_norm=False, n_averaged=0):
     """Checks the settings against the run that is about to begin.
 
     Args:
-      settings: from `checked`.
+      settings: Settings, from `checked`.
       epochs: int, the last epoch of the run, counted from one.
       learning_rate: float, the compiled rate; nan if it cannot be read, which
         only 'manual' allows.
@@ -110,32 +85,24 @@ def check_run(
     Raises:
       ValueError: naming the argument, the rule and the value.
     """
-    if settings.start_epoch >= epochs:
-        raise ValueError(
-            f"start_epoch must be below epochs, got start_epoch "
-            f"{settings.start_epoch!r} and epochs {epochs!r}."
-        )
+    start, frequency, snapshot = settings[0], settings.swa_freq, settings.snapshot
+    if start >= epochs:
+        raise ValueError(f"start_epoch must be below epochs, got start_epoch {start!r} "
+                         f"and epochs {epochs!r}.")  # fmt: skip
     if not n_averaged and not sampled_epochs(settings, epochs, batch_norm):
         before = "before the batch-norm epoch, " if batch_norm else ""
-        raise ValueError(
-            f"swa_freq must leave an epoch to be sampled {before}got swa_freq "
-            f"{settings.swa_freq!r} with snapshot {settings.snapshot!r}, start_epoch "
-            f"{settings.start_epoch!r} and epochs {epochs!r}."
-        )
+        raise ValueError(f"swa_freq must leave an epoch to be sampled {before}got "
+                         f"{frequency!r} with snapshot {snapshot!r}, start_epoch "
+                         f"{start!r} and epochs {epochs!r}.")  # fmt: skip
     if settings.lr_schedule == "manual":
         return
     low, high = resolved_rates(settings, learning_rate)
     # the optimizer holds its rate in float32: 0.02 reads back as 0.0199999996
     if np.float32(low) > np.float32(learning_rate):
-        raise ValueError(
-            f"swa_lr must not be above the compiled learning rate "
-            f"{learning_rate:.6g}, got {low:.6g}."
-        )
-    if settings.lr_schedule == "cyclic" and np.float32(low) > np.float32(high):
-        raise ValueError(
-            f"swa_lr must not be above swa_lr2 with lr_schedule 'cyclic', "
-            f"got swa_lr {low:.6g} and swa_lr2 {high:.6g}."
-        )
+        raise ValueError(f"swa_lr must not be above the compiled learning rate "
+                         f"{learning_rate:.6g}, got {low:.6g}.")  # fmt: skip
+    if settings.lr_schedule == "cyclic":
+        _check_cycle(float(np.float32(low)), float(np.float32(high)))
 
 
 def resolved_rates(settings: Settings, learning_rate: float):
@@ -150,9 +117,7 @@ def resolved_rates(settings: Settings, learning_rate: float):
     return low, float(settings.swa_lr2)
 
 
-def epoch_rates(
-    settings: Settings, learning_rate: float, epoch: int, batches_per_epoch: int
-) -> np.ndarray:
+def epoch_rates(settings, learning_rate, epoch, batches_per_epoch) -> np.ndarray:
     """The learning rate of each batch of one epoch.
 
     With lr0 the compiled rate, e the epoch, s = start_epoch - 1, b the batch,
@@ -167,7 +132,7 @@ def epoch_rates(
       'manual': nan, the rate is the user's.
 
     Args:
-      settings: from `checked`.
+      settings: Settings, from `checked`.
       learning_rate: float, the compiled rate lr0.
       epoch: int >= 0, counted from zero.
       batches_per_epoch: int >= 1, or 0 for a data set of unknown length, whose
@@ -189,12 +154,9 @@ def epoch_rates(
         return (1.0 - progress) * high + progress * low
     progress = epoch / start
     if progress <= 0.5:
-        rate = learning_rate
-    elif progress <= 0.9:
-        rate = learning_rate - (learning_rate - low) * (progress - 0.5) / 0.4
-    else:
-        rate = low
-    return np.full(batches, rate)
+        return np.full(batches, learning_rate, np.float64)
+    between = learning_rate - (learning_rate - low) * (progress - 0.5) / 0.4
+    return np.full(batches, between if progress <= 0.9 else low)
 
 
 def is_sampled(settings: Settings, epoch: int) -> bool:
@@ -204,25 +166,19 @@ def is_sampled(settings: Settings, epoch: int) -> bool:
     return since_start >= 0 and since_start % settings.swa_freq == phase
 
 
-def sampled_epochs(
-    settings: Settings, epochs: int, batch_norm: bool = False
-) -> List[int]:
-    """The epochs, from one, that a run of `epochs` epochs samples."""
+def sampled_epochs(settings: Settings, epochs: int, batch_norm: bool = False):
+    """List of the epochs, from one, that a run of `epochs` epochs samples."""
     last = epochs - 1 if batch_norm else epochs
     return [epoch + 1 for epoch in range(last) if is_sampled(settings, epoch)]
 
 
 def plan(
-    settings: Settings,
-    epochs: int,
-    batches_per_epoch: int,
-    learning_rate: float = math.nan,
-    batch_norm: bool = False,
+    settings, epochs, batches_per_epoch, learning_rate=math.nan, batch_norm=False
 ) -> Plan:
     """The table that a run of `epochs` epochs follows.
 
     Args:
-      settings: from `checked`.
+      settings: Settings, from `checked`.
       epochs: int above `start_epoch`.
       batches_per_epoch: int >= 1.
       learning_rate: float, the compiled rate; nan leaves what depends on it nan.
@@ -234,26 +190,22 @@ def plan(
     Raises:
       ValueError: if `batches_per_epoch` is below 1, or for what `check_run` refuses.
     """
-    _check_count("batches_per_epoch", batches_per_epoch, 1)
+    check_count("batches_per_epoch", batches_per_epoch, 1)
     check_run(settings, epochs, learning_rate, batch_norm)
-    rates = np.stack(
-        [
-            epoch_rates(settings, learning_rate, epoch, batches_per_epoch)
-            for epoch in range(epochs)
-        ]
-    )
+    given = settings, learning_rate
+    rates = np.stack([epoch_rates(*given, e, batches_per_epoch) for e in range(epochs)])
     if batch_norm:
         rates[-1] = 0.0
     sampled = sampled_epochs(settings, epochs, batch_norm)
     return Plan(rates, sampled, epochs if batch_norm else None)
 
 
-def _check_count(name, value, least):
+def check_count(name, value, least):
+    """Raises ValueError unless `value` is an integer of at least `least`."""
     is_count = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_count or value < least:
-        raise ValueError(
-            f"{name} must be an integer of at least {least}, got {value!r}."
-        )
+        rule = f"must be an integer of at least {least}"
+        raise ValueError(f"{name} {rule}, got {value!r}.")
 
 
 def _check_choice(name, value, choices):
@@ -262,8 +214,12 @@ def _check_choice(name, value, choices):
 
 
 def _check_rate(name, value):
-    if value == "auto":
-        return
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value <= 0:
+    if value != "auto" and not (is_number and math.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be 'auto' or a number above 0, got {value!r}.")
+
+
+def _check_cycle(low, high):
+    if low > high:
+        raise ValueError(f"swa_lr must not be above swa_lr2 with lr_schedule 'cyclic', "
+                         f"got swa_lr {low:.6g} and swa_lr2 {high:.6g}.")  # fmt: skip

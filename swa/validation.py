@@ -19,78 +19,49 @@ class Validation:
     """
 
     def __init__(self, held_out, training_rows):
-        _check_repeatable("validation", held_out)
-        if training_rows is not None:
-            _check_repeatable("validation_rows", training_rows)
-        self._held_out = tuple(held_out) if isinstance(held_out, list) else held_out
-        self._training_rows = training_rows
-        self._results = {}  # of the newest average
-        self._n_averaged = 0  # in it
-
-    @classmethod
-    def made(cls, held_out, training_rows):
-        """A Validation, or None where nothing is held out."""
-        return None if held_out is None else cls(held_out, training_rows)
-
-    def check(self, has_batch_norm):
-        """Raises ValueError where the average would lack its statistics."""
-        if has_batch_norm and self._training_rows is None:
-            raise ValueError(
-                "validation_rows must be given with validation and batch "
-                "normalization: averaged weights need statistics of their own, got "
-                "None. Give training rows, all or some."
-            )
+        if isinstance(held_out, (list, tuple)) and len(held_out) not in (2, 3):
+            raise ValueError(f"validation must be (x, y) or (x, y, sample_weight), got "
+                             f"{len(held_out)} items.")  # fmt: skip
+        for name, rows in ("validation", held_out), ("validation_rows", training_rows):
+            if rows is not None and Rows(rows).is_spent_once_read:
+                kind = type(rows).__name__
+                raise ValueError(f"{name} must be rows that can be read again, arrays "
+                                 f"or a Sequence, got {kind}.")  # fmt: skip
+        self._held_out, self._training_rows = held_out, training_rows
+        self.begin()
 
     def begin(self):
         """The state of a run that has not begun."""
         self._results, self._n_averaged = {}, 0
 
+    def check(self, has_batch_norm):
+        """Raises ValueError where the average would lack its statistics."""
+        if has_batch_norm and self._training_rows is None:
+            raise ValueError(
+                f"validation_rows must be given with validation and batch "
+                f"normalization: averaged weights need statistics of their own, got "
+                f"{self._training_rows}. Give training rows, all or some.")
+
     def logs(self, swa, batch_size):
         """dict: swa_loss and swa_<metric>; empty before the first sample."""
-        has_passed = swa.batch_norm_epoch is not None
-        if swa.n_averaged != self._n_averaged or has_passed:
-            # after the pass the model has its final statistics
+        has_passed = swa.batch_norm_epoch is not None  # with its final statistics
+        if has_passed or swa.n_averaged != self._n_averaged:
             rows = None if has_passed else self._training_rows
             with swa.average_applied(rows, batch_size):
                 results = self._evaluated(swa.model, batch_size)
-            names = swa.model.metrics_names
-            self._results = {f"swa_{n}": value for n, value in zip(names, results)}
-            self._n_averaged = swa.n_averaged
+            names = [f"swa_{name}" for name in swa.model.metrics_names]
+            self._results, self._n_averaged = dict(zip(names, results)), swa.n_averaged
         return dict(self._results)
 
     def _evaluated(self, model, batch_size):
+        held_out, options = self._held_out, {"verbose": 0}
+        if isinstance(held_out, (list, tuple)):
+            options.update(y=held_out[1], batch_size=batch_size)
+            options["sample_weight"] = held_out[2] if len(held_out) > 2 else None
+            held_out = held_out[0]
         is_stopping = model.stop_training  # `evaluate` sets it to False
         try:
-            if isinstance(self._held_out, tuple):
-                weights = self._held_out[2] if len(self._held_out) > 2 else None
-                results = model.evaluate(
-                    *self._held_out[:2],
-                    batch_size=batch_size,
-                    sample_weight=weights,
-                    verbose=0,
-                )
-            else:
-                results = model.evaluate(self._held_out, verbose=0)
+            results = model.evaluate(held_out, **options)
         finally:
             model.stop_training = is_stopping
         return [float(r) for r in (results if isinstance(results, list) else [results])]
-
-
-def _check_repeatable(name, rows):
-    """Refuses what the second evaluation could not read."""
-    if name == "validation" and isinstance(rows, (list, tuple)):
-        if len(rows) not in (2, 3):
-            raise ValueError(
-                f"{name} must be (x, y) or (x, y, sample_weight), got {len(rows)} "
-                f"items."
-            )
-        return
-    try:
-        is_spent = Rows(rows).is_spent_once_read
-    except ValueError:
-        is_spent = True
-    if is_spent:
-        raise ValueError(
-            f"{name} must be rows that end and can be read again, arrays or a "
-            f"Sequence for example, got {type(rows).__name__}."
-        )
