@@ -1,25 +1,22 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""Checkpoints: written while training, found again, and the weights of the end.
+"""Checkpoints: what is in them, how they are written, and how found again.
 
 At the end of each epoch the training's variables are read in one call. What is
 written goes through a graph of its own on the host, by TensorFlow's Saver: the graph
 that trains, which a device may have compiled, gets no operation for it.
 """
 
-import io
 import json
 import os
 import re
-import threading
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 import tensorflow as tf
 
-from swa.training import output, ranks
-from swa.training.config import InputError
+from swa.training import output
+from swa.training.errors import UserError, reason, shown
 
 FORMAT = 1
 FOLDER = "ckpt"
@@ -27,9 +24,9 @@ NAME = "model.ckpt"
 META = "swa/training"  # JSON: all that is no array
 AVERAGE = "swa/average/"  # and the weight's name
 _FILE = re.compile(re.escape(NAME) + r"-(\d+)\.(index|data-\d+-of-\d+)$")
-_SCRATCH = ".scratch"
-_LEFT_BEHIND = ("*.tempstate*", "checkpoint.tmp*", "*" + output.TEMPORARY, _SCRATCH)
-_ERRORS = (OSError, tf.errors.OpError)
+SCRATCH = ".scratch"
+LEFT_BEHIND = ("*.tempstate*", "checkpoint.tmp*", "*" + output.TEMPORARY, SCRATCH)
+ERRORS = (OSError, tf.errors.OpError)
 
 
 class Snapshot(NamedTuple):
@@ -51,7 +48,9 @@ class Found(NamedTuple):
 
 
 class Folder:
-    """The folder `ckpt/` of an output directory: the only place that writes there.
+    """The folder `ckpt/` of an output directory.
+
+    To be closed, or used as a context.
 
     Args:
       output_dir: str.
@@ -62,7 +61,14 @@ class Folder:
         self.path = os.path.join(output_dir, FOLDER)
         self._max_to_keep = max_to_keep
         self._host = None  # a HostGraph, made with the first save
-        self._kept = []  # paths of earlier checkpoints, oldest first
+        self._place = None  # an output.TensorFlowPath to it, from then on
+        self._kept = []  # epochs of earlier checkpoints, oldest first
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
 
     def clear(self):
         """Removes an earlier run's checkpoints."""
@@ -70,7 +76,7 @@ class Folder:
 
     def clean(self):
         """Removes what writes that were cut off have left."""
-        output.remove(self.path, *_LEFT_BEHIND)
+        output.remove(self.path, *LEFT_BEHIND)
 
     def find(self, warn):
         """The newest checkpoint that can be read whole.
@@ -82,7 +88,7 @@ class Folder:
           Found, or None where there is no checkpoint at all.
 
         Raises:
-          InputError: there are checkpoints, and none can be read.
+          UserError: there are checkpoints, and none can be read.
         """
         files = self._files()
         epochs = sorted(files, reverse=True)
@@ -93,14 +99,13 @@ class Folder:
             except _BadCheckpoint as error:
                 warn(f"warning: {path} cannot be used: {error}")
                 continue
-            whole = [e for e in epochs[place:] if len(files[e]) > 1]
-            self._kept = [os.path.join(self.path, f"{NAME}-{e}") for e in whole[::-1]]
+            self._kept = [e for e in epochs[place:] if len(files[e]) > 1][::-1]
             return found
         if epochs:
-            raise InputError(
+            raise UserError(
                 f"resume needs a checkpoint that can be read, and none of the "
-                f"{len(epochs)} in {self.path} can. Start anew without --resume, which "
-                f"removes them."
+                f"{len(epochs)} in {shown(self.path)} can. Start anew without "
+                f"--resume, which removes them."
             )
         return None
 
@@ -112,70 +117,37 @@ class Folder:
           run: dict of plain values, given back by `find`.
 
         Raises:
-          OutputError: it cannot be written; the earlier ones stay.
+          UserError: it cannot be written; the earlier ones stay.
         """
         values = _values(snapshot, run)
-        path = os.path.join(self.path, NAME)
+        path = os.path.join(self.path, f"{NAME}-{snapshot.epoch}")
         advice = " Earlier checkpoints are whole: make room, then use --resume."
-        with output.one_line_errors(f"{path}-{snapshot.epoch}", _ERRORS, advice):
+        with output.one_line_errors(path, ERRORS, advice):
             try:
-                os.makedirs(self.path, exist_ok=True)
-                if self._host is None:
-                    self._host = HostGraph(values, self._max_to_keep)
-                    self._host.saver.recover_last_checkpoints(self._kept)
-                self._host.save(values, path, snapshot.epoch)
+                self._host_graph(values).save(values, self._name(), snapshot.epoch)
             except BaseException:
                 output.remove(self.path, f"{NAME}-{snapshot.epoch}.*")
                 self.clean()
                 raise
         self._remove_superseded()
 
-    def save_weights(self, model, sets):
-        """Writes the weights of the end, and the whole Keras model of the last set.
-
-        `NAME.ckpt` can be loaded by variable name (a plain tf.train.Saver) and by
-        `model.load_weights`.
-
-        Args:
-          model: a model of the host, of the same architecture and variable names.
-          sets: dict, a list of arrays in `get_weights()` order by name.
-
-        Raises:
-          OutputError: they cannot be written.
-        """
-        with output.one_line_errors(self.path, _ERRORS):
-            os.makedirs(self.path, exist_ok=True)
-            host = None
-            try:
-                for name, weights in sets.items():
-                    model.set_weights(weights)
-                    values = self._object_based(model)
-                    values.update(
-                        (variable.op.name, array)
-                        for variable, array in zip(model.weights, weights)
-                    )
-                    host = host or HostGraph(values)
-                    host.save(values, os.path.join(self.path, name + ".ckpt"))
-            finally:
-                if host is not None:
-                    host.close()
-                self.clean()
-        image = io.BytesIO()  # HDF5 may crash a process whose disk is full
-        with h5py.File(image, "w") as file:
-            model.save(file)
-        path = os.path.join(self.path, f"{name}_model.h5")
-        output.write(path, image.getvalue())
-
     def close(self):
-        """Gives the host's session back."""
-        if self._host is not None:
-            self._host.close()
+        """Gives the host's session and the open folder back."""
+        for resource in (self._host, self._place):
+            if resource is not None:
+                resource.close()
+        self._host = self._place = None
 
-    def _object_based(self, model):
-        """What `model.load_weights` looks for, by key."""
-        scratch = os.path.join(self.path, _SCRATCH, "weights")
-        model.save_weights(scratch, save_format="tf")
-        return _arrays(scratch)
+    def _host_graph(self, values):
+        if self._host is None:
+            self._place = self._place or output.TensorFlowPath(self.path)
+            self._host = HostGraph(values, self._max_to_keep)
+            kept = [f"{self._name()}-{epoch}" for epoch in self._kept]
+            self._host.saver.recover_last_checkpoints(kept)
+        return self._host
+
+    def _name(self):
+        return os.path.join(self._place.path, NAME)
 
     def _files(self):
         """Names of the checkpoints' files, by epoch."""
@@ -247,107 +219,36 @@ class HostGraph:
         self._session.close()
 
 
-class Checkpoints(tf.keras.callbacks.Callback):
-    """Keeps the training of each epoch's end, and saves it when it is time.
+class Variables:
+    """What a training is made of in Keras's session: weights and optimizer state.
 
-    Comes after SWA and the log: what they hold of an epoch belongs to it.
+    Each call is one of the session's, always of the same variables: a device compiles
+    it once.
 
     Args:
-      folder: Folder.
-      swa: the SWA callback; its state must have been loaded where `start` is given.
-      log: what has `history`, a dict of lists with a value for each epoch.
-      run: function without arguments, what the run tells of itself.
-      save_interval: int, epochs; 0: only at the end.
-      stop: stopping.Stop, or None.
-      start: Snapshot to go on from, or None.
-      joined: ranks.Ranks; rank 0 alone writes, and all stop after the same epoch.
+      model: a compiled model whose optimizer has its slots.
     """
 
-    def __init__(
-        self, folder, swa, log, run, save_interval, stop, start=None, joined=None
-    ):
-        super().__init__()
-        self._folder = folder
-        self._swa = swa
-        self._log = log
-        self._run = run
-        self._save_interval = save_interval
-        self._stop = stop
-        self._joined = joined or ranks.Ranks()
-        self._latest = start
-        self._saved_epoch = start.epoch if start else None
-        self._lock = threading.Lock()  # the thread of `stop` may save as well
+    def __init__(self, model):
+        self._weights = {v.op.name: v for v in model.weights}
+        self._optimizer = {v.op.name: v for v in model.optimizer.weights}
 
-    def on_train_begin(self, logs=None):
-        self._weights = {v.op.name: v for v in self.model.weights}
-        self._optimizer = {v.op.name: v for v in self.model.optimizer.weights}
-        if self._latest is not None:
-            self._restore(self._latest)
-        else:
-            self._keep(0)
-        if self._stop is not None:
-            self._stop.last_resort = self.save_latest
-
-    def on_batch_end(self, batch, logs=None):
-        """Leaves the epoch if the run is to stop: its beginning is kept."""
-        if self._joined.size == 1:  # several have to leave together
-            self._leave_if_stopped()
-
-    def _leave_if_stopped(self):
-        if self._stop is not None and self._stop.number is not None:
-            self.save_latest()
-            self._stop.check()
-
-    def on_epoch_end(self, epoch, logs=None):
-        if np.isfinite(logs["loss"]) and self._swa.batch_norm_epoch is None:
-            self._keep(epoch + 1)
-            if self._is_due(epoch + 1):
-                self.save_latest()
-        if self._stop is not None and self._joined.size > 1:
-            # the signal may have come to one of them only, or before and after its step
-            numbers = ranks.gather(self._joined, np.int64(self._stop.number or 0))
-            self._stop.number = self._stop.number or int(numbers.max()) or None
-        self._leave_if_stopped()
-
-    def save_latest(self):
-        """Saves the training as it was at the last epoch's end."""
-        with self._lock:
-            latest = self._latest
-            if self._saved_epoch != latest.epoch:
-                if self._joined.rank == 0:
-                    self._folder.save(latest, self._run())
-                self._saved_epoch = latest.epoch
-            if self._stop is not None:
-                self._stop.saved_epoch = latest.epoch
-
-    def weights(self):
-        """The model's weights, list of arrays, by the call that reads them always."""
-        return list(self._read()[0].values())
-
-    def _is_due(self, trained):
-        # the last before the batch-norm epoch is where more epochs can be added
-        if trained == self.params["epochs"] - 1:
-            return True
-        return self._save_interval > 0 and trained % self._save_interval == 0
-
-    def _keep(self, trained):
-        weights, optimizer = self._read()
-        for value in list(weights.values()) + list(optimizer.values()):
-            if not np.all(np.isfinite(value)):
-                return  # the next epoch's loss will tell
-        history = {name: list(values) for name, values in self._log.history.items()}
-        self._latest = Snapshot(trained, weights, optimizer, self._swa.state, history)
-
-    def _read(self):
+    def read(self):
+        """(weights, optimizer state): dicts of arrays by variable name."""
         session = tf.compat.v1.keras.backend.get_session()
         return session.run([self._weights, self._optimizer])
 
-    def _restore(self, snapshot):
+    def write(self, snapshot):
+        """Gives the variables the values of a Snapshot.
+
+        Raises:
+          UserError: a variable is not in it.
+        """
         saved = dict(snapshot.weights, **snapshot.optimizer)
         feeds, assignments = {}, []
         for name, variable in dict(self._weights, **self._optimizer).items():
             if name not in saved:
-                raise InputError(f"resume needs {name} in the checkpoint: not there.")
+                raise UserError(f"resume needs {name} in the checkpoint: not there.")
             feed = tf.compat.v1.placeholder(variable.dtype.base_dtype, variable.shape)
             assignments.append(variable.assign(feed, read_value=False))
             feeds[feed] = saved[name]
@@ -386,7 +287,7 @@ def _read(path):
     if not os.path.exists(path + ".index"):  # which is written last
         raise _BadCheckpoint("there is no .index of it, removed or never written.")
     try:
-        arrays = _arrays(path)
+        arrays = arrays_of(path)
         meta = json.loads(arrays[META].decode())
         if meta["format"] != FORMAT:
             raise _BadCheckpoint(f"its format is {meta['format']}, not {FORMAT}.")
@@ -403,16 +304,15 @@ def _read(path):
         )
         return Found(path, snapshot, meta["run"])
     except (OSError, tf.errors.OpError, ValueError, KeyError) as error:
-        told = str(error).splitlines() or [type(error).__name__]
-        raise _BadCheckpoint(told[0]) from error
+        raise _BadCheckpoint(reason(error)) from error
 
 
-def _arrays(path):
+def arrays_of(path):
     """All arrays of a TensorFlow checkpoint by name; strings are bytes."""
-    reader = tf.train.load_checkpoint(path)
-    return {
-        name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
-    }
+    with output.TensorFlowPath(os.path.dirname(path)) as folder:
+        reader = tf.train.load_checkpoint(os.path.join(folder, os.path.basename(path)))
+        names = reader.get_variable_to_shape_map()
+        return {name: reader.get_tensor(name) for name in names}
 
 
 def _averaged(weights):
@@ -421,7 +321,8 @@ def _averaged(weights):
 
 
 def _mean_dtype(array):
-    return np.result_type(array.dtype, np.float32)  # as the average is kept
+    """Averages are kept in at least float32."""
+    return np.promote_types(array.dtype, np.float32)
 
 
 def _dtype(value):

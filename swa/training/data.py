@@ -9,10 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swa.training.config import InputError, check_batch_size
+from swa.training import memory
+from swa.training.config import check_batch_size
+from swa.training.errors import UserError, reason, shown
 
 CLUSTER_STD = 2.0
 CENTRE_RANGE = (-10.0, 10.0)
+SYNTHETIC = "synthetic"
+NAMES = ("x", "y", "x_test", "y_test")  # of an .npz; others are left unread
 
 
 class Data(NamedTuple):
@@ -23,7 +27,12 @@ class Data(NamedTuple):
     x_test: np.ndarray  # float32 (held-out samples, features)
     y_test: np.ndarray  # int32 (held-out samples,)
     num_classes: int
-    source: str  # "synthetic" or the file's path
+    source: str  # SYNTHETIC or the file's path
+
+    @property
+    def is_synthetic(self):
+        """bool: whether the rows were made here."""
+        return self.source == SYNTHETIC
 
     @property
     def sha256(self):
@@ -33,23 +42,32 @@ class Data(NamedTuple):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
+    def __str__(self):
+        kind = "synthetic Gaussian blobs" if self.is_synthetic else self.source
+        return (
+            f"data: {kind}, {len(self.x)} training and {len(self.x_test)} held-out "
+            f"rows of {self.x.shape[1]} features, {self.num_classes} classes"
+        )
+
 
 def load(config):
     """The data that `config.data_path` names: a file, or blobs for a directory.
 
     Raises:
-      InputError: a file that cannot be read or trained on.
+      UserError: a file that cannot be read or trained on.
     """
     if os.path.isdir(config.data_path):
-        try:
-            return _synthetic(config)
-        except MemoryError as error:
-            raise InputError(
-                f"num_samples must fit in memory, got {config.num_samples}: {error}."
-            ) from None
+        memory.check(config, config.num_samples, config.num_features, is_drawn=True)
+        return _synthetic(config)
     data = _from_file(config)
     check_batch_size(config, len(data.x))
+    memory.check(config, *data.x.shape)
     return data
+
+
+def held_out(num_samples):
+    """int: the rows held out beside, or of, so many: an eighth."""
+    return max(1, num_samples // 8)
 
 
 def blobs(num_samples, num_classes, num_features, seed):
@@ -71,7 +89,7 @@ def blobs(num_samples, num_classes, num_features, seed):
     generator = np.random.RandomState(seed)
     centres = generator.uniform(*CENTRE_RANGE, size=(num_classes, num_features))
     train = _drawn(generator, centres, num_samples)
-    return train + _drawn(generator, centres, max(1, num_samples // 8))
+    return train + _drawn(generator, centres, held_out(num_samples))
 
 
 def _drawn(generator, centres, num_samples):
@@ -157,60 +175,72 @@ def _synthetic(config):
         x_test.astype(np.float32),
         y_test.astype(np.int32),
         config.num_classes,
-        "synthetic",
+        SYNTHETIC,
     )
 
 
 def _from_file(config):
     path = config.data_path
     arrays = _arrays(path)
-    _check_keys(path, arrays)
     x, y = _checked_rows(path, arrays, "x", "y", None)
     if "x_test" in arrays:
         x_test, y_test = _checked_rows(path, arrays, "x_test", "y_test", x.shape[1])
     else:
         order = np.random.RandomState(config.seed).permutation(len(x))
-        held_out = max(1, len(x) // 8)
-        if held_out == len(x):
-            raise InputError(f"data_path must hold at least 2 rows, got 1 in {path}.")
-        x_test, y_test = x[order[:held_out]], y[order[:held_out]]
-        x, y = x[order[held_out:]], y[order[held_out:]]
-    labels = max(int(y.max()), int(y_test.max()))
-    if labels >= config.num_classes:
-        raise InputError(
-            f"data_path must hold classes from 0 to num_classes - 1 = "
-            f"{config.num_classes - 1}, got {labels} in {path}. Set --num_classes."
-        )
+        count = held_out(len(x))
+        if count == len(x):
+            raise UserError(
+                f"data_path must hold at least 2 rows, got 1 in {shown(path)}."
+            )
+        x_test, y_test = x[order[:count]], y[order[:count]]
+        x, y = x[order[count:]], y[order[count:]]
+    _check_classes(config, np.concatenate([y, y_test]))
     return Data(x, y, x_test, y_test, config.num_classes, path)
 
 
+def _check_classes(config, y):
+    most = config.num_classes - 1
+    if y.max() > most:
+        is_from_one = y.min() > 0 and y.max() == config.num_classes
+        advice = "Take 1 from each" if is_from_one else "Set --num_classes"
+        raise UserError(
+            f"data_path must hold classes from 0 to num_classes - 1 = {most}, got "
+            f"{y.min()} to {y.max()} in {shown(config.data_path)}: classes count from "
+            f"0. {advice}."
+        )
+
+
 def _arrays(path):
-    """The arrays of an `.npz` by name."""
+    """The arrays of an `.npz` that are of use, by name."""
     try:
         # first, for np.load complains on stderr by itself where this fails
         zipfile.ZipFile(path).close()
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            names = sorted(file.files)
+            arrays = {name: file[name] for name in NAMES if name in names}
     except Exception as error:  # a broken file may raise anything, zlib.error too
-        told = str(error).splitlines() or [type(error).__name__]
-        raise InputError(
-            f"data_path must be a directory or a readable .npz file, got {path}: "
-            f"{told[0]}"
+        raise UserError(
+            f"data_path must be a directory or a readable .npz file, got "
+            f"{shown(path)}: {reason(error)}"
         ) from None
-
-
-def _check_keys(path, arrays):
     for name in ("x", "y"):
         if name not in arrays:
-            raise InputError(
-                f"data_path must hold the arrays x and y, got {sorted(arrays)} in "
-                f"{path}: {name} is missing."
+            raise UserError(
+                f"data_path must hold the arrays x and y, got {shown(names)} in "
+                f"{shown(path)}: {name} is missing."
             )
     if ("x_test" in arrays) != ("y_test" in arrays):
-        raise InputError(
-            f"data_path must hold x_test and y_test or neither, got "
-            f"{sorted(arrays)} in {path}."
+        raise UserError(
+            f"data_path must hold x_test and y_test or neither, got {shown(names)} in "
+            f"{shown(path)}."
         )
+    for name, array in arrays.items():  # numpy gives a member that is none as bytes
+        if not isinstance(array, np.ndarray):
+            raise UserError(
+                f"data_path must hold arrays, got {name} in {shown(path)}, which is "
+                "none."
+            )
+    return arrays
 
 
 def _checked_rows(path, arrays, x_name, y_name, num_features):
@@ -218,13 +248,14 @@ def _checked_rows(path, arrays, x_name, y_name, num_features):
 
     def check(is_right, rule, value):
         if not is_right:
-            raise InputError(f"data_path: {rule}, got {value} in {path}.")
+            raise UserError(f"data_path: {rule}, got {value} in {shown(path)}.")
 
     check(x.dtype.kind == "f", f"{x_name} must be floating point", x.dtype)
     check(y.dtype.kind in "iu", f"{y_name} must be integer classes", y.dtype)
     check(x.ndim == 2, f"{x_name} must have the shape (samples, features)", x.shape)
+    check(len(x) > 0, f"{x_name} must hold at least one row", "none")
     check(
-        y.shape == x.shape[:1] and len(y) > 0,
+        y.shape == x.shape[:1],
         f"{y_name} must have one class for each row of {x_name}",
         f"shapes {x.shape} and {y.shape}",
     )

@@ -5,13 +5,13 @@
 import tensorflow as tf
 
 
-def build(config, num_features, num_classes, wrap_optimizer=None):
+def build(config, num_features, wrap_optimizer=None):
     """Returns the compiled model.
 
     Args:
-      config: Config; `hidden_units`, `learning_rate`, `momentum`.
+      config: Config; `hidden_units`, `num_classes` (labels are integers: no one-hot
+        rows), `learning_rate`, `momentum`.
       num_features: int, of the rows.
-      num_classes: int, of the labels (integers: no one-hot rows).
       wrap_optimizer: function of an optimizer that returns the one to compile, or
         None.
     """
@@ -22,7 +22,7 @@ def build(config, num_features, num_classes, wrap_optimizer=None):
                 config.hidden_units, activation="relu", input_shape=(num_features,)
             ),
             layers.BatchNormalization(),
-            layers.Dense(num_classes, activation="softmax"),
+            layers.Dense(config.num_classes, activation="softmax"),
         ]
     )
     optimizer = tf.keras.optimizers.SGD(config.learning_rate, momentum=config.momentum)

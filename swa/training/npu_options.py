@@ -12,14 +12,12 @@ import os
 import re
 from typing import Any, Callable, NamedTuple
 
-PRECISION_MODES = (
-    "allow_fp32_to_fp16",
-    "force_fp16",
-    "must_keep_origin_dtype",
-    "allow_mix_precision",
-)
+from swa.training import flags
+from swa.training.errors import UserError, shown
+
 _MIXLIST_MODE = "allow_mix_precision"  # the adapter refuses a mixlist with any other
 _MOST_STEP_ENTRIES = 100
+_LARGEST_STEP = 2**31 - 1  # the adapter reads them by atoi
 _STEP_ENTRY = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 _LONGEST_PROFILING_JSON = 2047  # bytes; a longer text is cut, and no JSON any more
 
@@ -30,7 +28,6 @@ class Adapter(NamedTuple):
     version: str
     cann: str  # the CANN release it came with
     probe: str  # a name, or name(argument), that npu_init has from this release on
-    keeps_dtype: bool  # has keep_dtype_scope
     profiling: bool  # reads profiling_options as JSON
     modify_mixlist: bool  # reads the option of that name
     over_dump_on_ranks: bool  # takes enable_dump_debug with RANK_SIZE above 1
@@ -39,16 +36,12 @@ class Adapter(NamedTuple):
 
 # Release 1.7 adds no name of its own and nothing that matters here: it counts as 1.6.
 ADAPTERS = (
-    Adapter("1.1", "before 20.2", "NPURunConfig", False, False, False, True, False),
-    Adapter("1.2", "20.2", "DynamicInputConfig", True, True, False, False, False),
-    Adapter(
-        "1.3", "5.0.1", "set_keras_session_npu_config", True, True, False, True, False
-    ),
-    Adapter("1.5", "5.0.2", "init_resource(config)", True, True, True, True, False),
-    Adapter("1.6", "5.0.3/5.0.4", "npu_clear_session", True, True, True, True, True),
-    Adapter(
-        "1.8", "5.1.RC1 on", "get_npu_local_rank_size", True, True, True, True, True
-    ),
+    Adapter("1.1", "before 20.2", "NPURunConfig", False, False, True, False),
+    Adapter("1.2", "20.2", "DynamicInputConfig", True, False, False, False),
+    Adapter("1.3", "5.0.1", "set_keras_session_npu_config", True, False, True, False),
+    Adapter("1.5", "5.0.2", "init_resource(config)", True, True, True, False),
+    Adapter("1.6", "5.0.3/5.0.4", "npu_clear_session", True, True, True, True),
+    Adapter("1.8", "5.1.RC1 on", "get_npu_local_rank_size", True, True, True, True),
 )
 
 
@@ -86,34 +79,6 @@ OPTIONS = (
 )
 
 
-def parse_switch(name, text):
-    """Reads a switch as the launchers write it.
-
-    Args:
-      name: the flag's name, for the message.
-      text: "True" or "False" in any case, "1" or "0"; a bool, or the int 1 or 0.
-
-    Returns:
-      bool.
-
-    Raises:
-      ValueError: for anything else. (`bool("False")` would be True.)
-    """
-    values = {"true": True, "1": True, "false": False, "0": False}
-    switch = values.get(str(text).lower())
-    if switch is None:
-        raise ValueError(f"{name} must be True, False, 1 or 0, got {text!r}.")
-    return switch
-
-
-def check_precision_mode(mode):
-    """Raises ValueError unless `mode` is one the adapter knows: it would not tell."""
-    if mode not in PRECISION_MODES:
-        raise ValueError(
-            f"precision_mode must be one of {', '.join(PRECISION_MODES)}, got {mode!r}."
-        )
-
-
 def check_dump_step(text):
     """Checks the adapter's grammar of steps to dump.
 
@@ -123,25 +88,30 @@ def check_dump_step(text):
       text: such as "5" or "0|3-7".
 
     Raises:
-      ValueError: if the adapter would end the process on it.
+      UserError: if the adapter would end the process on it.
     """
     entries = str(text).split("|")
     if len(entries) > _MOST_STEP_ENTRIES:
-        raise ValueError(
+        raise UserError(
             f"data_dump_step takes at most {_MOST_STEP_ENTRIES} entries joined by '|', "
             f"got {len(entries)}."
         )
     for entry in entries:
         match = _STEP_ENTRY.fullmatch(entry)
         if match is None:
-            raise ValueError(
+            raise UserError(
                 "data_dump_step must be steps N or ranges A-B joined by '|', without "
-                f"spaces, such as 0|3-7, got {text!r}."
+                f"spaces, such as 0|3-7, got {shown(text)}."
             )
         first, last = match.groups()
+        if max(int(first), int(last or 0)) > _LARGEST_STEP:
+            raise UserError(
+                f"data_dump_step must hold steps of at most {_LARGEST_STEP}, got "
+                f"{shown(text)}."
+            )
         if last is not None and int(first) >= int(last):
-            raise ValueError(
-                f"data_dump_step ranges A-B need A below B, got {entry!r} in {text!r}."
+            raise UserError(
+                f"data_dump_step ranges A-B need A below B, got {shown(entry)}."
             )
 
 
@@ -152,27 +122,37 @@ def check_values(config):
       config: its switches as bools, its paths absolute.
 
     Raises:
-      ValueError: with the flag, the rule and the value given.
+      UserError: with the flag, the rule and the value given.
     """
-    check_precision_mode(config.precision_mode)
     check_dump_step(config.data_dump_step)
     if config.over_dump and config.data_dump_flag:
-        raise ValueError(
+        raise UserError(
             "over_dump and data_dump_flag exclude each other, got both True. "
             "Run once with each."
         )
     if config.modify_mixlist and config.precision_mode != _MIXLIST_MODE:
-        raise ValueError(
+        raise UserError(
             f"modify_mixlist needs precision_mode {_MIXLIST_MODE}, "
             f"got {config.precision_mode!r}."
         )
+    if directories(config):
+        _check_utf8(config.data_save_path)
     if config.profiling:
         size = len(profiling_json(config).encode())
         if size > _LONGEST_PROFILING_JSON:
-            raise ValueError(
+            raise UserError(
                 "data_save_path makes profiling options of at most "
                 f"{_LONGEST_PROFILING_JSON} bytes, got {size}. Use a shorter path."
             )
+
+
+def _check_utf8(path):
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"data_save_path must be a path in UTF-8, got {shown(path)}."
+        ) from None
 
 
 def check_adapter(config, adapter, rank_size):
@@ -184,25 +164,28 @@ def check_adapter(config, adapter, rank_size):
       rank_size: int >= 1, the number of devices that train together.
 
     Raises:
-      ValueError: with the flag and the adapter's version.
+      UserError: with the flag and the adapter's version.
     """
     for flag in ("profiling", "modify_mixlist"):
         if getattr(config, flag) and not getattr(adapter, flag):
             first = next(row for row in ADAPTERS if getattr(row, flag))
-            raise ValueError(
+            raise UserError(
                 f"{flag} needs adapter r{first.version} (CANN {first.cann}) or newer, "
                 f"this one is r{adapter.version} (CANN {adapter.cann})."
             )
     if config.over_dump and rank_size > 1 and not adapter.over_dump_on_ranks:
-        raise ValueError(
+        raise UserError(
             f"over_dump on adapter r{adapter.version} (CANN {adapter.cann}) needs a "
             f"single rank, got RANK_SIZE={rank_size}."
         )
 
 
 def directory(config, flag):
-    """The directory, below data_save_path, where `flag` leaves its files."""
-    return os.path.join(config.data_save_path, DIRECTORIES[flag])
+    """The directory, below data_save_path, where `flag` leaves its files.
+
+    Without links: the adapter refuses one at its end.
+    """
+    return os.path.realpath(os.path.join(config.data_save_path, DIRECTORIES[flag]))
 
 
 def directories(config):
@@ -227,6 +210,13 @@ def profiling_json(config):
             "aic_metrics": "PipeUtilization",
         }
     )
+
+
+def idle_defaults():
+    """The values of the NPU's flags that ask for nothing, by name."""
+    defaults = flags.read(flags.Config())
+    names = [flag.name for flag in dict(flags.GROUPS)["device"]]
+    return {name: getattr(defaults, name) for name in names if name != "device"}
 
 
 def wanted(config):

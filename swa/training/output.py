@@ -5,11 +5,13 @@
 import contextlib
 import fcntl
 import glob
+import json
 import os
 import shutil
+import tempfile
 import time
 
-from swa.training.config import InputError, OutputError
+from swa.training.errors import FAILED, UserError, reason, shown
 
 LOCK = ".lock"
 TEMPORARY = ".tmp"  # the end of a file's name while it is written
@@ -17,7 +19,7 @@ _TRIES = 5  # another program's --check holds the lock for a moment
 
 
 @contextlib.contextmanager
-def locked(path, only_check=False, rank=0):
+def locked(path, only_check=False, is_writer=True):
     """Keeps other runs out of the directory `path`, which it makes.
 
     The lock belongs to this process and goes with it, however it ends; its file
@@ -26,14 +28,13 @@ def locked(path, only_check=False, rank=0):
     Args:
       path: str.
       only_check: bool, whether only to see that no run holds it, and make nothing.
-      rank: int, of several that make one run; 0 alone writes, and holds the lock.
+      is_writer: bool, whether it is this rank that writes the files.
 
     Raises:
-      InputError: another run holds it.
-      OutputError: the directory cannot be made or written in.
+      UserError: another run holds it, or it cannot be made or written in.
     """
     lock = os.path.join(path, LOCK)
-    if rank or (only_check and not os.path.exists(lock)):
+    if not is_writer or (only_check and not os.path.exists(lock)):
         yield
         return
     with one_line_errors(path):
@@ -60,29 +61,103 @@ def _take(handle, path):
         except OSError:  # a file system without locks: better unguarded than not at all
             return print(f"{path} cannot be locked: start no second run on it.")
     holder = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
-    raise InputError(
-        f"output_dir must not be in use by another run, got {path}: process {holder} "
-        f"writes there."
+    raise UserError(
+        f"output_dir must not be in use by another run, got {shown(path)}: process "
+        f"{holder} writes there."
     )
 
 
 @contextlib.contextmanager
 def one_line_errors(path, kinds=(OSError,), advice=""):
-    """Within it a failure to write is an OutputError that names `path`."""
+    """Within it a failure to write is a UserError that names `path`."""
     try:
         yield
     except kinds as error:
-        told = getattr(error, "strerror", None)
-        if not told:  # TensorFlow's begins with a temporary file's name
-            told = str(error).splitlines()[0].split("; ")[-1].rstrip(".")
-        raise OutputError(f"{path} cannot be written: {told}.{advice}") from error
+        # TensorFlow's begins with a temporary file's name
+        told = reason(error).split("; ")[-1]
+        raise UserError(
+            f"{shown(path)} cannot be written: {told}.{advice}", FAILED
+        ) from error
+
+
+def check_writable(flag, path):
+    """Refuses a directory that is none to write in, or cannot become one.
+
+    It is tried by making another one there, which is removed at once: `os.access` says
+    yes to root, even in /proc.
+
+    Raises:
+      UserError: with the flag and the path.
+    """
+    there = path
+    while not os.path.lexists(there) and there != os.path.dirname(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        raise UserError(
+            f"{flag} must be a directory, got {shown(path)}: {shown(there)} is not."
+        )
+    try:
+        os.rmdir(tempfile.mkdtemp(dir=there))
+    except OSError as error:
+        raise UserError(
+            f"{flag} must be writable, got {shown(path)}: {reason(error)} in "
+            f"{shown(there)}."
+        ) from None
+
+
+class TensorFlowPath:
+    """A path to a folder, which it makes, that TensorFlow takes literally.
+
+    TensorFlow reads [, ] and \\ in a path as a pattern, and wants UTF-8. Where the
+    system shows a process its open files as paths, there is one of plain letters.
+
+    Args:
+      folder: str.
+
+    Attributes:
+      path: str, good until `close`.
+    """
+
+    def __init__(self, folder):
+        os.makedirs(folder, exist_ok=True)
+        self._descriptor = os.open(folder, os.O_RDONLY)
+        path = f"/proc/self/fd/{self._descriptor}"
+        self.path = path if os.path.isdir(path) else folder
+
+    def __enter__(self):
+        return self.path
+
+    def __exit__(self, *error):
+        self.close()
+
+    def close(self):
+        """Gives the open folder back."""
+        os.close(self._descriptor)
+
+
+def tell_started(path, resumes):
+    """Tells the launcher, if one asked, that every check has passed.
+
+    It has named an open file descriptor in SWA_STARTED_FD, which gets one line of JSON
+    and is closed; until then it leaves an earlier run's files alone.
+
+    Args:
+      path: str, the output directory.
+      resumes: bool, whether the run goes on from a checkpoint.
+    """
+    descriptor = os.environ.pop("SWA_STARTED_FD", "")
+    line = json.dumps({"output_dir": os.path.realpath(path), "resumes": resumes})
+    # no number, not open, or nobody reads it any more
+    with contextlib.suppress(ValueError, OSError):
+        with open(int(descriptor), "w") as file:
+            file.write(line + "\n")
 
 
 def write(path, content):
     """Writes bytes to the file `path`, which appears whole or not at all.
 
     Raises:
-      OutputError: it cannot be written; an earlier file of that name stays.
+      UserError: it cannot be written; an earlier file of that name stays.
     """
     temporary = path + TEMPORARY
     with one_line_errors(path):
@@ -100,7 +175,7 @@ def remove(folder, *patterns):
     """Removes what in `folder` matches: files, and folders with all they hold.
 
     Raises:
-      OutputError: it cannot be removed.
+      UserError: it cannot be removed.
     """
     for pattern in patterns:
         for path in glob.glob(os.path.join(glob.escape(folder), pattern)):

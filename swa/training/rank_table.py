@@ -6,7 +6,7 @@ import json
 import re
 from typing import NamedTuple
 
-from swa.training.config import InputError
+from swa.training.errors import UserError
 
 HCCN_CONF = "/etc/hccn.conf"  # the vendor's: the devices' own network addresses
 _ADDRESS = re.compile(r"\s*address_([0-9]+)\s*=\s*([0-9a-fA-F.:]+)\s*")
@@ -31,27 +31,27 @@ def read(path):
       List of Device, whose ranks are 0, 1, 2, ...
 
     Raises:
-      InputError: no file, no JSON, or not what HCCL takes.
+      UserError: no file, no JSON, or not what HCCL takes.
     """
     try:
         with open(path, encoding="utf-8") as file:
             table = json.load(file)
     except (OSError, ValueError) as error:
         told = getattr(error, "strerror", None) or error
-        raise InputError(
+        raise UserError(
             f"RANK_TABLE_FILE must be a readable JSON file, got {path}: {told}."
         ) from None
     try:
         devices = _devices(table)
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise InputError(
+        raise UserError(
             "RANK_TABLE_FILE must be a rank table of version 1.0, whose server_list "
             "holds server_id and device (device_id, device_ip, rank_id), all of them "
             f"strings, got {path}."
         ) from None
     ranks = [device.rank for device in devices]
     if not ranks or ranks != list(range(len(ranks))):
-        raise InputError(
+        raise UserError(
             f"RANK_TABLE_FILE must hold the rank_id 0 to N - 1, each once, got {ranks} "
             f"in {path}."
         )
@@ -67,14 +67,14 @@ def addresses(path):
     """{device_id: address} from the vendor's hccn.conf.
 
     Raises:
-      InputError: no such file, saying what else to provide.
+      UserError: no such file, saying what else to provide.
     """
     try:
         with open(path, encoding="utf-8") as file:
             found = [_ADDRESS.fullmatch(line) for line in file.read().splitlines()]
     except (OSError, ValueError) as error:
         told = getattr(error, "strerror", None) or error
-        raise InputError(
+        raise UserError(
             "several ranks need RANK_TABLE_FILE (a rank table of version 1.0), or "
             f"{path} with the devices' addresses to write one from, got neither: "
             f"{path}: {told}. The vendor's hccn_tool sets the addresses."

@@ -8,40 +8,59 @@ works with `Ranks` need not know what joins them: nothing (one process), Horovod
 or HCCL (Ascend devices).
 
 What one rank does to all others it does through `sum`, which every rank has to call
-equally often and in the same order: never below `if ranks.rank == 0`.
+equally often and in the same order: never below `if ranks.is_writer`.
 """
 
 import hashlib
+import re
+from typing import NamedTuple
 
 import numpy as np
 
+from swa.training.errors import FAILED, UserError, shown
+
 _DIGEST_WORDS = 4  # of 24 bits each: what the ranks compare of an array
+MOST_RANKS = 4096
 
 
-class RankError(RuntimeError):
-    """The ranks cannot go on together; its text is the one line to show."""
+class World(NamedTuple):
+    """Which ranks there are, and which of them this process is."""
 
-    status = 1  # of the program that ends with it
+    engine: str = ""  # what joins them: "", "horovod" or "hccl"
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0  # among those of this machine
+    local_size: int = 1
 
 
 class Ranks:
-    """One process: it is every rank there is.
+    """The ranks, seen from one of them; one process is every rank there is.
+
+    To be closed, or used as a context.
+
+    Args:
+      world: World.
 
     Attributes:
       rank: int, from 0.
       size: int, the number of ranks.
       local_rank: int, among the ranks of this machine.
+      is_writer: bool, whether this rank writes the files.
     """
 
-    rank, size, local_rank = 0, 1, 0
+    def __init__(self, world=World()):  # noqa: B008 (immutable)
+        self.rank, self.size, self.local_rank = world[1:4]
+        self.is_writer = is_writer(world)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
 
     def wrap_optimizer(self, optimizer):
         """Returns the optimizer to compile: it averages gradients over the ranks."""
         return optimizer
-
-    def callbacks(self):
-        """Callbacks to be the first in `fit`'s list."""
-        return []
 
     def sum(self, arrays):
         """The sums over the ranks of each array.
@@ -55,12 +74,85 @@ class Ranks:
         """
         return [np.array(array) for array in arrays]
 
-    def is_parting(self, error):
+    def broadcast(self, arrays):
+        """Rank 0's arrays, on every rank: a list of new arrays.
+
+        A sum in which the others are zero: exact, and no second kind of collective.
+        """
+        if self.rank:
+            arrays = [np.zeros_like(array) for array in arrays]
+        return self.sum(arrays)
+
+    def gather(self, array):
+        """The arrays of all ranks: shape (size, *array.shape), equal on every rank."""
+        array = np.asarray(array)
+        rows = np.zeros((self.size,) + array.shape, array.dtype)
+        rows[self.rank] = array
+        return self.sum([rows])[0]
+
+    def mean(self, values, rows):
+        """The mean over all rows of values that are means over each rank's rows.
+
+            mean = sum over ranks of value * rows / sum over ranks of rows
+
+        Args:
+          values: list of float.
+          rows: int, the rows of this rank; on some rank above 0.
+
+        Returns:
+          List of float, equal on every rank.
+        """
+        if self.size == 1:
+            return [float(value) for value in values]
+        # an empty rank's value is a mean of nothing, often NaN
+        terms = [value * rows if rows else 0.0 for value in values]
+        totals, count = self.sum(
+            [np.array(terms, np.float32), np.array([rows], np.int64)]
+        )
+        return [float(total) / int(count[0]) for total in totals]
+
+    def check_same(self, name, number):
+        """Raises UserError unless all ranks have the same integer.
+
+        One that makes fewer steps would leave the others waiting, or pair its gradients
+        with those of another step.
+
+        Args:
+          name: str, what the number is.
+          number: int.
+        """
+        numbers = self.gather(np.int64(number))
+        if len(set(numbers.tolist())) > 1:
+            raise UserError(
+                f"{name} must be the same on all ranks, got "
+                f"{', '.join(map(str, numbers))} on ranks 0 to {self.size - 1}.",
+                FAILED,
+            )
+
+    def check_equal(self, arrays):
+        """Raises UserError, naming what differs, unless all ranks hold the same bits.
+
+        Args:
+          arrays: dict of arrays by name, with the same names on every rank.
+        """
+        digests = np.array([_digest(array) for array in arrays.values()], np.int64)
+        found = self.gather(digests.reshape(len(arrays), _DIGEST_WORDS))
+        is_different = (found != found[0]).any(axis=2)  # (rank, name)
+        names = [name for name, one in zip(arrays, is_different.any(axis=0)) if one]
+        if names:
+            others = [str(rank) for rank in np.flatnonzero(is_different.any(axis=1))]
+            raise UserError(
+                f"{', '.join(names)} must be equal on all ranks, but rank "
+                f"{', '.join(others)} differs from rank 0.",
+                FAILED,
+            )
+
+    def is_lost(self, error):
         """bool: whether an exception means that another rank has ended."""
         return False
 
     def close(self):
-        """Parts from the other ranks."""
+        """Leaves the other ranks."""
 
 
 class SeveralRanks(Ranks):
@@ -71,7 +163,7 @@ class SeveralRanks(Ranks):
     """
 
     def __init__(self, world):
-        self.rank, self.size, self.local_rank = world[1:4]
+        super().__init__(world)
         self._sums = {}  # (graph, dtype, length) -> (placeholder, its sum)
 
     def wrap_optimizer(self, optimizer):
@@ -83,9 +175,6 @@ class SeveralRanks(Ranks):
         # on the object itself: a new optimizer would not be the one whose rate SWA sets
         optimizer.get_gradients = get_gradients
         return optimizer
-
-    def callbacks(self):
-        return [_callback(self)]
 
     def sum(self, arrays):
         arrays = [np.asarray(array) for array in arrays]
@@ -125,136 +214,28 @@ class SeveralRanks(Ranks):
         raise NotImplementedError
 
 
-def broadcast(ranks, arrays):
-    """Rank 0's arrays, on every rank: a list of new arrays.
+def is_writer(world):
+    """bool: whether this rank writes the files; it is decided here alone."""
+    return world.rank == 0
 
-    A sum in which the others are zero: exact, and no second kind of collective.
+
+def number_in(environ, name, default, least, most=MOST_RANKS):
+    """The integer that a variable holds; None as default: it must be set.
+
+    Raises:
+      UserError: naming the variable, the rule and the value.
     """
-    if ranks.rank:
-        arrays = [np.zeros_like(array) for array in arrays]
-    return ranks.sum(arrays)
-
-
-def gather(ranks, array):
-    """The arrays of all ranks: shape (size, *array.shape), equal on every rank."""
-    array = np.asarray(array)
-    rows = np.zeros((ranks.size,) + array.shape, array.dtype)
-    rows[ranks.rank] = array
-    return ranks.sum([rows])[0]
-
-
-def is_any(ranks, flag):
-    """bool: whether `flag` is true on any rank; every rank gets the same answer."""
-    return bool(ranks.sum([np.array([bool(flag)], np.int64)])[0][0])
-
-
-def mean(ranks, values, rows):
-    """The mean over all rows of values that are means over each rank's rows.
-
-        mean = sum over ranks of value * rows / sum over ranks of rows
-
-    Args:
-      ranks: Ranks.
-      values: list of float.
-      rows: int, the rows of this rank; on some rank above 0.
-
-    Returns:
-      List of float, equal on every rank.
-    """
-    if ranks.size == 1:
-        return [float(value) for value in values]
-    totals, count = ranks.sum(
-        [
-            # an empty rank's value is a mean of nothing, often NaN
-            np.array([value * rows if rows else 0.0 for value in values], np.float32),
-            np.array([rows], np.int64),
-        ]
-    )
-    return [float(total) / int(count[0]) for total in totals]
-
-
-def check_same(ranks, name, number):
-    """Raises RankError unless all ranks have the same integer.
-
-    One that makes fewer steps would leave the others waiting, or pair its gradients
-    with those of another step.
-
-    Args:
-      ranks: Ranks.
-      name: str, what the number is.
-      number: int.
-    """
-    numbers = gather(ranks, np.int64(number))
-    if len(set(numbers.tolist())) > 1:
-        raise RankError(
-            f"{name} must be the same on all ranks, got {', '.join(map(str, numbers))} "
-            f"on ranks 0 to {ranks.size - 1}."
-        )
-
-
-def check_equal(ranks, arrays):
-    """Raises RankError, which names what differs, unless all ranks hold the same bits.
-
-    Args:
-      ranks: Ranks.
-      arrays: dict of arrays by name, with the same names on every rank.
-    """
-    digests = np.array([_digest(array) for array in arrays.values()], np.int64)
-    found = gather(ranks, digests.reshape(len(arrays), _DIGEST_WORDS))
-    is_different = (found != found[0]).any(axis=2)  # (rank, name)
-    names = [name for name, one in zip(arrays, is_different.any(axis=0)) if one]
-    if names:
-        others = [str(rank) for rank in np.flatnonzero(is_different.any(axis=1))]
-        raise RankError(
-            f"{', '.join(names)} must be equal on all ranks, but rank "
-            f"{', '.join(others)} differs from rank 0."
-        )
+    text = environ.get(name, default)
+    if text is None:
+        raise UserError(f"{name} must be set where there are several ranks.")
+    if not re.fullmatch("[0-9]{1,10}", str(text)) or int(text) < least:
+        raise UserError(f"{name} must be an integer >= {least}, got {shown(text)}.")
+    if int(text) > most:
+        raise UserError(f"{name} must be at most {most}, got {shown(text)}.")
+    return int(text)
 
 
 def _digest(array):
     array = np.ascontiguousarray(array)
-    told = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
-    return np.frombuffer(told.digest(), np.uint32)[:_DIGEST_WORDS] >> 8
-
-
-def _callback(ranks):
-    import tensorflow as tf
-
-    from swa.layers import batch_norms_of
-
-    backend = tf.compat.v1.keras.backend
-
-    class Together(tf.keras.callbacks.Callback):
-        """What gradients do not do: equal beginnings, and equal moving statistics."""
-
-        def on_train_begin(self, logs=None):
-            """Hands out rank 0's weights and optimizer state, before the first batch.
-
-            Otherwise that step's gradients would be means over different weights.
-            """
-            model = self.model
-            if not model.built:
-                raise ValueError("model must be built before several ranks train it.")
-            model._make_train_function()  # makes the optimizer's slots
-            variables = model.weights + model.optimizer.weights
-            values = broadcast(ranks, backend.batch_get_value(variables))
-            backend.batch_set_value(list(zip(variables, values)))
-            self._statistics = [
-                variable
-                for layer in batch_norms_of(model)
-                if layer.trainable
-                for variable in (layer.moving_mean, layer.moving_variance)
-            ]
-
-        def on_epoch_end(self, epoch, logs=None):
-            """Takes the means of the moving statistics, each rank's own till then.
-
-            So whatever is averaged, saved or measured after an epoch is the same on all
-            ranks, and a run that is resumed is the run that was not interrupted.
-            """
-            if self._statistics:
-                totals = ranks.sum(backend.batch_get_value(self._statistics))
-                means = [total / total.dtype.type(ranks.size) for total in totals]
-                backend.batch_set_value(list(zip(self._statistics, means)))
-
-    return Together()
+    found = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
+    return np.frombuffer(found.digest(), np.uint32)[:_DIGEST_WORDS] >> 8

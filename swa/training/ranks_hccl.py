@@ -2,13 +2,53 @@
 # SPDX-License-Identifier: MIT
 """Ranks on Ascend devices, joined by HCCL, on every release of the adapter."""
 
+import re
+
 import numpy as np
 
-from swa.training import session
-from swa.training.ranks import SeveralRanks
+from swa.training import npu, rank_table
+from swa.training.errors import UserError, shown
+from swa.training.ranks import SeveralRanks, World, number_in
 
 _HALF = 2**24  # an int64 travels as two int32
 _DTYPES = ("float16", "float32", "int32")  # what allreduce takes on every release
+
+
+def read_world(environ):
+    """The ranks that RANK_SIZE and the rank table tell of.
+
+    Raises:
+      UserError: a variable that is missing or out of its range, or a bad table.
+    """
+    size = number_in(environ, "RANK_SIZE", 1, 1)
+    table = environ.get("RANK_TABLE_FILE")
+    if size == 1:
+        if table:
+            raise UserError(
+                "RANK_TABLE_FILE must be unset for a single card (RANK_SIZE 1), got "
+                f"{shown(table)}. Unset it, or HCCL would start."
+            )
+        return World()
+    rank = number_in(environ, "RANK_ID", None, 0, size - 1)
+    job_id = environ.get("JOB_ID", "")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", job_id):
+        raise UserError(
+            "JOB_ID must be letters, digits, - and _ with RANK_SIZE above 1, got "
+            f"{shown(job_id)}. Use test/train_full_8p.sh."
+        )
+    if not table:
+        raise UserError(
+            f"RANK_TABLE_FILE must name a rank table for {size} ranks, got none. Use "
+            "test/train_full_8p.sh, which writes one."
+        )
+    devices = rank_table.read(table)
+    if len(devices) != size:
+        raise UserError(
+            f"RANK_TABLE_FILE must hold RANK_SIZE = {size} devices, got {len(devices)} "
+            f"in {shown(table)}."
+        )
+    here = [device.rank for device in rank_table.of_server(devices, rank)]
+    return World("hccl", rank, size, here.index(rank), len(here))
 
 
 def sum_of_int64(vector, sum_vector):
@@ -28,19 +68,21 @@ def sum_of_int64(vector, sum_vector):
 class HcclRanks(SeveralRanks):
     """Ranks of RANK_TABLE_FILE, each on a device of its own.
 
+    It is the first `sum` that waits for the others.
+
     Args:
-      choice: session.Choice, of an NPU; its `world` is the ranks.
+      world: World.
+      adapter: str, the adapter's release.
     """
 
-    def __init__(self, choice):
-        super().__init__(choice.world)
-        self._choice = choice
-        self._collectives = session.collectives(choice)
+    def __init__(self, world, adapter):
+        super().__init__(world)
+        self._allreduce, self._wrap_optimizer = npu.collectives(adapter)
 
     def wrap_optimizer(self, optimizer):
         """By the vendor's wrapper where there is one (r1.6), which does the same."""
-        if self._collectives.wrap_optimizer is not None:
-            return self._collectives.wrap_optimizer(optimizer)
+        if self._wrap_optimizer is not None:
+            return self._wrap_optimizer(optimizer)
         return super().wrap_optimizer(optimizer)
 
     def sum_vector(self, vector):
@@ -54,14 +96,11 @@ class HcclRanks(SeveralRanks):
         return super().sum_vector(vector)
 
     def sum_tensor(self, tensor):
-        with session.keep_dtype_scope(self._choice):
-            # no fusion: with the gradients it would wait for a step that never comes
-            return self._collectives.allreduce(tensor, "sum", fusion=0)
+        # no fusion: with the gradients it would wait for a step that never comes
+        return self._allreduce(tensor, "sum", fusion=0)
 
     def mean_gradients(self, gradients):
         return [
-            None
-            if gradient is None
-            else self._collectives.allreduce(gradient, "sum") / self.size
+            None if gradient is None else self._allreduce(gradient, "sum") / self.size
             for gradient in gradients
         ]

@@ -6,11 +6,26 @@ import importlib
 import os
 import time
 
-from swa.training.config import InputError
-from swa.training.ranks import RankError, SeveralRanks
+from swa.training.errors import FAILED, UserError, shortened
+from swa.training.ranks import SeveralRanks, World, number_in
 
 _DEFAULT_SECONDS = "30"  # Gloo's own
 _SCOPE = "swa_ranks"  # of the launcher's key-value store
+
+
+def read_world(environ):
+    """The ranks that HOROVOD_SIZE tells of.
+
+    Raises:
+      UserError: a variable that is missing, or out of its range.
+    """
+    size = number_in(environ, "HOROVOD_SIZE", 1, 1)
+    if size == 1:
+        return World()
+    rank = number_in(environ, "HOROVOD_RANK", None, 0, size - 1)
+    local_size = number_in(environ, "HOROVOD_LOCAL_SIZE", 1, 1, size)
+    local_rank = number_in(environ, "HOROVOD_LOCAL_RANK", 0, 0, local_size - 1)
+    return World("horovod", rank, size, local_rank, local_size)
 
 
 class HorovodRanks(SeveralRanks):
@@ -21,8 +36,8 @@ class HorovodRanks(SeveralRanks):
       environ: mapping of environment variables, horovodrun's among them.
 
     Raises:
-      InputError: Horovod is not installed, or cannot be loaded.
-      RankError: a rank did not start within HOROVOD_GLOO_TIMEOUT_SECONDS.
+      UserError: Horovod is not installed, or cannot be loaded.
+      UserError: a rank did not start within HOROVOD_GLOO_TIMEOUT_SECONDS.
     """
 
     def __init__(self, world, environ=os.environ):
@@ -30,9 +45,10 @@ class HorovodRanks(SeveralRanks):
         try:
             self._hvd = importlib.import_module("horovod.tensorflow")
         except Exception as error:  # its library may not fit this TensorFlow
-            raise InputError(
+            cause = shortened(" ".join(str(error).split()), 200)
+            raise UserError(
                 f"{world.size} ranks on hosts need Horovod, got "
-                f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. "
+                f"{type(error).__name__}: {cause}. "
                 "Start them with test/train_full_8p.sh --device=cpu, which builds it."
             ) from error
         await_all(world, environ)
@@ -63,7 +79,7 @@ class HorovodRanks(SeveralRanks):
             for gradient in gradients
         ]
 
-    def is_parting(self, error):
+    def is_lost(self, error):
         return "Horovod" in str(error)  # whatever its class is
 
     def close(self):
@@ -77,14 +93,14 @@ def await_all(world, environ):
     not say for whom.
 
     Raises:
-      RankError: naming those that did not.
+      UserError: naming those that did not.
     """
     from horovod.runner.http import http_client
 
     address = environ.get("HOROVOD_GLOO_RENDEZVOUS_ADDR")
     port = environ.get("HOROVOD_GLOO_RENDEZVOUS_PORT")
     if not address or not port:
-        raise InputError(
+        raise UserError(
             f"HOROVOD_SIZE must come from horovodrun --gloo, got {world.size} without "
             "HOROVOD_GLOO_RENDEZVOUS_ADDR and _PORT. Use test/train_full_8p.sh."
         )
@@ -101,8 +117,9 @@ def await_all(world, environ):
             missing.discard(rank)
         if missing and time.monotonic() > deadline:
             names = ", ".join(str(rank) for rank in sorted(missing))
-            raise RankError(
+            raise UserError(
                 f"rank {names} of {world.size} did not start within {seconds:g} s "
-                "(HOROVOD_GLOO_TIMEOUT_SECONDS)."
+                "(HOROVOD_GLOO_TIMEOUT_SECONDS).",
+                FAILED,
             )
         time.sleep(0.05 if missing else 0)

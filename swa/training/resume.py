@@ -3,21 +3,12 @@
 """Whether a run may go on from a checkpoint: the settings that make its result."""
 
 import json
-from typing import NamedTuple
+import time
+from typing import NamedTuple, Optional
 
-from swa import schedules
-from swa.training.config import (
-    Config,
-    InputError,
-    default_start_epoch,
-    swa_settings,
-)
-
-_TRAINING = ("batch_size", "learning_rate", "momentum", "seed")
-_SWA = ("start_epoch", "lr_schedule", "swa_lr", "swa_lr2", "swa_freq")
-_MODEL = ("hidden_units", "num_classes")
-_SYNTHETIC = ("num_features", "num_samples")  # a file has its own
-_NPU = ("precision_mode", "modify_mixlist")
+from swa.training import callbacks, checkpoint, console, flags, output, results
+from swa.training import config as settings
+from swa.training.errors import UserError, shown
 
 
 class MadeOf(NamedTuple):
@@ -28,7 +19,105 @@ class MadeOf(NamedTuple):
     is_synthetic: bool  # whether the rows were made here
 
 
-def settings(config, made_of):
+class Start(NamedTuple):
+    """Where a run begins: at nothing, or at what a checkpoint gives."""
+
+    config: flags.Config
+    made_of: MadeOf
+    epoch: int = 0  # epochs trained before
+    path: str = ""  # of the checkpoint
+    snapshot: Optional[checkpoint.Snapshot] = None
+    train_seconds: float = 0.0  # spent before
+    e2e_seconds: float = 0.0
+    report: Optional[dict] = None  # of the run, if it is complete
+
+
+def find(config, device, data, folder):
+    """Where the run begins; changes no file.
+
+    Args:
+      config: a checked Config.
+      device: device.Device.
+      data: data.Data.
+      folder: checkpoint.Folder.
+
+    Returns:
+      Start.
+
+    Raises:
+      UserError: settings that change the result, or checkpoints of which none can be
+        read.
+    """
+    made_of = MadeOf(device.name, data.sha256, data.is_synthetic)
+    found = folder.find(console.say) if config.resume else None
+    if found is None:
+        if config.resume:
+            console.say(f"warning: no checkpoint in {folder.path}: starting anew")
+        return Start(config, made_of)
+    config = continued(config, made_of, found)
+    ranks = found.run.get("ranks", 1)
+    if ranks != device.world.size:  # each has its own batch norm
+        console.say(
+            f"the checkpoint is of {ranks} ranks, and now there are {device.world.size}"
+        )
+    return Start(
+        config,
+        made_of,
+        epoch=found.snapshot.epoch,
+        path=found.path,
+        snapshot=found.snapshot,
+        train_seconds=found.run["train_seconds"],
+        e2e_seconds=found.run["e2e_seconds"],
+        report=completed(results.report_path(config), config, made_of),
+    )
+
+
+def begin(job, start, folder):
+    """Removes what of an earlier run would pass for this one's, and tells the launcher.
+
+    Comes when everything that can be refused has been: nothing is lost before. What
+    another rank may still have to read stays.
+
+    Raises:
+      UserError: it cannot be removed.
+    """
+    output_dir = job.config.output_dir
+    if start.snapshot:
+        job.say(f"resuming after epoch {start.epoch}: {start.path}")
+    if job.ranks.is_writer:
+        if start.snapshot:
+            folder.clean()
+        else:
+            folder.clear()
+            output.remove(output_dir, callbacks.TENSORBOARD)
+        output.remove(output_dir, results.REPORT, "*" + output.TEMPORARY)
+    output.tell_started(output_dir, resumes=start.snapshot is not None)
+
+
+def description(job, start):
+    """What a run tells of itself in its checkpoints.
+
+    Returns:
+      Function without arguments that returns a dict of plain values, the seconds
+      those until it is called.
+    """
+    began_training = time.time() - start.train_seconds
+    began = job.began - start.e2e_seconds
+
+    def describe():
+        now = time.time()
+        return {
+            "settings": fixed(job.config, start.made_of),
+            "train_epochs": job.config.train_epochs,
+            "ranks": job.ranks.size,
+            "train_seconds": now - began_training,
+            "e2e_seconds": now - began,
+        }
+
+    return describe
+
+
+def fixed(config, made_of):
     """All that an equal result needs to be equal, by name, but `train_epochs`.
 
     Args:
@@ -38,12 +127,15 @@ def settings(config, made_of):
     Returns:
       dict of plain values.
     """
-    names = _TRAINING + _SWA + _MODEL
-    names += _SYNTHETIC if made_of.is_synthetic else ()
-    names += _NPU if made_of.device == "npu" else ()
-    told = {name: getattr(config, name) for name in names}
-    told.update(device=made_of.device, data=made_of.data_sha256)
-    return told
+    kinds = {flags.FIXED}
+    kinds |= {flags.FIXED_FOR_SYNTHETIC} if made_of.is_synthetic else set()
+    kinds |= {flags.FIXED_ON_NPU} if made_of.device == "npu" else set()
+    values = {
+        name: getattr(config, name)
+        for name, flag in flags.FLAGS.items()
+        if flag.on_resume in kinds
+    }
+    return dict(values, device=made_of.device, data=made_of.data_sha256)
 
 
 def continued(config, made_of, found):
@@ -57,28 +149,26 @@ def continued(config, made_of, found):
       made_of: MadeOf.
       found: checkpoint.Found, all its epochs before the batch-norm epoch.
 
+    Returns:
+      Config.
+
     Raises:
-      InputError: train_epochs leave no epoch to train, or none after start_epoch; a
+      UserError: train_epochs leave no epoch to train, or none after start_epoch; a
         setting that would give another result than the saved one, by name.
     """
     trained_epochs, saved = found.snapshot.epoch, found.run
     saved_start_epoch = saved["settings"]["start_epoch"]
     if config.train_epochs <= trained_epochs:
-        raise InputError(
+        raise UserError(
             f"train_epochs must be above the {trained_epochs} epochs of the "
             f"checkpoint, got {config.train_epochs}."
         )
-    was_default = saved_start_epoch == default_start_epoch(saved["train_epochs"])
-    is_default = config.start_epoch == default_start_epoch(config.train_epochs)
-    if was_default and is_default:
+    default = settings.default_start_epoch
+    was_default = saved_start_epoch == default(saved["train_epochs"])
+    if was_default and config.start_epoch == default(config.train_epochs):
         config = config._replace(start_epoch=saved_start_epoch)
-        try:
-            schedules.check_run(
-                swa_settings(config), config.train_epochs, config.learning_rate
-            )
-        except ValueError as error:
-            raise InputError(str(error)) from None
-    check(settings(config, made_of), saved["settings"])
+        settings.check_schedule(config)
+    check(fixed(config, made_of), saved["settings"])
     return config
 
 
@@ -86,37 +176,36 @@ def completed(path, config, made_of):
     """The report at `path` if it is of a run completed with these settings, or None."""
     try:
         with open(path) as file:
-            told = json.load(file)
-        then = Config(**told["config"])
+            report = json.load(file)
+        then = flags.Config(**report["config"])
         of_then = made_of._replace(
-            device=told["device"], data_sha256=told["data"]["sha256"]
+            device=report["device"], data_sha256=report["data"]["sha256"]
         )
-        is_whole = told["status"] == "completed" and told["epochs"] == then.train_epochs
-        is_equal = settings(then, of_then) == settings(config, made_of)
+        is_whole = report["epochs"] == then.train_epochs == config.train_epochs
+        is_equal = fixed(then, of_then) == fixed(config, made_of)
     except (OSError, ValueError, KeyError, TypeError):
         return None  # absent, or not one of these
-    if is_whole and is_equal and then.train_epochs == config.train_epochs:
-        return told
-    return None
+    is_same = is_whole and is_equal and report.get("status") == "completed"
+    return report if is_same else None
 
 
 def check(now, saved):
     """Refuses settings that would give another result than the saved ones.
 
     Args:
-      now: dict, as `settings` gives it.
+      now: dict, as `fixed` gives it.
       saved: dict, the same of the run that saved the checkpoint.
 
     Raises:
-      InputError: naming each setting, its value then and now.
+      UserError: naming each setting, its value then and now.
     """
     changed = [
-        f"{name} {saved.get(name)!r}, got {now.get(name)!r}"
+        f"{name} {shown(saved.get(name))}, got {shown(now.get(name))}"
         for name in sorted(set(now) | set(saved))
         if now.get(name) != saved.get(name)
     ]
     if changed:
-        raise InputError(
+        raise UserError(
             f"resume needs the settings of the checkpoint: {'; '.join(changed)}. Give "
             f"these, or start anew without --resume."
         )

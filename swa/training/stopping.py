@@ -8,6 +8,8 @@ import select
 import signal
 import threading
 
+from swa.training import console
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 3.0  # seconds until a run that does not come to its end is left
 
@@ -93,7 +95,7 @@ class Stop:
                 f"stopped by {name}; saved after epoch {self.saved_epoch}. To go on, "
                 f"give the same command with --resume."
             )
-        print(told, flush=True)
+        console.say_apart(told)
 
     def _handle(self, number, frame):
         self.number = number
@@ -114,7 +116,7 @@ class Stop:
                     self.last_resort()
                 self.tell()
         except Exception as error:
-            print(f"stopped, and not saved: {error}", flush=True)
+            console.say_apart(f"stopped, and not saved: {error}")
         finally:
             os._exit(128 + (second or first))
 

@@ -1,0 +1,308 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""The trainer's own callbacks, one duty each; `fit.fit` lists them in their order."""
+
+import os
+import threading
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from swa.layers import batch_norms_of
+from swa.training import checkpoint, console, output
+
+TENSORBOARD = "tensorboard"  # the folder of its events
+FIGURES = ("seconds", "losses", "accuracies", "learning_rates")
+
+_Callback = tf.keras.callbacks.Callback
+_backend = tf.compat.v1.keras.backend
+
+
+class EqualRanks(_Callback):
+    """What averaged gradients do not do: equal beginnings, and equal moving statistics.
+
+    Args:
+      ranks: Ranks.
+    """
+
+    def __init__(self, ranks):
+        super().__init__()
+        self._ranks = ranks
+
+    def on_train_begin(self, logs=None):
+        """Hands out rank 0's weights and optimizer state, before the first batch.
+
+        Otherwise that step's gradients would be means over different weights.
+        """
+        model = self.model
+        if not model.built:
+            raise ValueError("model must be built before several ranks train it.")
+        model._make_train_function()  # makes the optimizer's slots
+        variables = model.weights + model.optimizer.weights
+        values = self._ranks.broadcast(_backend.batch_get_value(variables))
+        _backend.batch_set_value(list(zip(variables, values)))
+        self._statistics = [
+            variable
+            for layer in batch_norms_of(model)
+            if layer.trainable
+            for variable in (layer.moving_mean, layer.moving_variance)
+        ]
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Takes the means of the moving statistics, each rank's own till then.
+
+        So whatever is averaged, saved or measured after an epoch is the same on all
+        ranks, and a run that is resumed is the run that was not interrupted.
+        """
+        if self._statistics:
+            totals = self._ranks.sum(_backend.batch_get_value(self._statistics))
+            means = [total / total.dtype.type(self._ranks.size) for total in totals]
+            _backend.batch_set_value(list(zip(self._statistics, means)))
+
+
+class MeanOverRanks(_Callback):
+    """Makes an epoch's loss and accuracy those of all ranks' rows.
+
+    Args:
+      ranks: Ranks.
+    """
+
+    def __init__(self, ranks):
+        super().__init__()
+        self._ranks = ranks
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._rows = 0
+
+    def on_batch_end(self, batch, logs=None):
+        self._rows += logs["size"]
+
+    def on_epoch_end(self, epoch, logs=None):
+        names = ["loss", _accuracy_name(logs)]
+        means = self._ranks.mean([logs[name] for name in names], self._rows)
+        logs.update(zip(names, means))
+
+
+class Figures(_Callback):
+    """Keeps each epoch's figures, and prints them on one plain line.
+
+    Args:
+      config: Config.
+      swa: the SWA callback, which knows the rate without a session call.
+      rows: int, trained on in an epoch by all ranks.
+      is_printed: bool.
+
+    Attributes:
+      history: dict of lists by the names FIGURES, a value for each epoch.
+    """
+
+    def __init__(self, config, swa, rows, is_printed):
+        super().__init__()
+        self._epochs = config.train_epochs
+        self._swa = swa
+        self._rows = rows
+        self._is_printed = is_printed
+        self.history = {name: [] for name in FIGURES}
+
+    def on_train_begin(self, logs=None):
+        self._last = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        now = time.perf_counter()
+        seconds, self._last = now - self._last, now
+        loss, accuracy, rate = logs["loss"], logs[_accuracy_name(logs)], self._swa.lr
+        for name, value in zip(FIGURES, (seconds, loss, accuracy, rate)):
+            self.history[name].append(value)
+        if self._is_printed:
+            console.say(
+                f"Epoch {epoch + 1}/{self._epochs} - loss: {loss:.4f} - accuracy: "
+                f"{accuracy:.4f} - lr: {rate:.6g} - "
+                f"samples/s: {self._rows / seconds:.0f}"
+            )
+
+
+class TensorBoard(_Callback):
+    """Writes each epoch's figures for TensorBoard, with no operation in any graph.
+
+    To be closed.
+
+    Args:
+      output_dir: str; the events go into its folder `tensorboard`.
+      figures: Figures.
+    """
+
+    def __init__(self, output_dir, figures):
+        super().__init__()
+        self._folder = os.path.join(output_dir, TENSORBOARD)
+        self._history = figures.history
+        self._place = self._writer = None
+
+    def on_train_begin(self, logs=None):
+        self._place = output.TensorFlowPath(self._folder)
+        self._writer = tf.compat.v1.summary.FileWriter(self._place.path)
+        # epochs that an earlier run wrote and this one trains again are left out
+        start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+        self._writer.add_session_log(start, global_step=self._epoch() + 1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        names = {"loss": "losses", "accuracy": "accuracies", "rate": "learning_rates"}
+        self._write({name: self._history[key][-1] for name, key in names.items()})
+
+    def write_test(self, test):
+        """Writes the held-out figures of both sets of weights.
+
+        Args:
+          test: {"sgd": {"loss": float, "accuracy": float}, "swa": the same}.
+        """
+        self._write(
+            {
+                f"{name}_{figure}": value
+                for name, figures in test.items()
+                for figure, value in figures.items()
+            }
+        )
+
+    def close(self):
+        """Closes the file of events."""
+        if self._writer is not None:
+            self._writer.close()
+            self._place.close()
+            self._writer = None
+
+    def _epoch(self):
+        return len(self._history["losses"])
+
+    def _write(self, values):
+        values = [
+            tf.compat.v1.Summary.Value(tag=name, simple_value=value)
+            for name, value in values.items()
+        ]
+        summary = tf.compat.v1.Summary(value=values)
+        self._writer.add_summary(summary, global_step=self._epoch())
+        self._writer.flush()
+
+
+class StopOnDivergence(_Callback):
+    """Ends the training after an epoch whose loss is NaN or Inf."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not np.isfinite(logs["loss"]):
+            self.model.stop_training = True
+
+
+class Checkpoints(_Callback):
+    """Keeps the training of each epoch's end, and saves it when it is time.
+
+    Args:
+      folder: checkpoint.Folder.
+      swa: the SWA callback; its state must have been loaded where `start` is given.
+      figures: Figures.
+      describe_run: function without arguments, what the run tells of itself.
+      save_interval: int, epochs; 0: only at the end.
+      start: checkpoint.Snapshot to go on from, or None.
+      is_writer: bool, whether this rank writes.
+
+    Attributes:
+      saved_epoch: int, the epochs trained at the last save, or None.
+    """
+
+    def __init__(
+        self, folder, swa, figures, describe_run, save_interval, start, is_writer
+    ):
+        super().__init__()
+        self._folder = folder
+        self._swa = swa
+        self._history = figures.history
+        self._describe_run = describe_run
+        self._save_interval = save_interval
+        self._latest = start
+        self._is_writer = is_writer
+        self.saved_epoch = start.epoch if start else None
+        self._lock = threading.Lock()  # the thread of `Stop` may save as well
+
+    def on_train_begin(self, logs=None):
+        self._variables = checkpoint.Variables(self.model)
+        if self._latest is not None:
+            self._variables.write(self._latest)
+        else:
+            self._keep(0)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if np.isfinite(logs["loss"]) and self._swa.batch_norm_epoch is None:
+            self._keep(epoch + 1)
+            if self._is_due(epoch + 1):
+                self.save_latest()
+
+    def save_latest(self):
+        """Saves the training as it was at the last epoch's end."""
+        with self._lock:
+            if self.saved_epoch != self._latest.epoch:
+                if self._is_writer:
+                    self._folder.save(self._latest, self._describe_run())
+                self.saved_epoch = self._latest.epoch
+
+    def weights(self):
+        """The model's weights, list of arrays, by the call that reads them always."""
+        return list(self._variables.read()[0].values())
+
+    def _is_due(self, trained):
+        # the last before the batch-norm epoch is where more epochs can be added
+        if trained == self.params["epochs"] - 1:
+            return True
+        return self._save_interval > 0 and trained % self._save_interval == 0
+
+    def _keep(self, trained):
+        weights, optimizer = self._variables.read()
+        for value in list(weights.values()) + list(optimizer.values()):
+            if not np.all(np.isfinite(value)):
+                return  # the next epoch's loss will tell
+        history = {name: list(values) for name, values in self._history.items()}
+        self._latest = checkpoint.Snapshot(
+            trained, weights, optimizer, self._swa.state, history
+        )
+
+
+class StopOnSignal(_Callback):
+    """Saves and leaves when a signal has come.
+
+    Args:
+      stop: stopping.Stop.
+      checkpoints: Checkpoints.
+      ranks: Ranks; several leave after the same epoch.
+    """
+
+    def __init__(self, stop, checkpoints, ranks):
+        super().__init__()
+        self._stop = stop
+        self._checkpoints = checkpoints
+        self._ranks = ranks
+
+    def on_train_begin(self, logs=None):
+        self._stop.last_resort = self.save
+
+    def on_batch_end(self, batch, logs=None):
+        """Leaves the epoch: its beginning is kept."""
+        if self._ranks.size == 1:  # several have to leave together
+            self._leave_if_stopped()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._ranks.size > 1:
+            # the signal may have come to one of them only, or before and after its step
+            numbers = self._ranks.gather(np.int64(self._stop.number or 0))
+            self._stop.number = self._stop.number or int(numbers.max()) or None
+        self._leave_if_stopped()
+
+    def save(self):
+        """Saves what was trained, and notes it where the stop is told of."""
+        self._checkpoints.save_latest()
+        self._stop.saved_epoch = self._checkpoints.saved_epoch
+
+    def _leave_if_stopped(self):
+        if self._stop.number is not None:
+            self.save()
+            self._stop.check()
+
+
+def _accuracy_name(logs):
+    return "acc" if "acc" in logs else "accuracy"

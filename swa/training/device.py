@@ -1,0 +1,208 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""Where a run trains: a look at the machine, and what is chosen.
+
+TensorFlow keeps silent where the NPU cannot be had and trains on the host instead, and
+the adapter ends the process where it dislikes what it finds. So the machine is looked
+at here, before the first step, and every surprise becomes one line.
+"""
+
+import glob
+import json
+import os
+import re
+from typing import NamedTuple, Optional, Tuple
+
+from swa.training import npu, npu_options, output, ranks_hccl, ranks_horovod
+from swa.training.errors import UserError, reason, shown
+from swa.training.ranks import Ranks, World
+
+# Signs of an NPU: its device files, and CANN's parts in the folders it installs to.
+DEVICE_FILES = ("/dev/davinci*", "/dev/vdavinci*")
+CANN_FOLDERS = ("/usr/local/Ascend",)
+CANN_VARIABLES = ("ASCEND_HOME", "ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
+_CANN_PARTS = ("ascend-toolkit", "nnae", "fwkacllib", "tfplugin", "opp", "driver")
+DEFAULT_OPP_PATH = "/usr/local/Ascend/opp"
+OPERATOR_LIST = "framework/built-in/tensorflow/npu_supported_ops.json"
+_LARGEST_DEVICE_ID = 2**32 - 1  # above it the adapter takes another device
+
+
+class Device(NamedTuple):
+    """The device of one run, and the ranks that it trains with."""
+
+    name: str  # "npu" or "cpu"
+    reason: str = ""  # one line that names the device and says why
+    notes: Tuple[str, ...] = ()  # one line each, to be shown as warnings
+    world: World = World()  # the ranks that train together
+    adapter: Optional[str] = None  # release of the NPU's adapter, a row of ADAPTERS
+
+    @property
+    def drops_last_batch(self):
+        """bool: a batch has one static shape on an NPU, so a short last one goes."""
+        return self.name == "npu"
+
+    def join(self):
+        """Waits for the other ranks; returns the Ranks, which are to be closed.
+
+        Raises:
+          UserError: what joins the ranks is not installed, or a rank did not come in
+            time; the message names it.
+        """
+        if self.world.engine == "horovod":
+            return ranks_horovod.HorovodRanks(self.world)
+        if self.world.engine == "hccl":
+            return ranks_hccl.HcclRanks(self.world, self.adapter)
+        return Ranks()
+
+
+def choose(config, environ):
+    """Chooses the device, and checks all that the NPU would not forgive.
+
+    Leaves nothing behind: directories are tried, not made.
+
+    Args:
+      config: a checked Config.
+      environ: mapping of environment variables.
+
+    Returns:
+      Device.
+
+    Raises:
+      UserError: an NPU is asked for and absent, or is there and cannot be used as
+        asked. `device="auto"` never takes the CPU where there are signs of an NPU.
+    """
+    _device_id(environ, "ASCEND_DEVICE_ID")  # it names the output directory as well
+    if config.device == "cpu":
+        return _cpu(config, environ, "as --device=cpu asks")
+    signs = npu_signs(environ)
+    if config.device == "auto" and not signs:
+        return _cpu(config, environ, "found no NPU, no CANN and no npu_bridge")
+    if not signs:
+        raise UserError(
+            "device=npu needs an Ascend NPU, found no /dev/davinci*, no CANN and no "
+            "npu_bridge. Use --device=cpu, or --device=auto."
+        )
+    return _npu(config, environ, signs)
+
+
+def check_batches(config, device, num_samples):
+    """Checks that every rank gets equally many rows of every batch.
+
+    Args:
+      config: a checked Config.
+      device: Device.
+      num_samples: int, training rows.
+
+    Raises:
+      UserError: with the flag, the rule and the value given.
+    """
+    size = device.world.size
+    if config.batch_size % size:
+        raise UserError(
+            f"batch_size, the rows of all {size} ranks in a step, must divide by "
+            f"{size}, got {config.batch_size}."
+        )
+    last = 0 if device.drops_last_batch else num_samples % config.batch_size
+    if last % size:
+        raise UserError(
+            f"the last batch of an epoch must divide by the {size} ranks, got "
+            f"{last} rows ({num_samples} samples, batch_size {config.batch_size}). "
+            "Choose another batch_size or another number of samples."
+        )
+
+
+def npu_signs(environ):
+    """What speaks for an NPU on this machine: a list, empty where nothing does."""
+    signs = [path for pattern in DEVICE_FILES for path in sorted(glob.glob(pattern))]
+    folders = [environ[name] for name in CANN_VARIABLES if environ.get(name)]
+    folders += [os.path.join(environ.get("HOME", "/"), "Ascend"), *CANN_FOLDERS]
+    signs += [
+        folder
+        for folder in folders
+        if any(os.path.isdir(os.path.join(folder, part)) for part in _CANN_PARTS)
+    ]
+    return signs + (["npu_bridge"] if npu.is_installed() else [])
+
+
+def _cpu(config, environ, why):
+    """The CPU, with a note on the flags that do nothing there."""
+    idle = [
+        f"--{name}"
+        for name, default in npu_options.idle_defaults().items()
+        if getattr(config, name) != default
+    ]
+    notes = (f"only an NPU honours {', '.join(idle)}: no effect here",) if idle else ()
+    world = ranks_horovod.read_world(environ)
+    return Device("cpu", f"device cpu: {why}{_place(world)}", notes, world)
+
+
+def _npu(config, environ, signs):
+    """The NPU, once the environment and the installation are found in order."""
+    names = [name for name in ("ASCEND_DEVICE_ID", "DEVICE_ID") if environ.get(name)]
+    device_id = _device_id(environ, names[0]) if names else 0
+    on_hosts = ranks_horovod.read_world(environ).size
+    if on_hosts > 1:
+        raise UserError(
+            f"HOROVOD_SIZE must be 1 on an NPU, got {on_hosts}: HCCL joins NPUs "
+            "(RANK_SIZE). Use test/train_full_8p.sh, or --device=cpu."
+        )
+    world = ranks_hccl.read_world(environ)
+    _check_operator_list(environ)
+    for path in npu_options.directories(config):
+        output.check_writable("data_save_path", path)
+    _check_mixlist(config)
+    npu.import_adapter(signs[0])
+    adapter, is_guessed = npu.release()
+    npu_options.check_adapter(config, adapter, world.size)
+    notes = []
+    if is_guessed:
+        notes.append(f"npu_bridge hides its release: taken for r{adapter.version}")
+    if not names:
+        notes.append("ASCEND_DEVICE_ID is not set: device 0 is used")
+    why = "as --device=npu asks" if config.device == "npu" else f"found {signs[0]}"
+    reason = (
+        f"device npu: {why}; device id {device_id}, "
+        f"adapter r{adapter.version} (CANN {adapter.cann}){_place(world)}"
+    )
+    return Device("npu", reason, tuple(notes), world, adapter.version)
+
+
+def _place(world):
+    """What the reason says of the ranks."""
+    return f"; rank {world.rank} of {world.size}" if world.size > 1 else ""
+
+
+def _device_id(environ, name):
+    """The id, 0 where it is empty; a bad one would end the process."""
+    text = environ.get(name) or "0"
+    if not re.fullmatch("[0-9]{1,10}", text) or int(text) > _LARGEST_DEVICE_ID:
+        raise UserError(
+            f"{name} must be an integer from 0 to {_LARGEST_DEVICE_ID}, got "
+            f"{shown(text)}. Unset it for device 0."
+        )
+    return int(text)
+
+
+def _check_operator_list(environ):
+    """Without its list of operators the adapter leaves every one on the host."""
+    opp_path = environ.get("ASCEND_OPP_PATH", DEFAULT_OPP_PATH)
+    if not os.access(os.path.join(opp_path, OPERATOR_LIST), os.R_OK):
+        raise UserError(
+            f"ASCEND_OPP_PATH must hold a readable {OPERATOR_LIST}, got "
+            f"{shown(opp_path)}. Source CANN's set_env.sh: without it, training runs "
+            "on the host."
+        )
+
+
+def _check_mixlist(config):
+    """The adapter hands the file on unread."""
+    if not config.modify_mixlist:
+        return
+    try:
+        with open(config.modify_mixlist, encoding="utf-8") as file:
+            json.load(file)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"modify_mixlist must be a JSON file, got {shown(config.modify_mixlist)}: "
+            f"{reason(error)}."
+        ) from error

@@ -1,0 +1,51 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""What a user is told when a run cannot begin or go on: one line, never a traceback."""
+
+LONGEST_MESSAGE = 400  # characters
+LONGEST_VALUE = 120
+BAD_INPUT, FAILED = 2, 1
+
+
+class UserError(Exception):
+    """Ends the program; its text is one line of at most LONGEST_MESSAGE characters.
+
+    Args:
+      message: str: what is wrong (the flag, the rule, the value), and what helps.
+      status: BAD_INPUT, or FAILED where the input was good: a disk is full, another
+        rank has ended.
+
+    Attributes:
+      status: int, the exit status of the program.
+    """
+
+    def __init__(self, message, status=BAD_INPUT):
+        super().__init__(one_line(message))
+        self.status = status
+
+
+def shown(value):
+    """A value as a message shows it: as Python writes it, not too long."""
+    return shortened(repr(value), LONGEST_VALUE)
+
+
+def one_line(text, longest=LONGEST_MESSAGE):
+    """The text with control characters escaped, and not too long (None: any length)."""
+    text = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
+    return shortened(text, longest or len(text))
+
+
+def shortened(text, length):
+    """The text, without its middle if it is longer than `length` characters."""
+    if len(text) <= length:
+        return text
+    end = length // 3
+    return text[: length - end - 3] + "..." + text[-end:]
+
+
+def reason(error):
+    """What an exception says, in one line: the system's words where it has them."""
+    lines = str(getattr(error, "strerror", None) or error).splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,200 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""The training itself: the model, the SWA callback and the others, and `fit`."""
+
+import contextlib
+from typing import Any, Callable, Dict, List, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from swa.tfkeras import SWA
+from swa.training import callbacks, console, resume
+from swa.training import data as rows
+from swa.training import model as network
+from swa.training.errors import FAILED, UserError
+
+
+class Training(NamedTuple):
+    """What is ready to be trained; to be closed."""
+
+    model: tf.keras.Model
+    swa: SWA
+    figures: callbacks.Figures
+    checkpoints: callbacks.Checkpoints
+    tensorboard: List[callbacks.TensorBoard]  # one, or none
+    steps: int  # of an epoch
+    rows: int  # trained on in an epoch by all ranks
+    first_epoch: int  # from zero
+    describe: Callable[[], Dict[str, Any]]  # what the run tells of itself by now
+
+    def close(self):
+        """Gives back what the callbacks opened."""
+        for one in self.tensorboard:
+            one.close()
+
+
+class Outcome(NamedTuple):
+    """What the training has come to."""
+
+    history: Dict[str, List[float]]  # a value for each epoch, by callbacks.FIGURES
+    train_seconds: float
+    has_diverged: bool
+
+
+def prepare(job, start, folder):
+    """Makes the model and its callbacks; the session is open.
+
+    Args:
+      job: run.Job.
+      start: resume.Start.
+      folder: checkpoint.Folder.
+
+    Returns:
+      Training.
+
+    Raises:
+      UserError: the ranks differ.
+    """
+    config, data, ranks = job.config, job.data, job.ranks
+    np.random.seed(config.seed)
+    tf.compat.v1.set_random_seed(config.seed)
+    num_features = data.x.shape[1]
+    model = network.build(config, num_features, ranks.wrap_optimizer)
+    # operations made before the model's would have changed its initial weights
+    ranks.check_same("epochs found by --resume", start.epoch)
+    steps = rows.batches_per_epoch(
+        len(data.x), config.batch_size, job.device.drops_last_batch
+    )
+    ranks.check_same("steps_per_epoch", steps)
+    trained_rows = min(steps * config.batch_size, len(data.x))
+    swa = swa_callback(config, ranks)
+    is_plain = config.verbose > 0 and not console.is_terminal()
+    figures = callbacks.Figures(config, swa, trained_rows, is_plain)
+    if start.snapshot:
+        swa.load_state(start.snapshot.swa)
+        for name, values in start.snapshot.history.items():
+            figures.history[name] += values
+    describe = resume.description(job, start)
+    checkpoints = callbacks.Checkpoints(
+        folder,
+        swa,
+        figures,
+        describe,
+        config.save_interval,
+        start.snapshot,
+        ranks.is_writer,
+    )
+    is_drawn = config.tensorboard and ranks.is_writer
+    tensorboard = [callbacks.TensorBoard(config.output_dir, figures)] * is_drawn
+    return Training(
+        model=model,
+        swa=swa,
+        figures=figures,
+        checkpoints=checkpoints,
+        tensorboard=tensorboard,
+        steps=steps,
+        rows=trained_rows,
+        first_epoch=start.epoch,
+        describe=describe,
+    )
+
+
+def swa_callback(config, ranks):
+    """The SWA callback that the flags ask for."""
+    return SWA(
+        config.start_epoch,
+        config.lr_schedule,
+        config.swa_lr,
+        config.swa_lr2,
+        config.swa_freq,
+        verbose=min(config.verbose, 1),
+        ranks=ranks if ranks.size > 1 else None,
+    )
+
+
+def fit(job, training, stop):
+    """Trains to the end, or until `stop` says so.
+
+    Args:
+      job: run.Job.
+      training: Training.
+      stop: stopping.Stop.
+
+    Returns:
+      Outcome.
+
+    Raises:
+      UserError: a file cannot be written, or another rank has ended.
+      stopping.Stopped: a signal came; a checkpoint has been written.
+    """
+    stopper = callbacks.StopOnSignal(stop, training.checkpoints, job.ranks)
+    several = [callbacks.EqualRanks(job.ranks)] if job.ranks.size > 1 else []
+    # In this order: equal weights before they are averaged; the average before the
+    # figures and checkpoints that it belongs to; the mean over the ranks before all
+    # that read or decide by it; the signal last, when everything of the epoch is done.
+    listed = several + [
+        training.swa,
+        callbacks.MeanOverRanks(job.ranks),
+        training.figures,
+        *training.tensorboard,
+        callbacks.StopOnDivergence(),
+        training.checkpoints,
+        stopper,
+    ]
+    with stop.deferred(), _leaving_lost_ranks(job.ranks, stopper, stop):
+        _fit(job, training, listed)
+    losses = training.figures.history["losses"]
+    has_diverged = not np.isfinite(losses[-1])
+    if has_diverged:
+        console.say(f"epoch {len(losses)}: the loss is {losses[-1]}; stopped.")
+    seconds = training.describe()["train_seconds"]
+    return Outcome(training.figures.history, seconds, has_diverged)
+
+
+def _fit(job, training, listed):
+    config, data, ranks = job.config, job.data, job.ranks
+    if training.rows < len(data.x):
+        job.say(
+            f"{len(data.x) - training.rows} rows of each epoch are dropped: a batch "
+            f"has one static shape on an NPU."
+        )
+    batches = rows.batches(
+        data.x,
+        data.y,
+        config.batch_size,
+        config.seed,
+        first_epoch=training.first_epoch,
+        drop_last=job.device.drops_last_batch,
+        rank=ranks.rank,
+        size=ranks.size,
+    )
+    training.model.fit(
+        batches,
+        steps_per_epoch=training.steps,
+        epochs=config.train_epochs,
+        initial_epoch=training.first_epoch,
+        verbose=int(config.verbose > 0 and console.is_terminal()),
+        callbacks=listed,
+        workers=0,  # the rows of a batch are a view: a thread would only cost
+    )
+
+
+@contextlib.contextmanager
+def _leaving_lost_ranks(ranks, stopper, stop):
+    """Within it a step that failed since another rank has ended ends this one too.
+
+    What was trained is saved; where all were told to stop, this one stops.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not ranks.is_lost(error):
+            raise
+        stopper.save()
+        stop.check()
+        raise UserError(
+            "another rank has ended, so this one had to. To go on, give the same "
+            "command with --resume.",
+            FAILED,
+        ) from error

@@ -1,0 +1,52 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""A rough comparison of the memory that a run needs with what there is."""
+
+from swa.training.errors import UserError
+
+_FLOAT = 4  # bytes
+_WEIGHT_COPIES = 6  # weights, gradients, average, trained, a snapshot, the last one
+_UNIT_COPIES = 6  # of a batch's hidden units: dense, relu, batch norm, and gradients
+_CLASS_COPIES = 3  # of a batch's classes: logits, softmax, and their gradients
+_DRAWN_BYTES = 24  # of a synthetic number while it is drawn: float64, its shuffled copy
+
+
+def check(config, num_samples, num_features, is_drawn=False):
+    """Refuses a run that needs more than is free.
+
+    Args:
+      config: Config.
+      num_samples: int, training rows.
+      num_features: int.
+      is_drawn: bool, whether the rows have still to be made.
+
+    Raises:
+      UserError: naming the flag that the largest part depends on.
+    """
+    row = num_features * (_DRAWN_BYTES if is_drawn else _FLOAT) + 6 * _FLOAT
+    units, classes = config.hidden_units, config.num_classes
+    weights = units * (num_features + classes)
+    batch = config.batch_size * (_UNIT_COPIES * units + _CLASS_COPIES * classes)
+    parts = {
+        "num_samples": num_samples * row,
+        "hidden_units": _WEIGHT_COPIES * _FLOAT * weights,
+        "batch_size": _FLOAT * batch,
+    }
+    needed, free = sum(parts.values()), free_bytes()
+    if free is not None and needed > free:
+        name = max(parts, key=parts.get)
+        raise UserError(
+            f"{name} must fit in memory, got {getattr(config, name)}: with the other "
+            f"settings it needs about {needed / 2**30:.1f} GiB, and "
+            f"{free / 2**30:.1f} GiB are free."
+        )
+
+
+def free_bytes():
+    """int: the memory that can be had, or None where the system does not say."""
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":") for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, ValueError, KeyError):
+        return None

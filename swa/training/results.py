@@ -1,0 +1,262 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""What a run leaves at its end: figures of both sets of weights, files, the report."""
+
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import tensorflow as tf
+
+import swa
+from swa.training import checkpoint, output
+from swa.training import model as network
+
+REPORT = "report.json"
+
+
+def finish(job, training, outcome):
+    """Evaluates both sets of weights, and writes them and the report.
+
+    After a loss of NaN or Inf there is the report alone.
+
+    Args:
+      job: run.Job.
+      training: fit.Training.
+      outcome: fit.Outcome.
+
+    Returns:
+      dict, what `report.json` holds; `status` is "completed" or "diverged".
+
+    Raises:
+      UserError: a file cannot be written, or the ranks' weights differ.
+    """
+    test = None
+    if not outcome.has_diverged:
+        with training.swa.trained_weights():
+            trained = training.checkpoints.weights()
+        sets = {"sgd": trained, "swa": training.checkpoints.weights()}
+        _check_equal(job.ranks, training, sets)
+        test = evaluate(job, training)
+        if job.ranks.is_writer:
+            save_weights(job, sets)
+        for tensorboard in training.tensorboard:
+            tensorboard.write_test(test)
+    report = _report(job, training, outcome, test)
+    if job.ranks.is_writer:
+        path = report_path(job.config)
+        write_json(path, report)
+        job.say(f"report: {path}")
+    return report
+
+
+def report_path(config):
+    """The path of the report."""
+    return os.path.join(config.output_dir, REPORT)
+
+
+def evaluate(job, training):
+    """Held-out loss and accuracy of the trained and of the averaged weights.
+
+    Each rank measures its part of the rows; the figures are those of all. A rank
+    without rows measures one that does not count: all ranks run the same graphs.
+
+    Returns:
+      {"sgd": {"loss": float, "accuracy": float}, "swa": the same}.
+    """
+    ranks, data = job.ranks, job.data
+    least = len(data.x_test) // ranks.size  # rows of the rank that has fewest
+    batch_size = max(1, min(job.config.batch_size // ranks.size, least))
+    x_test = data.x_test[ranks.rank :: ranks.size]
+    y_test = data.y_test[ranks.rank :: ranks.size]
+    count = len(x_test)
+    if job.device.drops_last_batch:
+        count -= count % batch_size
+    if not count:
+        x_test, y_test = data.x_test[:1], data.y_test[:1]
+    shown_rows = max(count, 1)
+
+    def measured(name):
+        values = training.model.evaluate(
+            x_test[:shown_rows], y_test[:shown_rows], batch_size, verbose=0
+        )
+        loss, accuracy = ranks.mean(values, count)
+        job.say(f"{name} weights: test loss {loss:.4f}, test accuracy {accuracy:.4f}")
+        return {"loss": loss, "accuracy": accuracy}
+
+    with training.swa.trained_weights():
+        trained = measured("SGD")
+    return {"sgd": trained, "swa": measured("SWA")}
+
+
+def save_weights(job, sets):
+    """Writes sets of weights, and the whole Keras model of the last, on the host.
+
+    `NAME.ckpt` can be loaded by variable name (a plain tf.train.Saver) and by
+    `model.load_weights`.
+
+    Args:
+      job: run.Job.
+      sets: dict, a list of arrays in `get_weights()` order by name.
+
+    Raises:
+      UserError: they cannot be written.
+    """
+    folder = os.path.join(job.config.output_dir, checkpoint.FOLDER)
+    image = io.BytesIO()  # HDF5 may crash a process whose disk is full
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph):
+        model = network.build(job.config, job.data.x.shape[1])
+        with output.one_line_errors(folder, checkpoint.ERRORS):
+            with output.TensorFlowPath(folder) as path:
+                try:
+                    _save_sets(model, sets, path)
+                finally:
+                    output.remove(folder, *checkpoint.LEFT_BEHIND)
+        with h5py.File(image, "w") as file:
+            model.save(file)
+    output.write(os.path.join(folder, f"{list(sets)[-1]}_model.h5"), image.getvalue())
+
+
+def _save_sets(model, sets, path):
+    host = None
+    try:
+        for name, weights in sets.items():
+            model.set_weights(weights)
+            # what `model.load_weights` looks for
+            scratch = os.path.join(path, checkpoint.SCRATCH, "weights")
+            model.save_weights(scratch, save_format="tf")
+            values = checkpoint.arrays_of(scratch)
+            values.update(zip([v.op.name for v in model.weights], weights))
+            host = host or checkpoint.HostGraph(values)
+            host.save(values, os.path.join(path, name + ".ckpt"))
+    finally:
+        if host is not None:
+            host.close()
+
+
+def _check_equal(ranks, training, sets):
+    """Refuses to end with results that differ, in any bit, between ranks."""
+    if ranks.size == 1:
+        return
+    named = {"": sets["swa"], "trained ": sets["sgd"]}
+    if training.swa.n_averaged:
+        named["averaged "] = training.swa.averaged_weights
+    names = [weight.op.name for weight in training.model.weights]
+    ranks.check_equal(
+        {
+            kind + name: array
+            for kind, arrays in named.items()
+            for name, array in zip(names, arrays)
+        }
+    )
+
+
+def _report(job, training, outcome, test):
+    config, history = job.config, outcome.history
+    swa_callback = training.swa
+    sampled = swa_callback.plan(config.train_epochs, 1, config.learning_rate, True)
+    samples_per_second, compile_seconds = rates(
+        history["seconds"],
+        training.rows,
+        sampled.sampled_epochs[0] if sampled.sampled_epochs else None,
+        swa_callback.batch_norm_epoch,
+    )
+    settings = dict(config._asdict())
+    del settings["resume"], settings["check"]  # how the result came about
+    return {
+        "status": "diverged" if outcome.has_diverged else "completed",
+        "config": settings,
+        "device": job.device.name,
+        "ranks": job.ranks.size,
+        "epochs": len(history["losses"]),
+        "train_seconds": outcome.train_seconds,
+        "e2e_seconds": training.describe()["e2e_seconds"],
+        "test": test,
+        "n_averaged": swa_callback.n_averaged,
+        "versions": versions(),
+        "commit": commit(),
+        "data": {"source": job.data.source, "sha256": job.data.sha256},
+        "samples_per_second": samples_per_second,
+        "compile_seconds": compile_seconds,
+        "epoch_losses": history["losses"],
+        "epoch_accuracies": history["accuracies"],
+        "epoch_learning_rates": history["learning_rates"],
+        "final_loss": history["losses"][-1],
+        "final_accuracy": history["accuracies"][-1],
+        "final_learning_rate": history["learning_rates"][-1],
+    }
+
+
+def write_json(path, values):
+    """Writes `values` as JSON to `path`; the file appears whole or not at all.
+
+    NaN and Inf, which JSON has not, become null.
+
+    Raises:
+      UserError: it cannot be written; an earlier one stays.
+    """
+    text = json.dumps(_finite(values), indent=2, sort_keys=True) + "\n"
+    output.write(path, text.encode())
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {name: _finite(below) for name, below in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(below) for below in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def rates(seconds, samples, first_snapshot, batch_norm_epoch):
+    """The speed of training from the wall seconds of each epoch.
+
+    samples_per_second = median of samples / seconds over the epochs of training
+    without the first, the first with a snapshot and the batch-norm epoch, all of
+    which build or compile something; over all where that leaves none.
+    compile_seconds = the first epoch's seconds above the median of those epochs.
+
+    Args:
+      seconds: list of float, one per epoch.
+      samples: int, rows trained on in each epoch.
+      first_snapshot: int counted from one, or None.
+      batch_norm_epoch: int counted from one, or None.
+
+    Returns:
+      (samples_per_second, compile_seconds).
+    """
+    left_out = {1, first_snapshot, batch_norm_epoch}
+    steady = [s for epoch, s in enumerate(seconds, 1) if epoch not in left_out]
+    usual = float(np.median(steady or seconds))
+    return samples / usual, max(0.0, seconds[0] - usual)
+
+
+def versions():
+    """dict: what ran. `npu_bridge` is None where there is none."""
+    adapter = sys.modules.get("npu_bridge")
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "swa": swa.__version__,
+        "npu_bridge": getattr(adapter, "__version__", None),
+    }
+
+
+def commit():
+    """The commit of this checkout, or None where there is none to be told."""
+    folder = os.path.dirname(os.path.abspath(swa.__file__))
+    try:
+        told = subprocess.run(
+            ["git", "-C", folder, "rev-parse", "HEAD"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told.stdout.decode().strip() or None if told.returncode == 0 else None
