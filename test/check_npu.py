@@ -9,6 +9,7 @@ the check.
 
 import argparse
 import collections
+import contextlib
 import glob
 import json
 import math
@@ -338,8 +339,9 @@ CHECKS = collections.OrderedDict(
 )
 
 
-def take_steps(device, mode):
-    """STEPS training steps from fixed weights; leaves the probabilities in a file."""
+@contextlib.contextmanager
+def opened_model(device, mode):
+    """(config, the trainer's model) in a session of the trainer's on that device."""
     sys.path.insert(0, ROOT)
     from swa.training import model, session
     from swa.training.config import Config, checked
@@ -347,13 +349,17 @@ def take_steps(device, mode):
     config = checked(
         Config(device=device, precision_mode=mode, num_samples=256, batch_size=256)
     )
-    choice = session.choose_device(config, os.environ)
+    with session.open_session(config, session.choose_device(config, os.environ)):
+        yield config, model.build(config, config.num_features, config.num_classes)
+
+
+def take_steps(device, mode):
+    """STEPS training steps from fixed weights; leaves the probabilities in a file."""
     generator = np.random.RandomState(0)
-    y = generator.randint(config.num_classes, size=256).astype(np.int32)
-    centres = generator.uniform(-3, 3, (config.num_classes, config.num_features))
-    x = (centres[y] + generator.randn(256, config.num_features)).astype(np.float32)
-    with session.open_session(config, choice):
-        network = model.build(config, config.num_features, config.num_classes)
+    with opened_model(device, mode) as (config, network):
+        y = generator.randint(config.num_classes, size=256).astype(np.int32)
+        centres = generator.uniform(-3, 3, (config.num_classes, config.num_features))
+        x = (centres[y] + generator.randn(256, config.num_features)).astype(np.float32)
         # from numpy: the devices' random generators differ
         weights = [
             0.3 * generator.randn(*array.shape) if array.ndim == 2 else array
@@ -367,18 +373,8 @@ def take_steps(device, mode):
 
 def try_callback():
     """Trains with SWA; leaves in a file what it says, and what the NPU holds."""
-    sys.path.insert(0, ROOT)
     import tensorflow as tf
 
-    from swa.tfkeras import SWA
-    from swa.training import model, session
-    from swa.training.config import Config, checked
-
-    config = checked(Config(device="npu", num_samples=256, batch_size=64))
-    choice = session.choose_device(config, os.environ)
-    generator = np.random.RandomState(0)
-    y = generator.randint(config.num_classes, size=256).astype(np.int32)
-    x = generator.randn(256, config.num_features).astype(np.float32)
     backend = tf.compat.v1.keras.backend
     by_epoch, rates = [], []
 
@@ -395,8 +391,12 @@ def try_callback():
             read = float(backend.get_value(self.model.optimizer.lr))
             rates.append((read, swa.lr))
 
-    with session.open_session(config, choice):
-        network = model.build(config, config.num_features, config.num_classes)
+    generator = np.random.RandomState(0)
+    with opened_model("npu", "allow_mix_precision") as (config, network):
+        from swa.tfkeras import SWA
+
+        y = generator.randint(config.num_classes, size=256).astype(np.int32)
+        x = generator.randn(256, config.num_features).astype(np.float32)
         swa = SWA(3, "cyclic", 0.01, 0.04, 2)
         callbacks = [Before(), swa, After()]
         network.fit(x, y, 64, CALLBACK_EPOCHS, verbose=0, callbacks=callbacks)
