@@ -343,14 +343,16 @@ CHECKS = collections.OrderedDict(
 def opened_model(device, mode):
     """(config, the trainer's model) in a session of the trainer's on that device."""
     sys.path.insert(0, ROOT)
+    from swa.training import device as devices
     from swa.training import model, session
-    from swa.training.config import Config, checked
+    from swa.training.config import checked
+    from swa.training.flags import Config
 
     config = checked(
         Config(device=device, precision_mode=mode, num_samples=256, batch_size=256)
     )
-    with session.open_session(config, session.choose_device(config, os.environ)):
-        yield config, model.build(config, config.num_features, config.num_classes)
+    with session.opened(config, devices.choose(config, os.environ)):
+        yield config, model.build(config, config.num_features)
 
 
 def take_steps(device, mode):
@@ -488,9 +490,9 @@ def _reason(run):
 def has_npu():
     """Whether there is any sign of an NPU."""
     sys.path.insert(0, ROOT)
-    from swa.training import session
+    from swa.training import device
 
-    return bool(session.npu_signs(os.environ))
+    return bool(device.npu_signs(os.environ))
 
 
 def describe_machine():

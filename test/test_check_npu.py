@@ -12,7 +12,7 @@ import check_npu as check
 import npu_fake
 import pytest
 
-from swa.training.session import OPERATOR_LIST
+from swa.training.device import OPERATOR_LIST
 
 CHECKS = (
     "device",
