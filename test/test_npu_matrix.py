@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from swa.training import rank_table
+from swa.training import rank_table, ranks_hccl
 
 IS_WHOLE = os.environ.get("SWA_TEST_NPU") == "all"
 FLAGS = [
@@ -212,3 +212,21 @@ def test_npu_saves_what_the_cpu_saves(
         events = npu_fake.read_record(tmp_path / f"record.{rank}")
         for graph in npu_fake.only(events, "compile"):
             assert (graph["unordered"], graph["host_types"]) == ([], [])
+
+
+def test_sum_of_float64_by_int32_is_exact():
+    generator = np.random.RandomState(0)
+    own = generator.randn(3, 5) * 10.0 ** generator.randint(-300, 300, (3, 5))
+    sent = np.zeros((3, 3, 20), np.int32)
+
+    def gathered(vector):
+        sent[len(totals)] = vector.reshape(3, 20)
+        return vector
+
+    totals = []
+    for rank in range(3):  # what each sends, the others' places being zero
+        totals.append(ranks_hccl.sum_of_float64(own[rank], rank, 3, gathered))
+        np.testing.assert_array_equal(totals[rank], own[rank])
+    together = sent.sum(axis=0).ravel()
+    total = ranks_hccl.sum_of_float64(own[0], 0, 3, lambda bits: together)
+    np.testing.assert_array_equal(total, own[0] + own[1] + own[2])
