@@ -45,8 +45,6 @@ CASES = [
         itertools.product(npu_fake.RELEASES, (1, 2), READS)
     )
 ]
-# To be taken out with what mends it.
-NOT_YET = "HCCL sums no float64; the import of 1.3 and 1.5 replaces a function of Keras"
 ALWAYS = (("1.1", 1), ("1.2", 2), ("1.8", 2))
 # Horovod's names in the place of an installed one: tests need no build of it, and
 # sums, by the fake's exchange of files, have the order that they have on the fake NPU.
@@ -186,8 +184,7 @@ def case_params():
                 diagnostic = ""  # refused
             if diagnostic == "over_dump" and (release, size) == ("1.2", 2):
                 diagnostic = ""  # refused
-            marks = [pytest.mark.xfail(strict=True, reason=NOT_YET)] if size > 1 else []
-            yield pytest.param(release, size, reads, mode, diagnostic, marks=marks)
+            yield release, size, reads, mode, diagnostic
 
 
 @pytest.mark.parametrize("release, size, reads, mode, diagnostic", case_params())
