@@ -2,13 +2,17 @@
 # SPDX-License-Identifier: MIT
 """check_npu.sh passes on the fake, and fails on one that is broken in a point."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 
+import check_npu as check
 import npu_fake
 import pytest
+
+from swa.training.device import OPERATOR_LIST
 
 CHECKS = (
     "device",
@@ -21,6 +25,8 @@ CHECKS = (
     "allow_fp32_to_fp16",
     "force_fp16",
     "must_keep_origin_dtype",
+    "weights",
+    "rate",
     "accuracy",
     "speed",
 )
@@ -50,7 +56,13 @@ def check_npu(folder, *options, **variables):
 
 
 def test_check_passes_on_the_fake(tmp_path):
-    result, found = check_npu(tmp_path)
+    """Also with variables that would move the dumps, and with gradients unordered."""
+    result, found = check_npu(
+        tmp_path,
+        FAKE_NPU_READS="gradients",
+        DUMP_GRAPH_PATH=str(tmp_path / "elsewhere"),
+        NPU_COLLECT_PATH=str(tmp_path / "collected"),
+    )
     assert found == {name: "ok" for name in CHECKS}, result.stdout
     assert result.returncode == 0
     written = (tmp_path / "check_npu.txt").read_text().splitlines()
@@ -73,6 +85,8 @@ def test_check_passes_on_the_fake(tmp_path):
         ),
         ("lost_inputs", ["accuracy"]),
         ("slow", ["speed"]),
+        ("lost_writes", ["weights"]),
+        ("stale_reads", ["weights", "rate"]),
     ],
 )
 def test_check_fails_on_a_broken_fake(tmp_path, defect, checks):
@@ -89,3 +103,56 @@ def test_unknown_check_is_refused(tmp_path):
     result, found = check_npu(tmp_path, "--only=luck")
     assert (result.returncode, found) == (2, {})
     assert "--only takes device, placed" in result.stdout
+
+
+def test_operation_outside_the_list_is_named(tmp_path):
+    with open(os.path.join(npu_fake.OPP, OPERATOR_LIST)) as file:
+        listed = json.load(file)
+    del listed["Rsqrt"]
+    path = tmp_path / "opp" / OPERATOR_LIST
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(listed))
+    result, found = check_npu(tmp_path, ASCEND_OPP_PATH=str(tmp_path / "opp"))
+    assert found == {"device": "FAILED"}
+    assert result.returncode == 1
+    sentence = f"Rsqrt is not in the operator list {path}, so the NPU cannot train it"
+    (line,) = [one for one in result.stdout.splitlines() if sentence in one]
+    assert line.startswith("device ")
+
+
+def test_check_without_an_npu_leaves_nothing(tmp_path):
+    result, found = check_npu(tmp_path, PYTHONPATH=None, ASCEND_OPP_PATH=None)
+    assert (result.returncode, found) == (2, {})
+    assert result.stdout.splitlines()[-1].startswith(
+        "check_npu.sh: error: found no NPU to check"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_needs_no_tensorflow(tmp_path):
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('not needed')")
+    result = subprocess.run(
+        [sys.executable, check.__file__, "--help"],
+        env=npu_fake.environment(os.devnull, PYTHONPATH=str(tmp_path)),
+        stdout=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert result.returncode == 0
+    assert "--only" in result.stdout
+
+
+def test_published_remedies_are_told():
+    output = "EJ0001: Failed to initialize the HCCP process\nra rdev init failed"
+    told = check.remedies(check.Run(1, output, "", None))
+    assert [line.startswith("remedy: ") for line in told] == [True, True]
+    assert "hccn_tool" in told[0] and "ten seconds" in told[1]
+    assert check.remedies(check.Run(1, "another", "", None)) == []
+
+
+def test_only_entries_of_the_host_are_read(tmp_path):
+    path = tmp_path / "AfterSubGraph_1.pbtxt"
+    path.write_text(
+        'node {\n  name: "a"\n  op: "GeOp"\n}\nnode {\n  op: "PyFunc"\n}\n'
+        'library {\n  function {\n    node_def {\n      op: "MatMul"\n    }\n  }\n}\n'
+    )
+    assert check.host_types(str(path)) == {"GeOp", "PyFunc"}

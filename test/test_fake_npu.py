@@ -48,6 +48,26 @@ RULES = {
         {},
         {"1.2": OK},
     ),
+    "largest dump step": (
+        [DUMP, HERE, ["dump_step", "s", "1-2147483647"]],
+        {},
+        {"1.2": OK},
+    ),
+    "dump step beyond atoi": (
+        [DUMP, HERE, ["dump_step", "s", "1|2147483648"]],
+        {},
+        {"1.2": ABORT, "1.8": ABORT},
+    ),
+    "dump to a link": (  # to a directory, which this one is, but by lstat it is none
+        [DUMP, ["dump_path", "s", "/proc/self/cwd"]],
+        {},
+        {"1.2": ABORT, "1.8": ERROR},
+    ),
+    "dump below a link": (
+        [DUMP, ["dump_path", "s", "/proc/self/cwd/."]],
+        {},
+        {"1.2": OK},
+    ),
     "dump mode": ([DUMP, HERE, ["dump_mode", "s", "both"]], {}, {"1.2": ABORT}),
     "dump mode unread": ([["dump_mode", "s", "both"]], {}, {"1.2": OK}),
     "empty dump mode": ([DUMP, HERE, ["dump_mode", "b", True]], {}, {"1.2": ABORT}),
@@ -102,6 +122,14 @@ RULES = {
     ),
     "device number": ([], {"ASCEND_DEVICE_ID": "x"}, {"1.2": ABORT, "1.8": ABORT}),
     "negative device": ([], {"ASCEND_DEVICE_ID": "-1"}, {"1.2": ABORT}),
+    "largest device": ([], {"ASCEND_DEVICE_ID": "4294967295"}, {"1.2": OK}),
+    "wide device": ([], {"ASCEND_DEVICE_ID": "4294967296"}, {"1.2": ABORT}),
+    "empty device": ([], {"ASCEND_DEVICE_ID": "", "DEVICE_ID": ""}, {"1.2": OK}),
+    "empty before another": (
+        [],
+        {"ASCEND_DEVICE_ID": "", "DEVICE_ID": "x"},
+        {"1.2": ABORT},
+    ),
     "session's device": (
         [["session_device_id", "i", 1]],
         {"ASCEND_DEVICE_ID": "x"},
@@ -239,6 +267,94 @@ inner = tf.keras.optimizers.SGD(0.1)
 wrapped = npu_distributed_optimizer_wrapper(inner)
 write("result", same=wrapped is inner, has_lr=hasattr(wrapped, "lr"))
 """,
+    "exchange": """
+one, two, kept = [tf.Variable(v, use_resource=True) for v in (1.0, 2.0, 0.0)]
+values = [tf.identity(one.read_value()), tf.identity(two.read_value())]
+with tf.control_dependencies(values):
+    exchange = tf.group(one.assign(values[1], read_value=False),
+        two.assign(values[0], read_value=False))
+keep = kept.assign(one, read_value=False)
+with tf.control_dependencies([keep]):
+    keep_and_set = one.assign(5.0, read_value=False)
+before = tf.identity(two.read_value())
+with tf.control_dependencies([before]):
+    advance = two.assign(7.0, read_value=False)
+with session_of([[["use_off_line", "b", True]]]) as opened:
+    opened.run(tf.compat.v1.global_variables_initializer())
+    tf.compat.v1.get_default_graph().finalize()
+    opened.run(exchange)
+    exchanged = opened.run([one, two])
+    opened.run(keep_and_set)
+    write("result", exchanged=[float(v) for v in exchanged],
+        kept=float(opened.run(kept)), fetched=float(opened.run([before, advance])[0]))
+""",
+    "gradients": """
+first, second = [tf.Variable(2.0, use_resource=True) for _ in range(2)]
+loss = tf.square(second * first)
+sgd = tf.compat.v1.train.GradientDescentOptimizer(1 / 16)
+step = sgd.minimize(loss, var_list=[first, second], gate_gradients=sgd.GATE_NONE)
+with session_of([[["use_off_line", "b", True]]]) as opened:
+    opened.run(tf.compat.v1.global_variables_initializer())
+    opened.run(step)
+    write("result", values=[float(v) for v in opened.run([first, second])])
+""",
+    "host session": """
+with tf.compat.v1.Session() as plain:
+    tf.keras.backend.set_session(plain)
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=(2,))])
+    write("result", weights=len(model.get_weights()))
+""",
+    "dump": """
+import os, re
+from google.protobuf import text_format
+from tensorflow.core.framework import graph_pb2
+one = tf.Variable(1.0, use_resource=True)
+asked = tf.strings.as_string(one * 3.0), tf.compat.v1.py_func(len, ["ab"], tf.int64)
+with session_of([[["use_off_line", "b", True]]]) as opened:
+    opened.run(one.initializer)
+    opened.run(asked)
+(path,) = [os.path.join(folder, name) for folder, _, names in os.walk(".")
+    for name in names if name == "AfterSubGraph_1.pbtxt"]
+with open(path) as file:
+    dump = text_format.Parse(file.read(), graph_pb2.GraphDef())
+write("result", path=path, nodes=sorted({node.op for node in dump.node}),
+    library=sorted({n.op for f in dump.library.function for n in f.node_def}))
+""",
+    "unlisted": """
+import json, os
+from fake_device.runtime import OPERATOR_LIST
+with open(os.path.join(os.environ["ASCEND_OPP_PATH"], OPERATOR_LIST)) as file:
+    listed = json.load(file)
+del listed["Square"]
+os.environ["ASCEND_OPP_PATH"] = "opp"
+os.makedirs(os.path.dirname(os.path.join("opp", OPERATOR_LIST)))
+with open(os.path.join("opp", OPERATOR_LIST), "w") as file:
+    json.dump(listed, file)
+one = tf.Variable(3.0, use_resource=True)
+value = one.read_value()
+square = value * value  # which grappler makes a Square
+with session_of([[["use_off_line", "b", True]]]) as opened:
+    opened.run(one.initializer)
+    write("result", square=float(opened.run(square)))  # on the host, after all others
+    opened.run(one.assign(square + 1.0))
+""",
+    "helpers": """
+import inspect
+from npu_bridge import npu_init
+from npu_bridge.hccl import hccl_ops
+found = {"broadcast": str(inspect.signature(hccl_ops.broadcast))}
+if hasattr(npu_init, "npu_config_proto"):
+    proto = npu_init.npu_config_proto()
+    rewriter = proto.graph_options.rewrite_options
+    found.update(jit=proto.graph_options.optimizer_options.global_jit_level,
+        remapping=rewriter.remapping, memory=rewriter.memory_optimization)
+if hasattr(npu_init, "npu_callbacks_append"):
+    callbacks = ["first"]
+    found.update(same=npu_init.npu_callbacks_append(callbacks) is callbacks,
+        last=type(callbacks[-1]).__name__, of_tuple=len(
+        npu_init.npu_callbacks_append(("first",))))
+write("result", **found)
+""",
     "entry appended": """
 from npu_bridge.npu_init import npu_config_proto
 proto = tf.compat.v1.ConfigProto()
@@ -261,9 +377,35 @@ RUN_SNIPPETS = {
     "allreduce of int64": ("1.2", "allreduce of int64", {}),
     "distributed optimizer": ("1.3", "distributed optimizer", {}),
     "wrapped optimizer": ("1.6", "wrapped optimizer", {"JOB_ID": "1"}),
+    "exchange by value": ("1.6", "exchange", {"FAKE_NPU_READS": "value"}),
+    "gradients left": ("1.6", "gradients", {}),
+    "gradients by reference": ("1.6", "gradients", {"FAKE_NPU_READS": "gradients"}),
+    "dump here": ("1.6", "dump", {"PRINT_MODEL": "1"}),
+    "dump elsewhere": (
+        "1.6",
+        "dump",
+        {"PRINT_MODEL": "1", "DUMP_GRAPH_PATH": "./elsewhere"},
+    ),
+    "dump collected": (
+        "1.6",
+        "dump",
+        {"PRINT_MODEL": "1", "DUMP_GRAPH_PATH": "x", "NPU_COLLECT_PATH": "./all"},
+    ),
+    "unlisted": ("1.6", "unlisted", {}),
+    "helpers on 1.1": ("1.1", "helpers", {}),
+    "helpers on 1.2": ("1.2", "helpers", {}),
+    "helpers on 1.5": ("1.5", "helpers", {}),
+    "helpers on 1.6": ("1.6", "helpers", {}),
     "entry appended on 1.3": ("1.3", "entry appended", {}),
     "entry appended on 1.5": ("1.5", "entry appended", {}),
 }
+for _release in npu_fake.RELEASES:
+    RUN_SNIPPETS["exchange on " + _release] = (_release, "exchange", {})
+    RUN_SNIPPETS["host session on " + _release] = (
+        _release,
+        "host session",
+        {"RANK_SIZE": "2"},
+    )
 RULE_CASES = [
     (name, release, status)
     for name, (_, _, statuses) in RULES.items()
@@ -448,3 +590,82 @@ def test_optimizers_keep_and_lose_lr_as_the_vendors_do(outcomes):
 def test_1_3_appends_a_bare_entry(outcomes):
     assert result(outcomes, "entry appended on 1.3")["n"] == 2
     assert result(outcomes, "entry appended on 1.5")["n"] == 1
+
+
+@pytest.mark.parametrize("release", npu_fake.RELEASES)
+def test_a_read_and_a_later_assignment_see_each_other(outcomes, release):
+    name = f"exchange on {release}"
+    found = result(outcomes, name)
+    assert len(set(found["exchanged"])) == 1  # both are what one of them was
+    assert found["kept"] == found["exchanged"][0]  # an order that is forced is kept
+    assert found["fetched"] == 7.0  # what is fetched is fetched when all has run
+    unordered = [event["unordered"] for event in events(outcomes, name, "compile")]
+    assert [len(one) for one in unordered if one] == [1, 1]
+
+
+def test_reads_by_value_are_snapshots(outcomes):
+    found = result(outcomes, "exchange by value")
+    assert found["exchanged"] == [2.0, 1.0]
+    assert (found["kept"], found["fetched"]) == (2.0, 1.0)
+
+
+def test_gradients_see_updated_weights_only_where_asked(outcomes):
+    left = events(outcomes, "gradients left", "compile")
+    assert [event["unordered"] for event in left] == [[]] * len(left)
+    # one is updated first, to 1, and the other's gradient is then 8, not 16
+    by_reference = result(outcomes, "gradients by reference")["values"]
+    assert sorted(by_reference) == [1.0, 1.5]
+
+
+@pytest.mark.parametrize("release", npu_fake.RELEASES)
+def test_import_of_1_3_and_1_5_breaks_host_sessions_of_ranks(outcomes, release):
+    name = f"host session on {release}"
+    if release in ("1.3", "1.5"):
+        assert outcomes[name]["status"] == ERROR
+        expected = "Missing 0-th output from node HcomBroadcast"
+        assert expected in outcomes[name]["stderr"]
+    else:
+        assert result(outcomes, name)["weights"] == 2
+
+
+@pytest.mark.parametrize(
+    "name, folder",
+    [
+        ("dump here", "."),
+        ("dump elsewhere", "./elsewhere"),
+        ("dump collected", "./all/extra-info/graph"),
+    ],
+)
+def test_dumps_hold_the_device_s_part_as_a_library(outcomes, name, folder):
+    found = result(outcomes, name)
+    assert found["path"] == f"{folder}/AfterSubGraph_1.pbtxt"
+    assert {"GeOp", "PyFunc"} <= set(found["nodes"])
+    assert {"AsString", "Mul", "ReadVariableOp"} <= set(found["library"])
+
+
+def test_operation_outside_the_list_strands_variables(outcomes):
+    """Grappler makes the Square; what comes after it cannot be in the same cluster."""
+    outcome = outcomes["unlisted"]
+    (found,) = events(outcomes, "unlisted", "result")
+    assert found["square"] == 9.0
+    assert outcome["status"] == ERROR
+    assert "Trying to access resource Variable located in device" in outcome["stderr"]
+
+
+def test_broadcast_has_no_fusion_at_1_1(outcomes):
+    signatures = [
+        result(outcomes, f"helpers on {release}")["broadcast"]
+        for release in ("1.1", "1.2", "1.5")
+    ]
+    assert "fusion" not in signatures[0]
+    assert "fusion=0, fusion_id=-1" in signatures[1]
+    assert "fusion=2, fusion_id=0" in signatures[2]
+
+
+def test_helpers_set_what_the_vendors_set(outcomes):
+    old, new = (result(outcomes, f"helpers on {release}") for release in ("1.5", "1.6"))
+    off, jit_off = 2, -1
+    assert (old["jit"], old["remapping"], old["memory"]) == (jit_off, off, 0)
+    assert (new["jit"], new["remapping"], new["memory"]) == (jit_off, off, off)
+    assert (new["same"], new["of_tuple"]) == (True, 1)
+    assert new["last"] == "NPUBroadcastGlobalVariablesCallback"

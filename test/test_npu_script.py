@@ -456,9 +456,11 @@ def types_of(events, key="types"):
     return set().union(*(event[key] for event in npu_fake.only(events, "compile")))
 
 
-def test_operator_list_is_what_plain_keras_uses(plain):
-    with open(os.path.join(npu_fake.OPP, device.OPERATOR_LIST)) as file:
-        assert set(json.load(file)) == types_of(plain)
+def test_plain_keras_leaves_the_device_to_save_alone(plain):
+    saving = {"MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"}
+    assert saving <= types_of(plain, "host_types")
+    for graph in npu_fake.only(plain, "compile"):
+        assert saving & set(graph["types"]) or not graph["host_types"]
 
 
 def test_no_operation_leaves_the_device(trained):
@@ -488,6 +490,11 @@ def test_batch_costs_one_call(trained, tmp_path):
     assert len(npu_fake.only(events, "call")) - calls == batches
     compiles = len(npu_fake.only(trained[1], "compile"))
     assert len(npu_fake.only(events, "compile")) == compiles
+
+
+def test_no_value_depends_on_an_unforced_order(trained):
+    graphs = npu_fake.only(trained[1], "compile")
+    assert [graph["unordered"] for graph in graphs] == [[]] * len(graphs)
 
 
 def test_verbose_prints_the_map_as_the_adapter_reads_it(trained):

@@ -66,7 +66,7 @@ class Ranks:
         """The sums over the ranks of each array.
 
         Args:
-          arrays: list of arrays of float16, float32, float64 (not with HCCL), int32
+          arrays: list of arrays of float16, float32, float64, int32
             or int64, as many and of the same shapes and dtypes on every rank.
 
         Returns:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Ranks on Ascend devices, joined by HCCL, on every release of the adapter."""
 
+import functools
 import re
 
 import numpy as np
@@ -65,6 +66,22 @@ def sum_of_int64(vector, sum_vector):
     return high * _HALF + low
 
 
+def sum_of_float64(vector, rank, size, sum_vector):
+    """The sum over the ranks of float64, by a sum of int32 that gathers their bits.
+
+    Each rank adds the terms in the order of the ranks: the sums are equal, bit for bit.
+
+    Args:
+      vector: float64 array (length,).
+      rank, size: int, this rank and their number.
+      sum_vector: function of an int32 array (size * 4 * length,).
+    """
+    bits = np.zeros((size, 4 * len(vector)), np.int32)
+    bits[rank] = vector.view(np.uint16)
+    bits = sum_vector(bits.ravel()).reshape(bits.shape)  # the others' are zeros
+    return functools.reduce(np.add, bits.astype(np.uint16).view(np.float64))
+
+
 class HcclRanks(SeveralRanks):
     """Ranks of RANK_TABLE_FILE, each on a device of its own.
 
@@ -88,10 +105,12 @@ class HcclRanks(SeveralRanks):
     def sum_vector(self, vector):
         if vector.dtype == np.int64:
             return sum_of_int64(vector, super().sum_vector)
+        if vector.dtype == np.float64:
+            return sum_of_float64(vector, self.rank, self.size, super().sum_vector)
         if vector.dtype.name not in _DTYPES:
             raise TypeError(
-                f"arrays must be of {', '.join(_DTYPES)} or int64 with HCCL, got "
-                f"{vector.dtype.name}."
+                f"arrays must be of {', '.join(_DTYPES)}, int64 or float64 with HCCL, "
+                f"got {vector.dtype.name}."
             )
         return super().sum_vector(vector)
 

@@ -9,6 +9,8 @@ vendor's adapter of the chosen release would. Environment variables:
   FAKE_NPU_ADAPTER  release: 1.1, 1.2, 1.3, 1.5, 1.6 (default), 1.7 or 1.8
   FAKE_NPU_RECORD   file that gets one JSON line for each event; {rank} in its name is
                     the rank
+  FAKE_NPU_READS    how a call reads variables: by reference (default), gradients (by
+                    reference, in Keras's gradients too), or value
   FAKE_NPU_HCCL     folder through which ranks, each a process, exchange numbers
   FAKE_NPU_DEFECT   names from settings.DEFECTS, joined by commas: breaks it on purpose
 """

@@ -5,12 +5,15 @@
 import json
 import os
 import re
+import stat
 
 from fake_device import settings
 from fake_device.record import abort, error
 
 NAME = "NpuOptimizer"
 LONGEST_PROFILING_OPTIONS = 2047
+LARGEST_STEP = 2**31 - 1  # steps go through atoi
+LARGEST_DEVICE_ID = 2**32 - 1
 
 # key: (the one field that is read, what its absence means, first release)
 KEYS = {
@@ -117,12 +120,17 @@ def check_numbers(options):
 
 
 def check_device(options, environ):
-    """The device's number: an option from r1.3 on, else the environment."""
+    """The device's number: an option from r1.3 on, else the environment.
+
+    An empty variable counts as unset. A number too wide becomes device 0 or ends the
+    process; here it ends it.
+    """
     if options["session_device_id"] >= 0:
         return
     for name in ("ASCEND_DEVICE_ID", "DEVICE_ID"):
-        if name in environ:
-            if not re.fullmatch("[0-9]+", environ[name]):
+        if environ.get(name):
+            is_number = re.fullmatch("[0-9]+", environ[name])
+            if not is_number or int(environ[name]) > LARGEST_DEVICE_ID:
                 abort("%s is %r" % (name, environ[name]))
             return
 
@@ -132,7 +140,7 @@ def check_dump(options, environ):
     dump, debug = options["enable_dump"], options["enable_dump_debug"]
     if dump or debug:
         path = options["dump_path"]
-        if not (path and os.path.isdir(path) and os.access(path, os.R_OK | os.W_OK)):
+        if not (path and is_directory(path) and os.access(path, os.R_OK | os.W_OK)):
             (error if settings.since("1.7") else abort)("dump_path is %r" % path)
     if dump:
         if options["dump_step"] is not None:
@@ -150,10 +158,20 @@ def check_dump(options, environ):
         abort("enable_dump and enable_dump_debug exclude each other")
 
 
+def is_directory(path):
+    """Whether it is one itself, by lstat: a link to one is none."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
 def check_steps(text):
     """The grammar of dump_step."""
     found = re.fullmatch("([0-9]+(-[0-9]+)?[|])*[0-9]+(-[0-9]+)?", text)
     if not found or text.count("|") > 99:
+        abort("dump_step is %r" % text)
+    if any(int(step) > LARGEST_STEP for step in re.findall("[0-9]+", text)):
         abort("dump_step is %r" % text)
     for first, last in re.findall("([0-9]+)-([0-9]+)", text):
         if int(first) >= int(last):

@@ -13,54 +13,26 @@ import time
 import weakref
 
 import numpy as np
-from tensorflow.core.framework import graph_pb2
 from tensorflow.python import pywrap_tensorflow as c_api
 from tensorflow.python.client import session as session_module
-from tensorflow.python.framework import dtypes
+from tensorflow.python.framework import dtypes, errors
 
-from fake_device import exchange, record, settings
+from fake_device import exchange, graphs, record, references, settings
 from fake_device import options as npu_options
 
 OPERATOR_LIST = "framework/built-in/tensorflow/npu_supported_ops.json"
 UNSUPPORTED = (dtypes.float64, dtypes.complex64, dtypes.complex128, dtypes.variant)
-# Both stay with the operation, so that they are found in any graph it is part of.
-COLLECTIVE_ATTRIBUTE = "_fake_collective"
-SYSTEM_ATTRIBUTE = "_fake_system"
-HOST_ATTRIBUTE = "_fake_transport"  # no operation of the device's, but the fake's own
 
 _process_wide = None  # the options the graph engine holds: the first run's
 _hccl_is_up = False
 _sessions = weakref.WeakKeyDictionary()
+_host_graphs = weakref.WeakKeyDictionary()  # of host sessions: the calls looked at
 _compiled = 0
 
 
 def hccl_is_up():
     """Whether initialize_system has run in this process."""
     return _hccl_is_up
-
-
-class Graph:
-    """One compiled graph: what is fed, fetched and run between."""
-
-    def __init__(self, session, feeds, fetches, targets):
-        self.feeds, self.fetches, self.targets = feeds, fetches, targets
-        self.operations = [
-            operation
-            for operation in between(session.graph, feeds, fetches, targets)
-            if HOST_ATTRIBUTE not in operation.node_def.attr
-        ]
-        self.shapes = None  # of the feeds, static from the first call on
-        self.number = -1
-
-    def attributes(self, name):
-        """The values of this attribute on the operations that have it."""
-        found = []
-        for operation in self.operations:
-            try:
-                found.append(operation.get_attr(name))
-            except ValueError:
-                pass
-        return found
 
 
 class NpuSession:
@@ -82,17 +54,20 @@ class NpuSession:
             self.options.update(_process_wide)
         self.graphs = {}
         self.calls = 0
+        self.read_before = {}  # by fetch, for the defect stale_reads
         self.is_closed = False
 
     def compile(self, session, feeds, fetches, targets, kind):
         """Compiles a graph, whether or not it has seen the like."""
         global _compiled, _hccl_is_up
-        graph = Graph(session, feeds, fetches, targets)
+        graph = graphs.Graph(session, feeds, fetches, targets)
         graph.number, _compiled = _compiled, _compiled + 1
         listed = _operator_list() if self.options["use_off_line"] else set()
         if settings.has_defect("host"):
             listed = set()
-        types = {operation.type for operation in graph.operations}
+        placement = graphs.Placement(graph.optimized, listed)
+        if settings.READS != "value":
+            graph.rewritten = references.Rewritten(session, graph.all, fetches, targets)
         unsupported = sorted(
             operation.name
             for operation in graph.operations
@@ -100,7 +75,7 @@ class NpuSession:
                 tensor.dtype.base_dtype in UNSUPPORTED for tensor in operation.outputs
             )
         )
-        collectives = graph.attributes(COLLECTIVE_ATTRIBUTE)
+        collectives = graph.attributes(graphs.COLLECTIVE_ATTRIBUTE)
         record.write(
             "compile",
             number=graph.number,
@@ -111,8 +86,8 @@ class NpuSession:
             operations={
                 operation.name: operation.type for operation in graph.operations
             },
-            types=sorted(types),
-            host_types=sorted(types - listed),
+            types=sorted({node.op for node in graph.optimized}),
+            host_types=sorted({node.op for node in placement.host}),
             unsupported=unsupported,
             keep_dtype=sorted(
                 operation.name
@@ -120,17 +95,20 @@ class NpuSession:
                 if "_keep_dtype" in operation.node_def.attr
             ),
             collectives=[value.decode() for value in collectives],
+            unordered=graph.rewritten.unordered if graph.rewritten else [],
         )
-        if types & listed:
+        if placement.device:
             # The vendor's runtime leaves these where it stands.
             os.makedirs("kernel_meta", exist_ok=True)
             with open("fusion_result.json", "w") as file:
                 file.write("{}\n")
         if os.environ.get("PRINT_MODEL") == "1":
-            _print_model(graph, listed)
+            graphs.write_dump(graph.number, placement)
         if unsupported and self.options["use_off_line"]:
             record.fail_graph("float64, complex or variant in %s" % unsupported[:3])
-        for value in graph.attributes(SYSTEM_ATTRIBUTE):
+        if placement.stranded:
+            _fail_stranded(placement.stranded)
+        for value in graph.attributes(graphs.SYSTEM_ATTRIBUTE):
             _hccl_is_up = value == b"initialize"
         return graph
 
@@ -159,9 +137,15 @@ class NpuSession:
         record.write("call", number=graph.number)
         self._leave_files()
         self.calls += 1
+        if settings.has_defect("lost_writes") and graph.writes_variables():
+            return [np.zeros(())] * len(graph.fetches)
         results = execute()
         if settings.has_defect("wrong_numbers"):
             results = [_wrong(result) for result in results]
+        if settings.has_defect("stale_reads") and graph.reads_variables():
+            for name, result in zip(graph.fetches, results):
+                self.read_before.setdefault(name, np.copy(result))
+            results = [self.read_before[name] for name in graph.fetches]
         return results
 
     def _leave_files(self):
@@ -185,15 +169,25 @@ def install():
     close = base.close
 
     def call_tf_sessionrun(self, options, feed_dict, fetches, targets, metadata):
+        feed_names = [_tensor_name(tensor) for tensor in feed_dict]
+        fetch_names = [_tensor_name(tensor) for tensor in fetches]
+        target_names = [c_api.TF_OperationName(operation) for operation in targets]
         npu = _npu_session(self)
         if npu is None:
+            _check_host_graph(self, feed_names, fetch_names, target_names)
             return run(self, options, feed_dict, fetches, targets, metadata)
-        graph = npu.graph_of_run(
-            self,
-            [_tensor_name(tensor) for tensor in feed_dict],
-            [_tensor_name(tensor) for tensor in fetches],
-            [c_api.TF_OperationName(operation) for operation in targets],
-        )
+        graph = npu.graph_of_run(self, feed_names, fetch_names, target_names)
+        if graph.rewritten and graph.rewritten.unordered:
+            tensors, operations = graph.rewritten.tensors, graph.rewritten.operations
+            fetches = [
+                tensors[name]._as_tf_output() if name in tensors else fetch
+                for name, fetch in zip(fetch_names, fetches)
+            ]
+            targets = [
+                operations[name]._c_op if name in operations else target
+                for name, target in zip(target_names, targets)
+            ]
+            self._extend_graph()
         return npu.call(
             self,
             graph,
@@ -202,16 +196,28 @@ def install():
         )
 
     def make_callable_from_options(self, callable_options):
+        feeds, fetches, targets = (
+            list(names)
+            for names in (
+                callable_options.feed,
+                callable_options.fetch,
+                callable_options.target,
+            )
+        )
         npu = _npu_session(self)
         if npu is None:
+            _check_host_graph(self, feeds, fetches, targets)
             return make(self, callable_options)
-        graph = npu.compile(
-            self,
-            list(callable_options.feed),
-            list(callable_options.fetch),
-            list(callable_options.target),
-            "callable",
-        )
+        graph = npu.compile(self, feeds, fetches, targets, "callable")
+        if graph.rewritten:
+            tensors, operations = graph.rewritten.tensors, graph.rewritten.operations
+            callable_options.fetch[:] = [
+                tensors[name].name if name in tensors else name for name in fetches
+            ]
+            callable_options.target[:] = [
+                operations[name].name if name in operations else name
+                for name in targets
+            ]
         inner = make(self, callable_options)
 
         def call(*args, **kwargs):
@@ -244,6 +250,29 @@ def _npu_session(session):
     return _sessions[session]
 
 
+def _check_host_graph(session, feeds, fetches, targets):
+    """The host's kernels of collectives do nothing: who needs their output fails."""
+    key = (frozenset(feeds), frozenset(fetches), frozenset(targets))
+    if key in _host_graphs.setdefault(session, set()):
+        return
+    for operation in graphs.between(session.graph, feeds, fetches, targets):
+        if graphs.COLLECTIVE_ATTRIBUTE in operation.node_def.attr:
+            message = "Missing 0-th output from node %s" % operation.name
+            record.write("error", message=message)
+            raise errors.InternalError(None, None, message)
+    _host_graphs[session].add(key)
+
+
+def _fail_stranded(variable):
+    """The host cannot read what the device holds."""
+    message = (
+        "Trying to access resource %s located in device "
+        "/job:localhost/replica:0/task:0/device:NPU:0" % variable
+    )
+    record.write("error", message=message)
+    raise errors.InvalidArgumentError(None, None, message)
+
+
 def _note_hccl():
     """A rank table starts HCCL, even for a single card."""
     ranks = int(os.environ.get("RANK_SIZE", "1"))
@@ -263,39 +292,9 @@ def _operator_list():
         return set()
 
 
-def between(graph, feeds, fetches, targets):
-    """The operations that a call with these names runs."""
-    fed = {name.rpartition(":")[0] or name for name in feeds}
-    names = [name.rpartition(":")[0] or name for name in list(fetches) + list(targets)]
-    waiting, found = [graph.get_operation_by_name(name) for name in names], []
-    seen = set(waiting)
-    while waiting:
-        operation = waiting.pop()
-        found.append(operation)
-        if operation.name in fed:
-            continue
-        before = [tensor.op for tensor in operation.inputs]
-        for other in before + list(operation.control_inputs):
-            if other not in seen:
-                seen.add(other)
-                waiting.append(other)
-    return found
-
-
-def _print_model(graph, listed):
-    """Writes the graph as the adapter leaves it: its part of it is one GeOp."""
-    after = graph_pb2.GraphDef()
-    on_host = [one.node_def for one in graph.operations if one.type not in listed]
-    after.node.extend(on_host)
-    if len(on_host) < len(graph.operations):
-        after.node.add(name="GeOp_%d" % graph.number, op="GeOp")
-    with open("AfterSubGraph_%d.pbtxt" % graph.number, "w") as file:
-        file.write(str(after))
-
-
 def _leave_file(root, name):
     """Writes into root/<time>/<device>/."""
-    device = os.environ.get("ASCEND_DEVICE_ID", "0")
+    device = os.environ.get("ASCEND_DEVICE_ID") or "0"
     folder = os.path.join(root, "20210101000000", device)
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, name), "w") as file:

@@ -15,7 +15,14 @@ DEFECTS = {
     "wrong_numbers": "fetched floats are a fifth too large",
     "lost_inputs": "features, but not labels, fed to a callable arrive as zeros",
     "slow": "every call takes a twentieth of a second longer",
+    "lost_writes": "what is fed to an assignment outside training does not arrive",
+    "stale_reads": "a variable that was fetched once is fetched as it was then",
 }
+READS = os.environ.get("FAKE_NPU_READS", "reference")
+if READS not in ("reference", "gradients", "value"):
+    raise ValueError(
+        f"FAKE_NPU_READS must be reference, gradients or value, got {READS!r}."
+    )
 
 RELEASE = os.environ.get("FAKE_NPU_ADAPTER", "1.6")
 if RELEASE not in RELEASES:

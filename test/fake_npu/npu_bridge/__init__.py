@@ -47,6 +47,11 @@ runtime.install()
 from npu_bridge.hccl import hccl_ops  # noqa: E402, F401
 from npu_bridge.helper.helper import npu_bridge_handle  # noqa: E402, F401
 
+if settings.RELEASE in ("1.3", "1.5"):
+    from npu_bridge.estimator.npu import npu_decorator
+
+    npu_decorator.replace()
+
 if settings.since("1.5"):
     from npu_bridge.estimator.npu.npu_plugin import npu_close
 

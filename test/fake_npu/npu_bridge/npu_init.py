@@ -53,8 +53,13 @@ def npu_config_proto(config_proto=None):
     """
     proto = config_proto or tf.compat.v1.ConfigProto()
     proto.allow_soft_placement = True
+    proto.log_device_placement = False
+    optimizer = proto.graph_options.optimizer_options
+    optimizer.global_jit_level = tf.compat.v1.OptimizerOptions.OFF
     rewriter = proto.graph_options.rewrite_options
     rewriter.remapping = RewriterConfig.OFF
+    if settings.since("1.6"):
+        rewriter.memory_optimization = RewriterConfig.OFF
     has_entry = any(one.name == "NpuOptimizer" for one in rewriter.custom_optimizers)
     if not has_entry or not settings.since("1.5"):
         rewriter.custom_optimizers.add().name = "NpuOptimizer"
@@ -141,8 +146,11 @@ from npu_bridge.estimator.npu.npu_optimizer import (
 
 
 def npu_callbacks_append(callbacks_list=None):
-    """The callbacks, the broadcast first."""
-    return [NPUBroadcastGlobalVariablesCallback(0)] + list(callbacks_list or [])
+    """The list itself, the broadcast appended; of what is no list, nothing is kept."""
+    if not isinstance(callbacks_list, list):
+        callbacks_list = []
+    callbacks_list.append(NPUBroadcastGlobalVariablesCallback(0))
+    return callbacks_list
 
 
 def npu_clear_session(config=None):

@@ -3,14 +3,14 @@
 """The operations that bring the system up and down."""
 
 import tensorflow as tf
-from fake_device import runtime
+from fake_device import graphs
 from tensorflow.core.framework import attr_value_pb2
 
 
 def _system(what, name):
     operation = tf.no_op(name=name or what + "_system")
     value = attr_value_pb2.AttrValue(s=what.encode())
-    operation._set_attr(runtime.SYSTEM_ATTRIBUTE, value)
+    operation._set_attr(graphs.SYSTEM_ATTRIBUTE, value)
     return operation
 
 

@@ -11,14 +11,13 @@ import os
 
 import numpy as np
 import tensorflow as tf
-from fake_device import exchange, record, runtime, settings
+from fake_device import exchange, graphs, record, settings
 from tensorflow.core.framework import attr_value_pb2
 
 WORLD = "hccl_world_group"
 # int64 is for broadcasts only.
 DTYPES = ("int8", "int16", "int32", "float16", "float32")
 REDUCTIONS = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
-_FUSION = (2, 0) if settings.since("1.3") else (0, -1)
 
 _latest = []  # the collective made last: [(operation, the placeholders above it)]
 
@@ -34,7 +33,7 @@ def _collective(kind, tensor, dtypes=DTYPES, combine=None):
         raise TypeError("%s does not take %s" % (kind, tensor.dtype.name))
     tensor = tf.identity(tensor, name="Hcom" + kind)
     value = attr_value_pb2.AttrValue(s=kind.encode())
-    tensor.op._set_attr(runtime.COLLECTIVE_ATTRIBUTE, value)
+    tensor.op._set_attr(graphs.COLLECTIVE_ATTRIBUTE, value)
     record.write("collective", kind=kind, dtype=tensor.dtype.name, name=tensor.op.name)
     return _exchanged(kind, tensor, combine) if exchange.is_on() else tensor
 
@@ -47,7 +46,7 @@ def _exchanged(kind, tensor, combine):
     name = tensor.op.name
     feeds = {
         operation
-        for operation in runtime.between(tensor.graph, [], [tensor.name], [])
+        for operation in graphs.between(tensor.graph, [], [tensor.name], [])
         if operation.type.startswith("Placeholder")
     }
     before = [operation for operation, others in _latest if feeds & others]
@@ -57,7 +56,7 @@ def _exchanged(kind, tensor, combine):
             [tensor],
             tensor.dtype.base_dtype,
         )
-    result.op._set_attr(runtime.HOST_ATTRIBUTE, attr_value_pb2.AttrValue(b=True))
+    result.op._set_attr(graphs.HOST_ATTRIBUTE, attr_value_pb2.AttrValue(b=True))
     result.set_shape(tensor.shape)
     _latest[:] = [(result.op, feeds)]
     return result
@@ -87,15 +86,33 @@ def allgather(tensor, rank_size, group=WORLD):
     return tf.concat([_collective("AllGather", tensor)] * rank_size, axis=0)
 
 
-def broadcast(tensor, root_rank, fusion=_FUSION[0], fusion_id=_FUSION[1], group=WORLD):
+def _broadcast(tensor, root_rank):
     """A list of tensors in, a list out."""
     if not isinstance(tensor, (list, tuple)):
         raise TypeError("broadcast takes a list of tensors, got %r" % (tensor,))
-    dtypes = DTYPES + ("int64",)
-    return [
-        _collective("Broadcast", one, dtypes, lambda arrays: arrays[root_rank])
-        for one in tensor
-    ]
+    dtypes, sent = DTYPES + ("int64",), []
+    for one in tensor:
+        with tf.control_dependencies(sent[-1:]):  # in the same order on every rank
+            sent.append(
+                _collective("Broadcast", one, dtypes, lambda arrays: arrays[root_rank])
+            )
+    return sent
+
+
+if settings.since("1.2"):
+    _FUSION = (2, 0) if settings.since("1.3") else (0, -1)
+
+    def broadcast(
+        tensor, root_rank, fusion=_FUSION[0], fusion_id=_FUSION[1], group=WORLD
+    ):
+        """A list of tensors in, a list out."""
+        return _broadcast(tensor, root_rank)
+
+else:
+
+    def broadcast(tensor, root_rank, group=WORLD):
+        """A list of tensors in, a list out."""
+        return _broadcast(tensor, root_rank)
 
 
 def reduce_scatter(tensor, reduction, rank_size, group=WORLD):
