@@ -7,7 +7,6 @@ import os
 import sys
 
 from launcher import zoo
-
 from swa.training.errors import UserError, one_line, reason
 
 LAST_LINES = 20

@@ -11,7 +11,6 @@ import tempfile
 
 from launcher import job, options, plan, zoo
 from launcher.log import Screen
-
 from swa.training import config, flags, output
 from swa.training.errors import FAILED, UserError, one_line, reason, shown
 
@@ -51,7 +50,8 @@ def _launch(name, case_suffix, has_ranks, argv):
     settings = config.parse(typed, plan.merged(os.environ, planned.ranks[0].variables))
     if not planned.output_dir:
         settings = settings._replace(output_dir=planned.ranks[0].folder)
-    command = [sys.executable, TRAINER, *flags.arguments(settings._replace(check=False))]
+    the_run = settings._replace(check=False)
+    command = [sys.executable, TRAINER, *flags.arguments(the_run)]
     with _rank_table(planned) as planned:
         status = _check(command, planned, settings.check)
         if status or settings.check:
@@ -71,6 +71,12 @@ def _launch(name, case_suffix, has_ranks, argv):
         for line in zoo.write(settings.output_dir, case_suffix):
             screen.line(line)
     return 0
+
+
+def _arguments(settings):
+    """The trainer's command line; the working directory is not the user's there."""
+    command = flags.arguments(settings._replace(check=False))
+    return [*command, f"--data_path={settings.data_path}"]
 
 
 def _plan(asked, typed, has_ranks):
