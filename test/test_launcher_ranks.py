@@ -44,8 +44,8 @@ def stop(number, frame):
         sys.exit(128 + number)
 
 if "--check" in sys.argv:
-    table = os.environ["RANK_TABLE_FILE"]
-    assert json.load(open(table))["version"] == "1.0", table
+    table = os.environ.get("RANK_TABLE_FILE")
+    assert not table or json.load(open(table))["version"] == "1.0", table
     if "BAD_FLAG" in os.environ:
         sys.exit(os.write(2, b"trainer: error: bad flag\\n") and 2)
     sys.exit(0)
@@ -58,7 +58,7 @@ print("on stderr", file=sys.stderr)
 sys.stdout.flush()
 folder = [flag for flag in sys.argv if flag.startswith("--output_dir=")][-1]
 folder = folder.split("=", 1)[1]
-if os.environ.get("FAIL_EARLY") == given["RANK_ID"]:
+if os.environ.get("FAIL_EARLY") in ("all", given["RANK_ID"] or "none"):
     sys.exit(2)
 output.tell_started(folder, "--resume=True" in sys.argv)
 if os.environ.get("FAIL") == given["RANK_ID"]:
@@ -67,7 +67,7 @@ if os.environ.get("FAIL") == given["RANK_ID"]:
 end = time.monotonic() + float(os.environ.get("SLEEP", "0"))
 while time.monotonic() < end:
     time.sleep(0.05)
-if given["RANK_ID"] in ("0", None):
+if "0" in (given["RANK_ID"], os.environ.get("HOROVOD_RANK")):
     with open(os.path.join(folder, "report.json"), "w") as file:
         file.write(os.environ["REPORT"])
 """
@@ -101,7 +101,8 @@ class Project:
     def command(self, *flags):
         script = str(self.project / "test" / "launch.py")
         own = ["train_full_8p.sh", "acc", "8", "100", f"--data_path={self.here}"]
-        return [sys.executable, script, *own, "--device=npu", *flags]
+        own += ["--device=npu", f"--data_save_path={self.here}"]
+        return [sys.executable, script, *own, *flags]
 
     def run(self, *flags, **variables):
         return subprocess.run(
@@ -134,9 +135,8 @@ class Project:
     def flags(self, folder):
         """What the trainer is given: here that is not a flag's default."""
         folder = self.here / folder
-        told = ["--start_epoch=75", "--device=npu", f"--data_save_path={folder}"]
-        told += [f"--output_dir={folder}", f"--data_path={self.here}"]
-        return [flag for flag in told if flag != "--data_save_path=/home/data"]
+        told = ["--start_epoch=75", "--device=npu", f"--data_save_path={self.here}"]
+        return [*told, f"--output_dir={folder}", f"--data_path={self.here}"]
 
     def log(self, name):
         return (self.here / f"output/{name}/train_{name}.log").read_text()
@@ -289,7 +289,8 @@ def test_launchers_differ_in_values_only(project, launcher, epochs):
     )
     assert done.returncode == 0, done.stderr
     flags = project.given(1)["flags"]
-    assert f"--train_epochs={epochs}" in flags and "--batch_size=64" in flags
+    assert ("--train_epochs=40" in flags) == (epochs == 40)  # 100 is the trainer's own
+    assert "--batch_size=64" in flags
     assert not any(flag.startswith("--rank_size") for flag in flags)
     case = "acc" if epochs == 100 else "perf"
     assert list((project.here / "output/0").glob(f"*_2p_{case}.log"))
@@ -387,6 +388,57 @@ def test_ranks_of_hosts_get_no_table_and_the_users_timeout():
 def test_options_that_do_not_fit_are_refused(flags, message):
     with pytest.raises(UserError, match=message):
         plan_of(*flags)
+
+
+# Starts the ranks as horovodrun does, and marks what they say.
+HOROVODRUN = """
+import os, subprocess, sys
+command = sys.argv[sys.argv.index("-H") + 2:]
+ranks = []
+for rank in range(int(sys.argv[sys.argv.index("-np") + 1])):
+    own = {"HOROVOD_RANK": str(rank), "HOROVOD_SIZE": "2"}
+    ranks.append(subprocess.Popen(
+        command, env=dict(os.environ, **own), stdout=subprocess.PIPE, text=True))
+for rank, process in enumerate(ranks):
+    for line in process.stdout:
+        print("[%d]<stdout>:%s" % (rank, line), end="", flush=True)
+sys.exit(max(process.wait() for process in ranks))
+"""
+
+
+@pytest.fixture
+def hosts(project):
+    """Runs the launcher on hosts, with a stand-in for Horovod."""
+    package = project.here / "packages/horovod"
+    for name in ("", "runner/", "tensorflow/"):
+        (package / name).mkdir(parents=True, exist_ok=True)
+        (package / name / "__init__.py").write_text("")
+    (package / "runner/launch.py").write_text(HOROVODRUN)
+
+    def run(*flags, **variables):
+        path = str(package.parent)
+        flags = ("--device=cpu", "--rank_size=2", *flags)
+        variables.update(PYTHONPATH=path, SWA_FAKE_ROOT="/dev/null")
+        return project.run(*flags, **variables)
+
+    return run
+
+
+def test_ranks_of_hosts_have_their_logs_and_results(project, hosts):
+    done = hosts()
+    assert done.returncode == 0, done.stderr
+    assert "on stderr" in project.log(0) and "on stderr" in project.log(1)
+    assert project.given(1)["flags"] == project.given(0)["flags"]
+    assert done.stdout.count('"pid"') == 1  # rank 0's words alone
+    assert done.stdout.splitlines()[-1] == "E2E Training Duration sec : 12"
+
+
+def test_a_host_run_that_did_not_begin_leaves_the_logs(project, hosts):
+    (project.here / "output/0").mkdir(parents=True)
+    (project.here / "output/0/train_0.log").write_text("earlier\n")
+    done = hosts(FAIL_EARLY="all")
+    assert done.returncode == 2 and done.stderr.endswith("on stderr\n")
+    assert project.log(0) == "earlier\n"
 
 
 # The ranks end together

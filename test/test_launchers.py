@@ -200,9 +200,11 @@ def test_an_ignored_option_may_have_its_value_behind_it(launcher):
 
 @pytest.mark.parametrize(
     "argument",
-    "-resume -help -data_path= -output_dir=out --flagfile=f --undefok=x --bogus".split(),
+    (
+        "-resume -help -data_path= -output_dir=out --flagfile=f --undefok=x --bogus"
+    ).split(),
 )
-def test_what_is_no_flag_is_refused_in_one_line_and_deletes_nothing(launcher, argument):
+def test_what_is_no_flag_is_refused_and_deletes_nothing(launcher, argument):
     checkpoint = earlier_run(launcher)
     status, out, err = launcher.run(argument)
     assert (status, out, err.count("\n")) == (2, "", 1)
@@ -253,7 +255,9 @@ def test_the_run_stands_in_its_output_folder(launcher):
     assert launcher.given(ASCEND_DEVICE_ID="3")["cwd"] == str(launcher.output(3))
 
 
-@pytest.mark.parametrize("device", ["-1", "x", "1.5", "01", "../1", "4294967296", "9" * 30])
+@pytest.mark.parametrize(
+    "device", ["-1", "x", "1.5", "01", "../1", "4294967296", "9" * 30]
+)
 def test_a_bad_device_is_refused(launcher, device):
     status, out, err = launcher.run(ASCEND_DEVICE_ID=device)
     assert (status, out) == (2, "")

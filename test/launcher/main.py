@@ -50,8 +50,7 @@ def _launch(name, case_suffix, has_ranks, argv):
     settings = config.parse(typed, plan.merged(os.environ, planned.ranks[0].variables))
     if not planned.output_dir:
         settings = settings._replace(output_dir=planned.ranks[0].folder)
-    the_run = settings._replace(check=False)
-    command = [sys.executable, TRAINER, *flags.arguments(the_run)]
+    command = [sys.executable, TRAINER, *_arguments(settings)]
     with _rank_table(planned) as planned:
         status = _check(command, planned, settings.check)
         if status or settings.check:
