@@ -447,6 +447,10 @@ swa_choose_python() {
         "was found (tried ${base:-PATH, /usr/local/python3.7.5}): set PYTHON to" \
         "the one that belongs to CANN. A .venv is never built beside CANN."
       return
+    elif [[ "${SWA_DEVICE:-auto}" == npu ]]; then # nothing is built only to be refused
+      swa_fail "--device=npu needs an Ascend NPU, found no /dev/davinci*, no CANN and" \
+        "no npu_bridge. Use --device=cpu, or --device=auto."
+      return
     fi
     swa_build_venv "${base}" || return
   fi

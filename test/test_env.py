@@ -560,6 +560,14 @@ def test_wheels_may_be_kept_outside_of_the_project(builder):
     assert not (builder.project / ".venv-wheels").exists()
 
 
+def test_nothing_is_built_for_an_npu_that_is_not_there(builder):
+    builder.script(builder.bin / "python3.7", 'echo "3.7 venv"')
+    status, lines, err = builder.source(SWA_DEVICE="npu")
+    assert (status, lines, err.count("\n")) == (2, [], 1)
+    assert "--device=npu needs an Ascend NPU" in err
+    assert not (builder.project / ".venv").exists()
+
+
 def test_as_a_program_it_prints_the_path_that_finds_horovod(builder):
     status, lines, err = builder.source("bash test/env_horovod.sh")
     assert status == 0, err

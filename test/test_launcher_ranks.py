@@ -61,7 +61,7 @@ folder = folder.split("=", 1)[1]
 if os.environ.get("FAIL_EARLY") in ("all", given["RANK_ID"] or "none"):
     sys.exit(2)
 output.tell_started(folder, "--resume=True" in sys.argv)
-if os.environ.get("FAIL") == given["RANK_ID"]:
+if os.environ.get("FAIL", "none") == given["RANK_ID"]:
     print("last words")
     sys.exit(7)
 end = time.monotonic() + float(os.environ.get("SLEEP", "0"))
@@ -84,7 +84,7 @@ class Project:
         for name in FILES.split() + list(LAUNCHERS):
             source = str(ROOT / "test" / name)
             shutil.copy(source, str(self.project / "test"))
-        shutil.copytree(str(ROOT / "test/launcher"), str(self.project / "test/launcher"))
+        shutil.copytree(ROOT / "test/launcher", self.project / "test/launcher")
         (self.project / "swa").symlink_to(ROOT / "swa")
         (self.project / "train-tf.keras-npu.py").write_text(STUB)
         self.hccn = folder / "hccn.conf"
@@ -316,7 +316,7 @@ def test_help_tells_of_the_ranks_and_of_the_flags(project):
     "flags, variables, message",
     [
         (["--rank_size=3"], {}, "rank_size must be 2, 4 or 8 on the NPUs"),
-        (["--rank_size=two"], {}, "rank_size must be a number of processes from 1 to 256, got 'two'"),
+        (["--rank_size=two"], {}, "of processes from 1 to 256, got 'two'"),
         (["--rank_size=9999"], {}, "from 1 to 256, got '9999'"),
         (["--rank_size"], {}, "--rank_size needs a value"),
         (["--rank_size=4"], {}, "must give the addresses (address_N=...) of devices"),

@@ -555,6 +555,21 @@ def test_a_closed_terminal_does_not_stop_the_run(launcher):
     process.stderr.close()
 
 
+def test_the_help_of_check_npu_sets_nothing_up(launcher):
+    script = shutil.copy(str(ROOT / "test/check_npu.sh"), str(launcher.cwd))
+    done = subprocess.run(
+        ["bash", script, "--help"],
+        env=environment(PYTHON="nowhere"),
+        stdout=subprocess.PIPE,
+    )
+    assert done.returncode == 0
+    told = set(re.findall(r"^    --(\w+)", done.stdout.decode(), re.M))
+    source = (ROOT / "test/check_npu.py").read_text()
+    known = set(re.findall(r'add_argument\("--(\w+)", (?!.*SUPPRESS)', source))
+    assert known and told == known
+    assert [path.name for path in launcher.cwd.iterdir()] == ["check_npu.sh"]
+
+
 # ------------------------------------------------------------- the real trainer
 
 
