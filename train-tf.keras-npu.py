@@ -33,7 +33,7 @@ if __name__ == "__main__":
         sys.exit(main(sys.argv[1:], BEGAN))
     else:
         words = " ".join("'%s'" % w.replace("'", "'\\''") for w in sys.argv[1:])[:200]
-        told = "error: this Python has no TensorFlow 1.15. Run: source '%s/test/env.sh' "
-        told += "&& \"$PYTHON\" '%s/train-tf.keras-npu.py' %s\n"
+        told = "error: this Python has no TensorFlow 1.15. Run: source '%s/test/env.sh'"
+        told += " && \"$PYTHON\" '%s/train-tf.keras-npu.py' %s\n"
         sys.stderr.write("train-tf.keras-npu.py: " + told % (ROOT, ROOT, words))
         sys.exit(2)

@@ -59,10 +59,10 @@ def answer(request):
 
 def main():
     sys.path.insert(0, str(ROOT))
-    from swa.training import quieten
+    from swa.training import console
 
-    quieten.tensorflow(1)
-    from swa.training import trainer  # noqa: F401 (no session yet: it may be forked)
+    console.quieten(1)
+    from swa.training import fit, results  # noqa: F401 (no session yet: may be forked)
 
     for line in iter(sys.stdin.readline, ""):
         print(answer(json.loads(line)), flush=True)

@@ -21,41 +21,37 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from swa.tfkeras import SWA  # noqa: E402
-from swa.training import data, join, ranks, session  # noqa: E402
+from swa.training import callbacks, data, device, session  # noqa: E402
 from swa.training.config import Config, checked  # noqa: E402
 
 BATCH, ROWS, CLASSES, FEATURES, EPOCHS = 64, 512, 3, 2, 6
 
 
-def train(out, device="cpu", has_batch_norm=False, fewer_steps=None, damage=None):
+def train(out, on="cpu", has_batch_norm=False, fewer_steps=None, damage=None):
     """Trains one rank.
 
     Args:
       out: folder for the results.
-      device: "cpu" or "npu".
+      on: "cpu" or "npu".
       has_batch_norm: bool, of the model.
       fewer_steps: int, a rank that makes one step less, or None.
       damage: int, a rank whose weights are changed before the last check, or None.
     """
     tf.compat.v1.logging.set_verbosity("ERROR")
     folder = os.path.join(out, "unused")
-    config = checked(Config(device=device, batch_size=BATCH, output_dir=folder))
-    choice = session.choose_device(config, os.environ)
-    joined = join.join(choice)
-    try:
-        with session.open_session(config, choice):
-            results = fitted(joined, has_batch_norm, fewer_steps, damage)
-    finally:
-        joined.close()
-    np.savez(os.path.join(out, f"{joined.rank}.npz"), **results)
+    config = checked(Config(device=on, batch_size=BATCH, output_dir=folder))
+    chosen = device.choose(config, os.environ)
+    with chosen.join() as ranks, session.opened(config, chosen):
+        results = fitted(ranks, has_batch_norm, fewer_steps, damage)
+    np.savez(os.path.join(out, f"{ranks.rank}.npz"), **results)
 
 
-def fitted(joined, has_batch_norm, fewer_steps, damage):
+def fitted(ranks, has_batch_norm, fewer_steps, damage):
     """The arrays that a rank is left with, by name."""
     x, y, _, _ = data.blobs(ROWS, CLASSES, FEATURES, seed=3)
-    steps = ROWS // BATCH - (joined.rank == fewer_steps)
+    steps = ROWS // BATCH - (ranks.rank == fewer_steps)
     # other weights on every rank, until they are handed out
-    tf.compat.v1.set_random_seed(joined.rank)
+    tf.compat.v1.set_random_seed(ranks.rank)
     layers = tf.keras.layers
     norm = [layers.BatchNormalization()] if has_batch_norm else []
     model = tf.keras.Sequential(
@@ -66,30 +62,30 @@ def fitted(joined, has_batch_norm, fewer_steps, damage):
         ]
     )
     sgd = tf.keras.optimizers.SGD(0.05, momentum=0.9)
-    sgd = joined.wrap_optimizer(sgd)
+    sgd = ranks.wrap_optimizer(sgd)
     model.compile(sgd, "sparse_categorical_crossentropy")
     # not before the model: operations made earlier would change its seeds
-    ranks.check_same(joined, "steps_per_epoch", steps)
-    swa = SWA(3, "cyclic", 0.01, 0.02, 2, ranks=joined)
+    ranks.check_same("steps_per_epoch", steps)
+    swa = SWA(3, "cyclic", 0.01, 0.02, 2, ranks=ranks)
     batches = data.batches(
-        x.astype(np.float32), y, BATCH, seed=3, rank=joined.rank, size=joined.size
+        x.astype(np.float32), y, BATCH, seed=3, rank=ranks.rank, size=ranks.size
     )
     history = model.fit(
         batches,
         steps_per_epoch=steps,
         epochs=EPOCHS,
         verbose=0,
-        callbacks=joined.callbacks() + [swa],
+        callbacks=[callbacks.EqualRanks(ranks)] * (ranks.size > 1) + [swa],
         workers=0,
     ).history
-    rows = ROWS // joined.size
-    losses = [ranks.mean(joined, [loss], rows)[0] for loss in history["loss"]]
+    rows = ROWS // ranks.size
+    losses = [ranks.mean([loss], rows)[0] for loss in history["loss"]]
     names = [weight.name for weight in model.weights]
-    if joined.rank == damage:
+    if ranks.rank == damage:
         model.layers[-1].set_weights([w + 1 for w in model.layers[-1].get_weights()])
     weights = dict(zip(names, model.get_weights()))
     average = {f"average of {n}": a for n, a in zip(names, swa.averaged_weights)}
-    ranks.check_equal(joined, dict(weights, **average))
+    ranks.check_equal(dict(weights, **average))
     rates = np.array(history["lr"])
     return dict(weights, losses=np.array(losses), rates=rates, **average)
 

@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -19,11 +20,12 @@ from swa.training import (
     model,
     output,
     resume,
-    session,
     stopping,
-    trainer,
 )
-from swa.training.config import Config, InputError, OutputError, checked
+from swa.training import run as training
+from swa.training.config import checked
+from swa.training.errors import UserError
+from swa.training.flags import Config
 
 EPOCHS, BATCHES = 12, 4  # averaged: 9; the last epoch is the batch-norm epoch
 TIMES = "samples_per_second compile_seconds train_seconds e2e_seconds".split()
@@ -51,8 +53,7 @@ def config_for(folder, **changes):
 def run(config, stop=None):
     # a graph's first seeds depend on whether Keras has made it anew before
     tf.compat.v1.keras.backend.clear_session()
-    choice = session.choose_device(config, {})
-    return trainer.run(config, choice, data.load(config), stop=stop)
+    return training.run(config, stop or stopping.Stop(), time.time(), {})
 
 
 def run_until(config, monkeypatch, epoch, batch=1):
@@ -82,7 +83,7 @@ def figures(told):
 
 
 def arrays(folder, name):
-    return checkpoint._arrays(str(folder / "out" / "ckpt" / name))
+    return checkpoint.arrays_of(str(folder / "out" / "ckpt" / name))
 
 
 def assert_equal_arrays(some, others):
@@ -145,9 +146,20 @@ def test_a_run_stopped_again_and_again_ends_the_same(unbroken, tmp_path, monkeyp
     assert figures(run(config_for(tmp_path, resume=True))) == figures(unbroken[1])
 
 
+def test_a_pattern_as_path_goes_on(unbroken, tmp_path, monkeypatch):
+    folder = tmp_path / "a[1]\\b"
+    folder.mkdir()
+    run_until(config_for(folder), monkeypatch, 9)
+    told = run(config_for(folder, resume=True))
+    assert figures(told) == figures(unbroken[1])
+    kept = [name for name in os.listdir(str(folder / "out/ckpt")) if "index" in name]
+    assert len(kept) == 5 + 2  # the oldest are removed; swa and sgd
+
+
 def test_without_a_checkpoint_a_run_starts_anew_and_says_so(unbroken, tmp_path, capsys):
     told = run(config_for(tmp_path, resume=True))
-    assert "starting anew" in capsys.readouterr().out
+    ckpt = tmp_path / "out" / "ckpt"
+    assert f"no checkpoint in {ckpt}: starting anew" in capsys.readouterr().out
     assert figures(told) == figures(unbroken[1])
 
 
@@ -198,7 +210,7 @@ def test_more_epochs_give_the_run_that_had_them_from_the_start(copy, tmp_path):
 def test_a_setting_that_changes_the_result_is_refused(copy, name, value, then):
     before = sorted(os.listdir(str(copy / "out" / "ckpt")))
     message = f"{name} {then!r}, got {value!r}"
-    with pytest.raises(InputError, match=re.escape(message)):
+    with pytest.raises(UserError, match=re.escape(message)):
         run(config_for(copy, resume=True, **{name: value}))
     assert sorted(os.listdir(str(copy / "out" / "ckpt"))) == before
 
@@ -214,17 +226,17 @@ def test_other_rows_are_refused(tmp_path, monkeypatch):
     path = str(tmp_path / "mine.npz")
     run_until(config_for(tmp_path, data_path=path), monkeypatch, 2)
     write(1)
-    with pytest.raises(InputError, match="data '"):
+    with pytest.raises(UserError, match="data '"):
         run(config_for(tmp_path, data_path=path, resume=True))
 
 
 def test_each_changed_setting_is_named():
-    with pytest.raises(InputError, match=r"device 'cpu', got 'npu'; seed 1, got 2"):
+    with pytest.raises(UserError, match=r"device 'cpu', got 'npu'; seed 1, got 2"):
         resume.check({"seed": 2, "device": "npu"}, {"seed": 1, "device": "cpu"})
 
 
 def test_fewer_epochs_than_trained_are_refused(copy):
-    with pytest.raises(InputError, match="above the 11 epochs .*, got 10"):
+    with pytest.raises(UserError, match="above the 11 epochs .*, got 10"):
         run(config_for(copy, resume=True, train_epochs=10))
 
 
@@ -242,8 +254,8 @@ def test_precision_counts_on_an_npu_alone(tmp_path):
     other = config._replace(precision_mode="force_fp16")
     for device, is_equal in (("cpu", True), ("npu", False)):
         made_of = resume.MadeOf(device, "hash", True)
-        some = resume.settings(config, made_of)
-        assert (some == resume.settings(other, made_of)) is is_equal
+        some = resume.fixed(config, made_of)
+        assert (some == resume.fixed(other, made_of)) is is_equal
 
 
 # ------------------------------------------------------------ broken checkpoints
@@ -315,7 +327,7 @@ def test_all_broken_is_one_error_and_nothing_goes(copy):
     for path in (copy / "out" / "ckpt").glob("model.ckpt-*.index"):
         break_by("truncated", path)
     before = sorted(os.listdir(str(copy / "out" / "ckpt")))
-    with pytest.raises(InputError, match="none of the 5 in") as caught:
+    with pytest.raises(UserError, match="none of the 5 in") as caught:
         run(config_for(copy, resume=True))
     assert "\n" not in str(caught.value)
     assert sorted(os.listdir(str(copy / "out" / "ckpt"))) == before
@@ -388,7 +400,7 @@ def test_a_failed_write_leaves_the_earlier_ones_and_no_rest(tmp_path, monkeypatc
         raise tf.errors.ResourceExhaustedError(None, None, "file; No space left\n[[x")
 
     monkeypatch.setattr(checkpoint.HostGraph, "save", full)
-    with pytest.raises(OutputError, match="ckpt-2 cannot be written: No space left. E"):
+    with pytest.raises(UserError, match="ckpt-2 cannot be written: No space left. E"):
         folder.save(snapshot(2), {})
     folder.close()
     assert sorted(os.listdir(str(tmp_path / "ckpt"))) == before
@@ -403,7 +415,7 @@ def test_what_a_killed_write_left_is_removed(copy):
     (copy / "out" / "report.json.tmp").write_text("")
     run(config_for(copy, resume=True))
     assert sorted(os.listdir(str(ckpt))) == before
-    assert sorted(os.listdir(str(copy / "out"))) == ["ckpt", "report.json"]
+    assert sorted(os.listdir(str(copy / "out"))) == [".lock", "ckpt", "report.json"]
 
 
 def test_saving_adds_no_operation_to_the_graph(tmp_path, monkeypatch):
@@ -448,7 +460,7 @@ def test_a_second_run_on_the_folder_is_refused(tmp_path):
     path = str(tmp_path / "out")
     with output.locked(path):
         for only_check in (False, True):
-            with pytest.raises(InputError, match=f"process {os.getpid()} writes there"):
+            with pytest.raises(UserError, match=f"process {os.getpid()} writes there"):
                 with output.locked(path, only_check):
                     pytest.fail("locked twice")
     with output.locked(path):  # free again
@@ -468,7 +480,7 @@ def test_looking_for_a_lock_makes_nothing(tmp_path):
 def network():
     """The model of these runs, in a session of its own."""
     tf.compat.v1.keras.backend.clear_session()
-    built = model.build(Config(hidden_units=8, momentum=0.9), 2, 3)
+    built = model.build(Config(hidden_units=8, num_classes=3, momentum=0.9), 2)
     built.get_weights()  # initialises, or Keras would do so afterwards
     yield built
     tf.compat.v1.keras.backend.clear_session()

@@ -3,12 +3,15 @@
 """Synthetic rows, users' files, and the order of the rows."""
 
 import itertools
+import zipfile
 
 import numpy as np
 import pytest
 
 from swa.training import data
-from swa.training.config import Config, InputError, checked
+from swa.training.config import checked
+from swa.training.errors import UserError
+from swa.training.flags import Config
 
 
 def config(path, **changes):
@@ -90,7 +93,7 @@ def without(name):
         (dict(rows(), y=np.zeros(20)), "y must be integer classes, got float64"),
         (dict(rows(), y=np.zeros(19, int)), "y must have one class for each row"),
         (dict(rows(), y=np.full(20, -1)), "y must not be negative, got -1"),
-        (dict(rows(), y=np.full(20, 3)), "classes from 0 to .* = 2, got 3"),
+        (dict(rows(), y=np.full(20, 3)), "classes from 0 to .* = 2, got 3 to 3.* Set"),
         (dict(rows(), x=np.full((20, 2), np.nan)), "finite in float32, got NaN or Inf"),
         (dict(rows(), x=np.full((20, 2), 1e300)), "finite in float32, got NaN or Inf"),
         (dict(rows(), x=np.zeros((20, 0))), "x must have features, got \\(20, 0\\)"),
@@ -101,21 +104,49 @@ def without(name):
             dict(rows(), x_test=np.zeros((2, 9)), y_test=np.zeros(2, int)),
             "as many features as x, 5, got 9",
         ),
+        (
+            dict(rows(), y=np.arange(20) % 3 + 1),
+            "got 1 to 3 .*classes count from 0. Take 1 from each",
+        ),
+        (
+            dict(rows(), x_test=np.zeros((0, 5)), y_test=np.zeros(0, int)),
+            "x_test must hold at least one row, got none",
+        ),
         (rows(2), "batch_size 4 and 1 samples"),
     ],
     ids=lambda value: "" if isinstance(value, dict) else value[:20],
 )
 def test_a_malformed_npz_is_refused_in_one_line(tmp_path, values, message):
     np.savez(tmp_path / "d.npz", **values)
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         data.load(config(tmp_path / "d.npz"))
     assert "\n" not in str(caught.value)
+
+
+def test_other_arrays_of_a_file_are_left_unread(tmp_path):
+    np.savez(tmp_path / "d.npz", notes=np.array([object()]), **rows())
+    assert len(data.load(config(tmp_path / "d.npz")).x) == 18
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path):
+    np.savez(tmp_path / "d.npz", x=rows()["x"])
+    with zipfile.ZipFile(str(tmp_path / "d.npz"), "a") as file:
+        file.writestr("y", "plain text")
+    with pytest.raises(UserError, match="must hold arrays, got y in .*, which is none"):
+        data.load(config(tmp_path / "d.npz"))
+
+
+def test_names_in_a_message_are_shortened(tmp_path):
+    np.savez(tmp_path / "d.npz", **{f"array_{i}": np.zeros(1) for i in range(500)})
+    with pytest.raises(UserError, match="x is missing") as caught:
+        data.load(config(tmp_path / "d.npz"))
+    assert len(str(caught.value)) <= 400
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"plain text"])
 def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
     (tmp_path / "d.npz").write_bytes(content)
-    with pytest.raises(InputError, match="readable .npz file"):
+    with pytest.raises(UserError, match="readable .npz file"):
         data.load(config(tmp_path / "d.npz"))
 
 
@@ -132,7 +163,7 @@ def test_no_damage_to_a_file_gets_past_the_check(tmp_path, capfd):
             path.write_bytes(damaged)
             try:
                 data.load(config(path))  # a date or an attribute may be damaged
-            except InputError as error:
+            except UserError as error:
                 refused += 1
                 assert "\n" not in str(error)
     assert refused > len(whole) // 7  # each of the cut ones at least
@@ -140,8 +171,8 @@ def test_no_damage_to_a_file_gets_past_the_check(tmp_path, capfd):
 
 
 def test_more_rows_than_memory_are_refused(tmp_path):
-    with pytest.raises(InputError, match="num_samples must fit in memory, got 10{15}"):
-        data.load(config(tmp_path, num_samples=10**15))
+    with pytest.raises(UserError, match="num_samples must fit in memory, got 2147483"):
+        data.load(config(tmp_path, num_samples=2**31 - 1, num_features=10**6))
 
 
 def test_an_epoch_has_every_row_once_and_its_last_batch_short():

@@ -171,7 +171,8 @@ def test_killed_dozens_of_times_a_run_ends_as_if_it_never_was(runs, unbroken, tm
     assert runs.run(tmp_path, "--resume") == 0, log.read_text()
     assert result(tmp_path) == unbroken
     assert rests(tmp_path) == []
-    warnings = [line for line in log.read_text().splitlines() if "warning" in line]
+    lines = log.read_text().splitlines()
+    warnings = [line for line in lines if "cannot be used" in line]
     # a kill may come between the two files of a checkpoint; no other is broken
     assert all(line.endswith("removed or never written.") for line in warnings)
 
@@ -345,8 +346,8 @@ def test_a_read_only_disk_ends_the_run_with_the_earlier_checkpoints(
     before = stopped_early(runs, tmp_path)
     assert disk("remount,ro") == 0
     for flags in (["--resume"], []):
-        assert runs.run(tmp_path, *flags) == 1
-        assert_one_line_error(tmp_path, "output_dir", "writable")
+        assert runs.run(tmp_path, *flags) == 2
+        assert_one_line_error(tmp_path, "output_dir", "writable", "Read-only")
         (tmp_path / "log").unlink()
     assert checkpoints(tmp_path) == before
     assert disk("remount,rw") == 0

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swa.training import data, rank_table, ranks, world
-from swa.training.config import Config, InputError
+from swa.training import data, device, rank_table, ranks, ranks_hccl, ranks_horovod
+from swa.training.config import checked
+from swa.training.errors import UserError
+from swa.training.flags import Config
+from swa.training.ranks import World
 from swa.training.ranks_hccl import sum_of_int64
-from swa.training.world import World
 
 
 class ThreadRanks(ranks.SeveralRanks):
@@ -71,7 +73,7 @@ def test_one_process_is_every_rank():
     (total,) = alone.sum([array])
     assert (alone.rank, alone.size, alone.local_rank) == (0, 1, 0)
     assert alone.wrap_optimizer(optimizer) is optimizer
-    assert alone.callbacks() == []
+    assert alone.is_writer
     np.testing.assert_array_equal(total, array)
     assert total is not array
 
@@ -123,7 +125,7 @@ def test_int64_survives_a_sum_of_int32(values):
 def test_broadcast_gives_rank_0s_arrays_exactly():
     def send(r):
         arrays = [np.array([0.1, -1e30, np.inf]) * (r.rank + 1), np.array([r.rank + 7])]
-        return ranks.broadcast(r, [arrays[0].astype(np.float32), arrays[1]])
+        return r.broadcast([arrays[0].astype(np.float32), arrays[1]])
 
     for floats, whole in together(3, send):
         right = np.array([0.1, -1e30, np.inf], np.float32)
@@ -132,50 +134,45 @@ def test_broadcast_gives_rank_0s_arrays_exactly():
 
 
 def test_gather_gives_every_ranks_array():
-    for found in together(3, lambda r: ranks.gather(r, np.array([r.rank, 10]))):
+    for found in together(3, lambda r: r.gather(np.array([r.rank, 10]))):
         np.testing.assert_array_equal(found, [[0, 10], [1, 10], [2, 10]])
-
-
-@pytest.mark.parametrize("who", [(), (1,), (0, 2)])
-def test_a_flag_of_any_rank_is_everyones(who):
-    assert together(3, lambda r: ranks.is_any(r, r.rank in who)) == [bool(who)] * 3
 
 
 def test_mean_is_that_of_all_rows():
     rows, losses = [10, 30, 0], [1.0, 2.0, np.nan]  # a rank without rows
 
     def tell(r):
-        return ranks.mean(r, [losses[r.rank], 2.0], rows[r.rank])
+        return r.mean([losses[r.rank], 2.0], rows[r.rank])
 
     assert together(3, tell) == [[1.75, 2.0]] * 3
 
 
 def test_mean_of_one_process_is_its_own():
-    assert ranks.mean(ranks.Ranks(), [np.float32(0.1)], 7) == [float(np.float32(0.1))]
+    assert ranks.Ranks().mean([np.float32(0.1)], 7) == [float(np.float32(0.1))]
 
 
 def test_a_nan_of_one_rank_is_everyones():
-    results = together(2, lambda r: ranks.mean(r, [np.nan if r.rank else 1.0], 4))
+    results = together(2, lambda r: r.mean([np.nan if r.rank else 1.0], 4))
     assert all(np.isnan(mean) for (mean,) in results)
 
 
 def test_equal_step_counts_pass():
     assert (
-        together(3, lambda r: ranks.check_same(r, "steps_per_epoch", 8)) == [None] * 3
+        together(3, lambda r: r.check_same("steps_per_epoch", 8)) == [None] * 3
     )
 
 
 def test_unequal_step_counts_are_refused_on_every_rank():
     errors = together(
-        3, lambda r: ranks.check_same(r, "steps_per_epoch", 8 + (r.rank == 2))
+        3, lambda r: r.check_same("steps_per_epoch", 8 + (r.rank == 2))
     )
-    assert {type(error) for error in errors} == {ranks.RankError}
+    assert {type(error) for error in errors} == {UserError}
     assert "got 8, 8, 9 on ranks 0 to 2" in common(errors)
 
 
 def test_equal_arrays_pass():
     arrays = {"kernel": np.ones((2, 2), np.float32), "bias": np.zeros(2)}
-    assert together(2, lambda r: ranks.check_equal(r, arrays)) == [None] * 2
+    assert together(2, lambda r: r.check_equal(arrays)) == [None] * 2
 
 
 def test_what_differs_by_one_bit_is_named_on_every_rank():
@@ -183,10 +180,10 @@ def test_what_differs_by_one_bit_is_named_on_every_rank():
         bias = np.array([1.0, 2.0], np.float32)
         if r.rank == 1:
             bias = np.nextafter(bias, np.float32(3))
-        ranks.check_equal(r, {"kernel": np.ones(3), "bias": bias, "mean": np.ones(2)})
+        r.check_equal({"kernel": np.ones(3), "bias": bias, "mean": np.ones(2)})
 
     errors = together(3, check)
-    assert {type(error) for error in errors} == {ranks.RankError}
+    assert {type(error) for error in errors} == {UserError}
     assert common(errors) == (
         "bias must be equal on all ranks, but rank 1 differs from rank 0."
     )
@@ -222,21 +219,22 @@ def hccl(folder, **more):
     return {name: value for name, value in environ.items() if value is not None}
 
 
-@pytest.mark.parametrize("device", ["npu", "cpu"])
-def test_without_variables_it_is_one_process(device):
-    assert world.read_world({}, device) == World()
+@pytest.mark.parametrize("engine", [ranks_hccl, ranks_horovod])
+def test_without_variables_it_is_one_process(engine):
+    assert engine.read_world({}) == World()
 
 
 def test_horovodruns_variables_are_read():
-    assert world.read_world(horovod(), "cpu") == World("horovod", 3, 4, 1, 2)
+    assert ranks_horovod.read_world(horovod()) == World("horovod", 3, 4, 1, 2)
 
 
 def test_hccls_variables_and_rank_table_are_read(tmp_path):
-    assert world.read_world(hccl(tmp_path), "npu") == World("hccl", 3, 4, 1, 2)
+    assert ranks_hccl.read_world(hccl(tmp_path)) == World("hccl", 3, 4, 1, 2)
 
 
 def test_an_npus_variables_mean_nothing_on_a_cpu(tmp_path):
-    assert world.read_world(hccl(tmp_path), "cpu") == World()
+    config = checked(Config(device="cpu", output_dir=str(tmp_path / "out")))
+    assert device.choose(config, hccl(tmp_path)).world == World()
 
 
 @pytest.mark.parametrize(
@@ -249,13 +247,8 @@ def test_an_npus_variables_mean_nothing_on_a_cpu(tmp_path):
     ],
 )
 def test_bad_variables_of_horovod_are_refused(more, message):
-    with pytest.raises(InputError, match=message):
-        world.read_world(horovod(**more), "cpu")
-
-
-def test_horovod_is_refused_on_an_npu():
-    with pytest.raises(InputError, match="HOROVOD_SIZE must be 1 on an NPU, got 4"):
-        world.read_world(horovod(), "npu")
+    with pytest.raises(UserError, match=message):
+        ranks_horovod.read_world(horovod(**more))
 
 
 @pytest.mark.parametrize(
@@ -272,12 +265,12 @@ def test_horovod_is_refused_on_an_npu():
     ],
 )
 def test_bad_variables_of_hccl_are_refused(tmp_path, more, message):
-    with pytest.raises(InputError, match=message):
-        world.read_world(hccl(tmp_path, **more), "npu")
+    with pytest.raises(UserError, match=message):
+        ranks_hccl.read_world(hccl(tmp_path, **more))
 
 
 def test_reading_the_environment_imports_no_framework():
-    code = "import sys; from swa.training import join, world; print(*sys.modules)"
+    code = "import sys; from swa.training import device, run; print(*sys.modules)"
     told = subprocess.run(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
@@ -309,7 +302,7 @@ def test_a_written_table_is_read_back(tmp_path):
 
 def test_without_hccn_conf_it_says_what_to_provide(tmp_path):
     message = "RANK_TABLE_FILE .*, or .*/hccn.conf .* got neither: .*No such file"
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         rank_table.addresses(str(tmp_path / "hccn.conf"))
 
 
@@ -335,7 +328,7 @@ def test_a_bad_table_is_refused_in_one_line(tmp_path, table, message):
         table = {"version": "1.0", "server_list": servers}
     text = table if isinstance(table, str) else json.dumps(table)
     (tmp_path / "table.json").write_text(text)
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         rank_table.read(str(tmp_path / "table.json"))
     assert "\n" not in str(caught.value)
 
@@ -371,11 +364,15 @@ def test_ranks_share_the_rows_of_each_batch_of_one_process(
         np.testing.assert_array_equal(np.concatenate([y for _, y in parts]), y_now)
 
 
+def check_batches(name, size, rows):
+    chosen = device.Device(name, world=World("", 0, size))
+    device.check_batches(Config(batch_size=64), chosen, rows)
+
+
 def test_equal_parts_of_every_batch_are_taken():
-    config = Config(batch_size=64)
-    world.check_batches(config, World("", 0, 4), 64 * 3 + 4, drop_last=False)
-    world.check_batches(config, World("", 0, 4), 64 * 3 + 1, drop_last=True)
-    world.check_batches(config, World(), 64 * 3 + 1, drop_last=False)
+    check_batches("cpu", 4, 64 * 3 + 4)
+    check_batches("npu", 4, 64 * 3 + 1)
+    check_batches("cpu", 1, 64 * 3 + 1)
 
 
 @pytest.mark.parametrize(
@@ -386,6 +383,5 @@ def test_equal_parts_of_every_batch_are_taken():
     ],
 )
 def test_unequal_parts_are_refused(size, rows, message):
-    with pytest.raises(InputError, match=message):
-        config = Config(batch_size=64)
-        world.check_batches(config, World("", 0, size), rows, drop_last=False)
+    with pytest.raises(UserError, match=message):
+        check_batches("cpu", size, rows)

@@ -76,7 +76,7 @@ def outcomes(tmp_path_factory):
         given = [variables(folder, release, rank, size) for rank in range(present)]
         if present < size:
             given[0]["HCCL_CONNECT_TIMEOUT"] = "1"
-        cases.append(dict(told, ranks=given, out=str(folder), device="npu"))
+        cases.append(dict(told, ranks=given, out=str(folder), on="npu"))
         folders.append(folder)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", rank_program.__file__],

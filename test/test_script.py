@@ -133,7 +133,10 @@ def test_digits_from_an_npz_are_learned(tmp_path):
     "flags, message",
     [
         (["--no_such=1"], "Unknown command line flag 'no_such'"),
-        (["--batch_size=many"], "batch_size=many"),
+        (["--batch_size=many"], "batch_size must be an integer, got 'many'"),
+        (["-resume"], "flags begin with --, got '-resume'"),
+        (["--" + "x" * 3000], "Unknown command line flag 'xxxx"),
+        (["--output_dir=/proc/nope"], "output_dir must be writable, got '/proc/nope'"),
         (["word"], "flags begin with --, got 'word'"),
         (["--start_epoch=4"], "start_epoch must be below epochs"),
         (["--batch_size=1024"], "batch_size 1024 and 512 samples"),
@@ -215,3 +218,60 @@ def test_a_programming_error_shows_its_traceback(tmp_path):
     )
     assert done.returncode == 1
     assert "Traceback" in done.stderr.decode() and "bug" in done.stderr.decode()
+
+
+def test_a_strange_path_warnings_and_a_reader_that_leaves(tmp_path):
+    """Brackets are patterns to TensorFlow, and it wants UTF-8; all in one run."""
+    folder = os.fsencode(str(tmp_path)) + b"/a[1]\\b\xff"
+    told, started = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, *SMALL, b"--output_dir=" + folder, "--tensorboard"],
+        cwd=str(tmp_path),
+        env=dict(os.environ, PYTHONWARNINGS="error", SWA_STARTED_FD=str(started)),
+        pass_fds=[started],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    os.close(started)
+    assert process.stdout.readline().startswith(b"device cpu")
+    process.stdout.close()  # as `| head -1` does
+    stderr = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), stderr) == (0, b"")
+    with open(told) as file:
+        real = os.path.realpath(os.fsdecode(folder))
+        assert json.loads(file.read()) == {"output_dir": real, "resumes": False}
+    assert {b"report.json", b"ckpt", b"tensorboard"} < set(os.listdir(folder))
+    assert b"swa_model.h5" in os.listdir(folder + b"/ckpt")
+    assert len(os.listdir(folder + b"/tensorboard")) == 1
+
+
+def test_verbose_0_says_only_what_went_wrong_and_a_full_disk_is_not(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, SCRIPT, *SMALL, "--output_dir=full"],
+            cwd=str(tmp_path),
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+    status, out, err = run(tmp_path, "--verbose=0", "--output_dir=quiet", *SMALL)
+    assert (status, out, err) == (0, "", "")
+
+
+@pytest.mark.parametrize("flag", ["-h", "--h", "--help"])
+def test_help_needs_no_tensorflow(tmp_path, flag):
+    done = subprocess.run(
+        [sys.executable, "-S", SCRIPT, flag, "--seed=x"],
+        cwd=str(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"--train_epochs" in done.stdout
+
+
+def test_a_pipe_as_data_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(str(tmp_path / "pipe"))
+    status, out, err = run(tmp_path, *SMALL, "--data_path=pipe")
+    assert (status, out) == (2, "") and "must be a directory or an .npz file" in err

@@ -11,12 +11,14 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
-from swa.training import npu_options, rank_table, session
-from swa.training.config import Config, InputError, checked
-from swa.training.world import World
+from swa.training import device, npu_options, rank_table, session
+from swa.training.config import checked
+from swa.training.errors import UserError
+from swa.training.flags import FLAGS, Config
+from swa.training.ranks import World
 
-NPU = session.Choice("npu", "for a test", "1.6")
-CPU = session.Choice("cpu", "for a test")
+NPU = device.Device("npu", "for a test", adapter="1.6")
+CPU = device.Device("cpu", "for a test")
 ALWAYS = {
     "use_off_line": ("b", True),
     "precision_mode": ("s", b"allow_mix_precision"),
@@ -134,18 +136,18 @@ def test_describing_the_options_shows_fields_and_inserts_no_key():
 
 @pytest.mark.parametrize("text", ["True", "true", "TRUE", "1", True, 1])
 def test_switch_is_on(text):
-    assert npu_options.parse_switch("over_dump", text) is True
+    assert make(over_dump=text).over_dump is True
 
 
 @pytest.mark.parametrize("text", ["False", "false", "FALSE", "0", False, 0])
 def test_switch_is_off(text):
-    assert npu_options.parse_switch("over_dump", text) is False
+    assert make(over_dump=text).over_dump is False
 
 
 @pytest.mark.parametrize("text", ["", "yes", "2", "on", " True", None])
 def test_switch_refuses_other_texts(text):
-    with pytest.raises(ValueError, match="over_dump must be True, False, 1 or 0"):
-        npu_options.parse_switch("over_dump", text)
+    with pytest.raises(UserError, match="over_dump must be True, False, 1 or 0"):
+        make(over_dump=text)
 
 
 @pytest.mark.parametrize(
@@ -176,13 +178,13 @@ def test_dump_step_takes_the_vendors_grammar(text):
     ],
 )
 def test_dump_step_refuses_the_rest(text, rule):
-    with pytest.raises(ValueError, match="data_dump_step.*" + rule):
+    with pytest.raises(UserError, match="data_dump_step.*" + rule):
         npu_options.check_dump_step(text)
 
 
-@pytest.mark.parametrize("mode", npu_options.PRECISION_MODES)
+@pytest.mark.parametrize("mode", FLAGS["precision_mode"].rule)
 def test_every_precision_mode_is_taken(mode):
-    npu_options.check_precision_mode(mode)
+    assert make(precision_mode=mode).precision_mode == mode
 
 
 def test_profiling_json_may_fill_the_buffer_and_no_more():
@@ -190,7 +192,7 @@ def test_profiling_json_may_fill_the_buffer_and_no_more():
     room = 2047 - len(npu_options.profiling_json(config))
     npu_options.check_values(config._replace(data_save_path="/" + "a" * (room - 1)))
     # one byte more is a slash too: "/aaa" + "/profiling" against "/" + "profiling"
-    with pytest.raises(ValueError, match="at most 2047 bytes, got 2048"):
+    with pytest.raises(UserError, match="at most 2047 bytes, got 2048"):
         npu_options.check_values(config._replace(data_save_path="/" + "a" * room))
 
 
@@ -221,7 +223,7 @@ def test_adapter_rules_follow_the_table(row):
             npu_options.check_adapter(make(**flags), row, ranks)
         else:
             (flag,) = flags
-            with pytest.raises(ValueError, match=f"{flag}.*r{row.version} "):
+            with pytest.raises(UserError, match=f"{flag}.*r{row.version} "):
                 npu_options.check_adapter(make(**flags), row, ranks)
 
 
@@ -231,8 +233,8 @@ def test_adapter_rules_follow_the_table(row):
 @pytest.fixture
 def bare_machine(monkeypatch):
     """A machine without any sign of an NPU, whatever this one is."""
-    monkeypatch.setattr(session, "DEVICE_FILES", ())
-    monkeypatch.setattr(session, "CANN_FOLDERS", ())
+    monkeypatch.setattr(device, "DEVICE_FILES", ())
+    monkeypatch.setattr(device, "CANN_FOLDERS", ())
     monkeypatch.setitem(sys.modules, "npu_bridge", None)
     monkeypatch.delitem(sys.modules, "npu_bridge.npu_init", raising=False)
 
@@ -241,8 +243,8 @@ def bare_machine(monkeypatch):
 def npu_machine(bare_machine, monkeypatch, tmp_path):
     """A device file, an operator list and an importable npu_bridge; its environment."""
     (tmp_path / "davinci0").touch()
-    monkeypatch.setattr(session, "DEVICE_FILES", (str(tmp_path / "davinci*"),))
-    operators = tmp_path / "opp" / session.OPERATOR_LIST
+    monkeypatch.setattr(device, "DEVICE_FILES", (str(tmp_path / "davinci*"),))
+    operators = tmp_path / "opp" / device.OPERATOR_LIST
     operators.parent.mkdir(parents=True)
     operators.write_text("{}")
     install(tmp_path, monkeypatch, init="def npu_clear_session(config=None): pass")
@@ -262,54 +264,92 @@ def install(tmp_path, monkeypatch, package="", init=""):
 
 
 def test_auto_without_an_npu_is_the_cpu(bare_machine):
-    choice = session.choose_device(make(), {})
-    assert choice == session.Choice(
+    choice = device.choose(make(), {})
+    assert choice == device.Device(
         "cpu", "device cpu: found no NPU, no CANN and no npu_bridge"
     )
 
 
 def test_npu_without_an_npu_is_refused(bare_machine):
-    with pytest.raises(InputError, match="device=npu needs an Ascend NPU"):
-        session.choose_device(make(device="npu"), {})
+    with pytest.raises(UserError, match="device=npu needs an Ascend NPU"):
+        device.choose(make(device="npu"), {})
 
 
-@pytest.mark.parametrize("device", ["auto", "npu"])
-def test_npu_is_chosen_where_there_is_one(npu_machine, device):
-    choice = session.choose_device(make(device=device), npu_machine)
-    assert (choice.device, choice.adapter, choice.notes) == ("npu", "1.6", ())
+@pytest.mark.parametrize("asked", ["auto", "npu"])
+def test_npu_is_chosen_where_there_is_one(npu_machine, asked):
+    choice = device.choose(make(device=asked), npu_machine)
+    assert (choice.name, choice.adapter, choice.notes) == ("npu", "1.6", ())
     assert "device id 0, adapter r1.6 (CANN 5.0.3/5.0.4)" in choice.reason
     assert "\n" not in choice.reason
 
 
 def test_cpu_can_be_had_beside_a_broken_npu(npu_machine):
-    choice = session.choose_device(make(device="cpu"), {"RANK_TABLE_FILE": "/t.json"})
-    assert choice == session.Choice("cpu", "device cpu: as --device=cpu asks")
+    choice = device.choose(make(device="cpu"), {"RANK_TABLE_FILE": "/t.json"})
+    assert choice == device.Device("cpu", "device cpu: as --device=cpu asks")
 
 
-@pytest.mark.parametrize("variable", session.CANN_VARIABLES + ("HOME",))
+@pytest.mark.parametrize("variable", device.CANN_VARIABLES + ("HOME",))
 def test_auto_stays_off_the_cpu_where_cann_is(bare_machine, tmp_path, variable):
     folder = tmp_path / "Ascend"
     (folder / "opp").mkdir(parents=True)
     environ = {variable: str(tmp_path if variable == "HOME" else folder)}
-    with pytest.raises(InputError, match="ASCEND_OPP_PATH must hold"):
-        session.choose_device(make(), environ)
+    with pytest.raises(UserError, match="ASCEND_OPP_PATH must hold"):
+        device.choose(make(), environ)
 
 
 def test_cpu_names_the_flags_it_does_not_honour(bare_machine):
     config = make(over_dump="True", precision_mode="force_fp16", data_dump_step="3")
-    (note,) = session.choose_device(config, {}).notes
+    (note,) = device.choose(config, {}).notes
     assert "--precision_mode, --over_dump, --data_dump_step:" in note
 
 
 def test_unset_device_id_is_noted(npu_machine):
     del npu_machine["ASCEND_DEVICE_ID"]
-    (note,) = session.choose_device(make(), npu_machine).notes
+    (note,) = device.choose(make(), npu_machine).notes
     assert "device 0" in note
+
+
+def test_an_empty_device_id_counts_as_unset(npu_machine):
+    (note,) = device.choose(make(), dict(npu_machine, ASCEND_DEVICE_ID="")).notes
+    assert "device 0" in note
+
+
+def test_horovod_is_refused_on_an_npu(npu_machine):
+    environ = {"HOROVOD_SIZE": "4", "HOROVOD_RANK": "0"}
+    with pytest.raises(UserError, match="HOROVOD_SIZE must be 1 on an NPU, got 4"):
+        device.choose(make(), dict(npu_machine, **environ))
+
+
+def test_a_dump_directory_is_no_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    config = make(data_save_path=str(tmp_path / "link"), over_dump="1")
+    found = parameters(session.session_config(config, NPU))
+    assert found["dump_path"] == ("s", bytes(tmp_path / "real" / "overflow_dump"))
+
+
+def test_importing_the_adapter_leaves_keras_as_it_was(
+    npu_machine, tmp_path, monkeypatch
+):
+    """Releases 1.3 and 1.5 replace the function."""
+    backend = tf.keras.backend
+    backend = sys.modules[backend.get_session.__module__.replace("_core", "")]
+    before = backend._initialize_variables
+    monkeypatch.setitem(sys.modules, "npu_bridge", None)
+    install(
+        tmp_path,
+        monkeypatch,
+        package="from tensorflow.python.keras import backend\n"
+        "backend._initialize_variables = print",
+        init="def npu_clear_session(config=None): pass",
+    )
+    device.choose(make(), npu_machine)
+    assert backend._initialize_variables is before
 
 
 def test_older_variable_gives_the_device_id(npu_machine):
     del npu_machine["ASCEND_DEVICE_ID"]
-    choice = session.choose_device(make(), dict(npu_machine, DEVICE_ID="5"))
+    choice = device.choose(make(), dict(npu_machine, DEVICE_ID="5"))
     assert "device id 5" in choice.reason
 
 
@@ -318,7 +358,8 @@ def test_older_variable_gives_the_device_id(npu_machine):
     [
         ({"ASCEND_DEVICE_ID": "x"}, "ASCEND_DEVICE_ID must be an integer.*got 'x'"),
         ({"ASCEND_DEVICE_ID": "-1"}, "ASCEND_DEVICE_ID must be.*got '-1'"),
-        ({"ASCEND_DEVICE_ID": ""}, "ASCEND_DEVICE_ID must be.*got ''"),
+        ({"ASCEND_DEVICE_ID": "4294967296"}, "ASCEND_DEVICE_ID must be.*got '4294967"),
+        ({"ASCEND_DEVICE_ID": "1" * 5000}, "ASCEND_DEVICE_ID must be.*got '111"),
         ({"ASCEND_DEVICE_ID": None, "DEVICE_ID": "1a"}, "DEVICE_ID must be.*got '1a'"),
         ({"ASCEND_OPP_PATH": "/nowhere"}, "ASCEND_OPP_PATH must hold.*got '/nowhere'"),
         ({"RANK_TABLE_FILE": "/t"}, "RANK_TABLE_FILE must be unset.*got '/t'"),
@@ -333,28 +374,28 @@ def test_older_variable_gives_the_device_id(npu_machine):
 def test_environment_is_checked(npu_machine, environ, message):
     merged = {**npu_machine, **environ}
     present = {name: value for name, value in merged.items() if value is not None}
-    with pytest.raises(InputError, match=message):
-        session.choose_device(make(), present)
+    with pytest.raises(UserError, match=message):
+        device.choose(make(), present)
 
 
 def test_device_id_is_checked_on_the_cpu_too(bare_machine):
-    with pytest.raises(InputError, match="ASCEND_DEVICE_ID must be.*got '../x'"):
-        session.choose_device(make(device="cpu"), {"ASCEND_DEVICE_ID": "../x"})
+    with pytest.raises(UserError, match="ASCEND_DEVICE_ID must be.*got '../x'"):
+        device.choose(make(device="cpu"), {"ASCEND_DEVICE_ID": "../x"})
 
 
 def test_ranks_on_npus_are_those_of_the_rank_table(npu_machine, tmp_path):
     table = tmp_path / "table.json"
     table.write_text(rank_table.text("here", {0: "10.0.0.1", 1: "10.0.0.2"}))
     environ = {"RANK_TABLE_FILE": str(table), "RANK_SIZE": "2", "RANK_ID": "1"}
-    choice = session.choose_device(make(), dict(npu_machine, JOB_ID="10087", **environ))
-    assert choice.device == "npu"
+    choice = device.choose(make(), dict(npu_machine, JOB_ID="10087", **environ))
+    assert choice.name == "npu"
     assert choice.world == World("hccl", 1, 2, 1, 2)
     assert choice.reason.endswith("; rank 1 of 2")
 
 
 def test_ranks_on_hosts_share_the_cores(bare_machine):
     environ = {"HOROVOD_SIZE": "4", "HOROVOD_RANK": "3", "HOROVOD_LOCAL_SIZE": "2"}
-    choice = session.choose_device(make(), environ)
+    choice = device.choose(make(), environ)
     assert choice.world == World("horovod", 3, 4, 0, 2)
     assert choice.reason.endswith("; rank 3 of 4")
     proto = session.session_config(make(), choice)
@@ -364,7 +405,7 @@ def test_ranks_on_hosts_share_the_cores(bare_machine):
 
 
 def test_one_process_has_every_core(bare_machine):
-    proto = session.session_config(make(), session.choose_device(make(), {}))
+    proto = session.session_config(make(), device.choose(make(), {}))
     assert proto.intra_op_parallelism_threads == 0  # as many as there are
 
 
@@ -372,19 +413,19 @@ def test_one_process_has_every_core(bare_machine):
 def test_directories_are_checked_and_not_made(npu_machine, tmp_path, flag):
     parent = tmp_path / "new"
     config = make(data_save_path=str(parent / "save"), **{flag: "True"})
-    session.choose_device(config, npu_machine)
+    device.choose(config, npu_machine)
     assert not parent.exists()
     parent.touch()  # a file in the way
-    with pytest.raises(InputError, match="data_save_path needs a directory"):
-        session.choose_device(config, npu_machine)
-    session.choose_device(config._replace(**{flag: False}), npu_machine)
+    with pytest.raises(UserError, match="data_save_path must be"):
+        device.choose(config, npu_machine)
+    device.choose(config._replace(**{flag: False}), npu_machine)
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs Linux's /proc")
 def test_directory_is_tried_since_root_may_write_anywhere(npu_machine):
     config = make(data_save_path="/proc/save", profiling="True")
-    with pytest.raises(InputError, match="data_save_path needs.*'/proc' is none"):
-        session.choose_device(config, npu_machine)
+    with pytest.raises(UserError, match="data_save_path must be writable.*in '/proc'"):
+        device.choose(config, npu_machine)
 
 
 @pytest.mark.parametrize("content", [None, "{", ""], ids=["absent", "broken", "empty"])
@@ -393,8 +434,8 @@ def test_mixlist_must_be_a_json_file(npu_machine, tmp_path, content):
     if content is not None:
         path.write_text(content)
     config = make(modify_mixlist=str(path))
-    with pytest.raises(InputError, match="modify_mixlist must be a JSON file"):
-        session.choose_device(config, npu_machine)
+    with pytest.raises(UserError, match="modify_mixlist must be a JSON file"):
+        device.choose(config, npu_machine)
 
 
 @pytest.mark.parametrize(
@@ -413,17 +454,8 @@ def test_mixlist_must_be_a_json_file(npu_machine, tmp_path, content):
 def test_names_tell_the_adapter(npu_machine, tmp_path, monkeypatch, probe, version):
     monkeypatch.setitem(sys.modules, "npu_bridge", None)
     install(tmp_path, monkeypatch, init=probe)
-    choice = session.choose_device(make(), npu_machine)
+    choice = device.choose(make(), npu_machine)
     assert choice.adapter == version
-
-
-def test_adapter_without_keep_dtype_scope_is_noted(npu_machine, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "npu_bridge", None)
-    install(tmp_path, monkeypatch, init="from x import NPURunConfig")
-    choice = session.choose_device(make(), npu_machine)
-    assert choice.notes[0].startswith("adapter r1.1 has no keep_dtype_scope")
-    with tf.Graph().as_default(), session.keep_dtype_scope(choice):
-        assert "_keep_dtype" not in tf.no_op().node_def.attr
 
 
 def test_unknown_adapter_counts_as_the_oldest_supported(
@@ -431,7 +463,7 @@ def test_unknown_adapter_counts_as_the_oldest_supported(
 ):
     monkeypatch.setitem(sys.modules, "npu_bridge", None)
     install(tmp_path, monkeypatch, init="")
-    choice = session.choose_device(make(), npu_machine)
+    choice = device.choose(make(), npu_machine)
     assert choice.adapter == "1.2"
     assert "taken for r1.2" in choice.notes[0]
 
@@ -446,8 +478,8 @@ def test_broken_library_is_shown_with_its_cause(
         monkeypatch,
         package=f"print({cause!r})\nraise ImportError('no npu_bridge_handle')",
     )
-    with pytest.raises(InputError) as caught:
-        session.choose_device(make(), npu_machine)
+    with pytest.raises(UserError) as caught:
+        device.choose(make(), npu_machine)
     message = str(caught.value)
     assert f"ImportError: {cause} no npu_bridge_handle." in message
     assert "--device=cpu" in message
@@ -457,8 +489,8 @@ def test_broken_library_is_shown_with_its_cause(
 
 def test_device_without_npu_bridge_is_refused(npu_machine, monkeypatch):
     monkeypatch.setitem(sys.modules, "npu_bridge", None)
-    with pytest.raises(InputError, match="npu_bridge must be importable.*davinci0"):
-        session.choose_device(make(), npu_machine)
+    with pytest.raises(UserError, match="npu_bridge must be importable.*davinci0"):
+        device.choose(make(), npu_machine)
 
 
 # The session
@@ -473,7 +505,7 @@ def keras():
 
 
 def test_session_is_keras_own_and_closed_at_the_end(keras):
-    with session.open_session(make(), CPU) as opened:
+    with session.opened(make(), CPU) as opened:
         variable = keras.variable(3.0)
         assert keras.get_session() is opened
         assert keras.get_value(variable) == 3.0
@@ -483,7 +515,7 @@ def test_session_is_keras_own_and_closed_at_the_end(keras):
 
 def test_session_is_closed_on_an_error(keras):
     with pytest.raises(KeyError, match="the body's own"):
-        with session.open_session(make(), CPU) as opened:
+        with session.opened(make(), CPU) as opened:
             raise KeyError("the body's own")
     with pytest.raises(RuntimeError, match="closed"):
         opened.run([])
@@ -492,14 +524,14 @@ def test_session_is_closed_on_an_error(keras):
 def test_session_can_be_opened_twice(keras):
     values = []
     for value in (1.0, 2.0):
-        with session.open_session(make(), CPU):
+        with session.opened(make(), CPU):
             values.append(keras.get_value(keras.variable(value, name="one")))
     assert values == [1.0, 2.0]
 
 
 def test_npu_session_makes_its_directories_first(npu_machine, tmp_path, keras):
     config = make(data_save_path=str(tmp_path / "save"), data_dump_flag="1")
-    with session.open_session(config, NPU) as opened:
+    with session.opened(config, NPU) as opened:
         assert os.listdir(str(tmp_path / "save")) == ["data_dump"]
         assert npu_entries(opened._config)
 
@@ -507,20 +539,14 @@ def test_npu_session_makes_its_directories_first(npu_machine, tmp_path, keras):
 def test_directory_that_cannot_be_made_is_an_input_error(npu_machine, tmp_path, keras):
     (tmp_path / "save").touch()
     config = make(data_save_path=str(tmp_path / "save"), over_dump="1")
-    with pytest.raises(InputError, match="data_save_path needs .*overflow_dump"):
-        with session.open_session(config, NPU):
+    with pytest.raises(UserError, match="data_save_path needs .*overflow_dump"):
+        with session.opened(config, NPU):
             pass
 
 
 @pytest.mark.parametrize("verbose, is_printed", [(1, False), (2, True)])
 def test_verbose_prints_the_map(npu_machine, keras, capsys, verbose, is_printed):
-    with session.open_session(make(verbose=verbose), NPU):
+    with session.opened(make(verbose=verbose), NPU):
         pass
     printed = capsys.readouterr().out
     assert ("precision_mode.s = allow_mix_precision" in printed) == is_printed
-
-
-def test_keep_dtype_scope_does_nothing_on_the_cpu():
-    with tf.Graph().as_default(), session.keep_dtype_scope(CPU):
-        operation = tf.no_op()
-    assert "_keep_dtype" not in operation.node_def.attr

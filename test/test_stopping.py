@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: MIT
 """How signals reach a run. What they do to a real one: test_faults.py."""
 
+import io
 import os
 import signal
+import sys
 
 import pytest
 
-from swa.training import stopping
+from swa.training import console, stopping
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +80,14 @@ def test_it_is_told_once(capsys):
         "stopped by SIGTERM; saved after epoch 7. To go on, give the same command with "
         "--resume.\n"
     )
+
+
+def test_it_is_told_on_a_line_of_its_own(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", console.LastingStream(stream))
+    sys.stdout.write("3/8 [====>")
+    stop = stopping.Stop()
+    stop.number = signal.SIGINT
+    stop.tell()
+    told = stream.getvalue().splitlines()
+    assert told == ["3/8 [====>", "stopped by SIGINT before an epoch began."]

@@ -4,14 +4,18 @@
 
 import json
 import os
+import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import swa as package
-from swa.training import data, model, report, session, trainer
-from swa.training.config import Config, InputError, checked
+from swa.training import data, device, model, results, session, stopping
+from swa.training import run as training
+from swa.training.config import checked
+from swa.training.errors import UserError
+from swa.training.flags import Config
 
 
 @pytest.fixture
@@ -33,16 +37,15 @@ def small(tmp_path):
 
 
 def run(config):
-    choice = session.choose_device(config, {})
-    return trainer.run(config, choice, data.load(config))
+    return training.run(config, stopping.Stop(), time.time(), {})
 
 
 def test_the_checkpoints_give_the_reported_figures(small):
     told = run(small)
     rows = data.load(small)
     for name in ("sgd", "swa"):
-        with session.open_session(small, session.choose_device(small, {})) as sess:
-            network = model.build(small, 2, 3)
+        with session.opened(small, device.choose(small, {})) as sess:
+            network = model.build(small, 2)
             saver = tf.compat.v1.train.Saver(network.weights)
             network.get_weights()  # initialises, or Keras would do so afterwards
             saver.restore(sess, os.path.join(small.output_dir, "ckpt", name + ".ckpt"))
@@ -56,8 +59,8 @@ def test_the_report_is_the_file_and_all_flags_are_in_it(small):
     with open(os.path.join(small.output_dir, "report.json")) as file:
         assert json.load(file) == told
     # how a result came about is no part of it
-    assert set(told["config"]) == set(Config._fields) - {"resume"}
-    assert sorted(os.listdir(small.output_dir)) == ["ckpt", "report.json"]
+    assert set(told["config"]) == set(Config._fields) - {"resume", "check"}
+    assert sorted(os.listdir(small.output_dir)) == [".lock", "ckpt", "report.json"]
 
 
 def test_each_epoch_tells_its_last_rate(small, capsys):
@@ -82,7 +85,7 @@ def test_a_crash_shows_no_earlier_result_and_closes_the_session(small, monkeypat
     monkeypatch.setattr(model, "build", broken)
     with pytest.raises(KeyError, match="bug"):
         run(small)
-    assert os.listdir(small.output_dir) == []
+    assert os.listdir(small.output_dir) == [".lock"]
     with pytest.raises(RuntimeError, match="closed"):
         opened[0].run(())
 
@@ -91,12 +94,12 @@ def test_a_refused_session_leaves_an_earlier_run_untouched(small, monkeypatch):
     run(small)
 
     def refused(*arguments):
-        raise InputError("data_save_path cannot be made")
+        raise UserError("data_save_path cannot be made")
 
-    monkeypatch.setattr(session, "open_session", refused)
-    with pytest.raises(InputError):
+    monkeypatch.setattr(session, "opened", refused)
+    with pytest.raises(UserError):
         run(small)
-    assert sorted(os.listdir(small.output_dir)) == ["ckpt", "report.json"]
+    assert sorted(os.listdir(small.output_dir)) == [".lock", "ckpt", "report.json"]
 
 
 def test_the_model_trains_on_the_rows_of_each_epoch_once(small, monkeypatch):
@@ -127,7 +130,7 @@ def test_the_model_trains_on_the_rows_of_each_epoch_once(small, monkeypatch):
     ids=["steady epochs", "no snapshot", "too short"],
 )
 def test_rates(seconds, first_snapshot, batch_norm_epoch, usual):
-    samples_per_second, compile_seconds = report.rates(
+    samples_per_second, compile_seconds = results.rates(
         seconds, 100, first_snapshot, batch_norm_epoch
     )
     assert samples_per_second == 100 / usual
@@ -136,9 +139,9 @@ def test_rates(seconds, first_snapshot, batch_norm_epoch, usual):
 
 def test_a_report_that_cannot_be_written_leaves_the_earlier_one(tmp_path):
     path = str(tmp_path / "report.json")
-    report.write_json(path, {"a": 1})
+    results.write_json(path, {"a": 1})
     with pytest.raises(TypeError):
-        report.write_json(path, {"a": object()})
+        results.write_json(path, {"a": object()})
     assert os.listdir(str(tmp_path)) == ["report.json"]
     with open(path) as file:
         assert json.load(file) == {"a": 1}
@@ -147,4 +150,4 @@ def test_a_report_that_cannot_be_written_leaves_the_earlier_one(tmp_path):
 def test_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.setattr(package, "__file__", str(tmp_path / "__init__.py"))
-    assert report.commit() is None
+    assert results.commit() is None

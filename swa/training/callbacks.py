@@ -195,30 +195,27 @@ class Checkpoints(_Callback):
     """Keeps the training of each epoch's end, and saves it when it is time.
 
     Args:
+      job: run.Job.
+      start: resume.Start.
       folder: checkpoint.Folder.
-      swa: the SWA callback; its state must have been loaded where `start` is given.
+      swa: the SWA callback; its state must have been loaded where a run goes on.
       figures: Figures.
-      describe_run: function without arguments, what the run tells of itself.
-      save_interval: int, epochs; 0: only at the end.
-      start: checkpoint.Snapshot to go on from, or None.
-      is_writer: bool, whether this rank writes.
+      describe: function without arguments, what the run tells of itself by now.
 
     Attributes:
       saved_epoch: int, the epochs trained at the last save, or None.
     """
 
-    def __init__(
-        self, folder, swa, figures, describe_run, save_interval, start, is_writer
-    ):
+    def __init__(self, job, start, folder, swa, figures, describe):
         super().__init__()
         self._folder = folder
         self._swa = swa
         self._history = figures.history
-        self._describe_run = describe_run
-        self._save_interval = save_interval
-        self._latest = start
-        self._is_writer = is_writer
-        self.saved_epoch = start.epoch if start else None
+        self._describe = describe
+        self._save_interval = job.config.save_interval
+        self._latest = start.snapshot
+        self._is_writer = job.ranks.is_writer
+        self.saved_epoch = start.epoch if start.snapshot else None
         self._lock = threading.Lock()  # the thread of `Stop` may save as well
 
     def on_train_begin(self, logs=None):
@@ -239,7 +236,7 @@ class Checkpoints(_Callback):
         with self._lock:
             if self.saved_epoch != self._latest.epoch:
                 if self._is_writer:
-                    self._folder.save(self._latest, self._describe_run())
+                    self._folder.save(self._latest, self._describe())
                 self.saved_epoch = self._latest.epoch
 
     def weights(self):

@@ -3,13 +3,15 @@
 """The training itself: the model, the SWA callback and the others, and `fit`."""
 
 import contextlib
+import functools
+import time
 from typing import Any, Callable, Dict, List, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from swa.tfkeras import SWA
-from swa.training import callbacks, console, resume
+from swa.training import callbacks, console
 from swa.training import data as rows
 from swa.training import model as network
 from swa.training.errors import FAILED, UserError
@@ -59,8 +61,7 @@ def prepare(job, start, folder):
     config, data, ranks = job.config, job.data, job.ranks
     np.random.seed(config.seed)
     tf.compat.v1.set_random_seed(config.seed)
-    num_features = data.x.shape[1]
-    model = network.build(config, num_features, ranks.wrap_optimizer)
+    model = network.build(config, data.x.shape[1], ranks.wrap_optimizer)
     # operations made before the model's would have changed its initial weights
     ranks.check_same("epochs found by --resume", start.epoch)
     steps = rows.batches_per_epoch(
@@ -75,15 +76,9 @@ def prepare(job, start, folder):
         swa.load_state(start.snapshot.swa)
         for name, values in start.snapshot.history.items():
             figures.history[name] += values
-    describe = resume.description(job, start)
+    describe = functools.partial(start.describe, job, time.time())
     checkpoints = callbacks.Checkpoints(
-        folder,
-        swa,
-        figures,
-        describe,
-        config.save_interval,
-        start.snapshot,
-        ranks.is_writer,
+        job, start, folder, swa=swa, figures=figures, describe=describe
     )
     is_drawn = config.tensorboard and ranks.is_writer
     tensorboard = [callbacks.TensorBoard(config.output_dir, figures)] * is_drawn

@@ -9,7 +9,7 @@ any Python from 3.6 on.
 import difflib
 import os
 from collections import namedtuple
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple, Tuple
 
 from swa.training import console
 from swa.training.errors import UserError, shortened, shown
@@ -20,8 +20,14 @@ FIXED_FOR_SYNTHETIC = "fixed for synthetic rows"  # a file has its own
 FIXED_ON_NPU = "fixed on an NPU"  # does nothing elsewhere
 
 _MILLION = 10**6
-_LARGEST_INT32 = 2**31 - 1
-_SMALLEST_RATE, _LARGEST_RATE = 1e-37, 1e38  # float32 holds them
+_INT32 = 2**31 - 1
+_RATES = (1e-37, 1e38)  # float32 holds them
+_PRECISION_MODES = (
+    "allow_fp32_to_fp16",
+    "force_fp16",
+    "must_keep_origin_dtype",
+    "allow_mix_precision",
+)
 _SWITCH = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -31,160 +37,77 @@ class Flag(NamedTuple):
     name: str
     kind: str  # integer, number, rate (or auto), text, path or switch
     default: Any  # as the documents write it
+    rule: Tuple[Any, ...]  # the least and the most, or the choices, or ()
+    on_resume: str
     help: str
-    least: Optional[float] = None
-    most: Optional[float] = None
-    choices: Tuple[str, ...] = ()
-    on_resume: str = FIXED
 
 
+# fmt: off
 GROUPS = (
-    (
-        "training",
-        (
-            Flag(
-                "train_epochs", "integer", 100, "epochs to train", 3, _MILLION,
-                on_resume=FREE,
-            ),
-            Flag(
-                "batch_size", "integer", 16384, "samples per step, of all cards "
-                "together", 1, _LARGEST_INT32,
-            ),
-            Flag(
-                "learning_rate", "number", 0.1, "SGD's learning rate",
-                _SMALLEST_RATE, _LARGEST_RATE,
-            ),
-            Flag("momentum", "number", 0.0, "SGD's momentum, below 1", 0, 1 - 1e-7),
-            Flag(
-                "seed", "integer", 2, "of data, initial weights and order of rows",
-                0, 2**32 - 1,
-            ),
-        ),
-    ),
-    (
-        "SWA",
-        (
-            Flag(
-                "start_epoch", "integer", None, "first epoch averaged, counted from "
-                "one; three quarters of train_epochs", 2, _MILLION,
-            ),
-            Flag(
-                "lr_schedule", "text", "cyclic", "manual, constant or cyclic",
-                choices=("manual", "constant", "cyclic"),
-            ),
-            Flag(
-                "swa_lr", "rate", 0.001, "lowest rate, or auto",
-                _SMALLEST_RATE, _LARGEST_RATE,
-            ),
-            Flag(
-                "swa_lr2", "rate", 0.003, "highest rate of a cycle, or auto",
-                _SMALLEST_RATE, _LARGEST_RATE,
-            ),
-            Flag(
-                "swa_freq", "integer", 3, "epochs per cycle and per sample",
-                1, _MILLION,
-            ),
-            Flag(
-                "verbose", "integer", 1, "0 only what went wrong, 1 the run's stages "
-                "and epochs, 2 session options too", 0, 2, on_resume=FREE,
-            ),
-        ),
-    ),
-    (
-        "model and data",
-        (
-            Flag(
-                "hidden_units", "integer", 108, "units of the hidden layer",
-                1, _MILLION,
-            ),
-            Flag("num_classes", "integer", 108, "classes", 2, _MILLION),
-            Flag(
-                "num_features", "integer", 6, "features of synthetic rows",
-                1, _MILLION, on_resume=FIXED_FOR_SYNTHETIC,
-            ),
-            Flag(
-                "num_samples", "integer", 131072, "synthetic training rows; an eighth "
-                "as many are held out", 1, _LARGEST_INT32,
-                on_resume=FIXED_FOR_SYNTHETIC,
-            ),
-            Flag(  # the rows themselves are compared
-                "data_path", "path", "./", "a directory (synthetic data), or an .npz "
-                "with x and y", on_resume=FREE,
-            ),
-        ),
-    ),
-    (
-        "device",
-        (
-            Flag(  # the device that was chosen is compared
-                "device", "text", "auto", "auto, npu or cpu",
-                choices=("auto", "npu", "cpu"), on_resume=FREE,
-            ),
-            Flag(
-                "precision_mode", "text", "allow_mix_precision", "the NPU's mixed "
-                "precision, one of four",
-                choices=(
-                    "allow_fp32_to_fp16", "force_fp16", "must_keep_origin_dtype",
-                    "allow_mix_precision",
-                ),
-                on_resume=FIXED_ON_NPU,
-            ),
-            Flag(
-                "modify_mixlist", "path", "", "JSON file of operators for mixed "
-                "precision", on_resume=FIXED_ON_NPU,
-            ),
-            Flag(
-                "over_dump", "switch", "False", "True: dump operators that overflow",
-                on_resume=FREE,
-            ),
-            Flag(
-                "data_dump_flag", "switch", "0", "1: dump operators' data",
-                on_resume=FREE,
-            ),
-            Flag(
-                "data_dump_step", "text", "10", "steps to dump, such as 5 or 0|3-7",
-                on_resume=FREE,
-            ),
-            Flag(
-                "profiling", "switch", "False", "True: profile the run",
-                on_resume=FREE,
-            ),
-            Flag(
-                "data_save_path", "path", "/home/data", "directory for dumps and "
-                "profiles; output_dir where it cannot be made", on_resume=FREE,
-            ),
-        ),
-    ),
-    (
-        "output",
-        (
-            Flag(
-                "output_dir", "path", "", "results; output/$ASCEND_DEVICE_ID",
-                on_resume=FREE,
-            ),
-            Flag(
-                "save_interval", "integer", 10, "epochs between two checkpoints; 0: at "
-                "the end alone", 0, _MILLION, on_resume=FREE,
-            ),
-            Flag(
-                "max_to_keep", "integer", 5, "checkpoints kept", 1, _MILLION,
-                on_resume=FREE,
-            ),
-            Flag(
-                "resume", "switch", False, "go on from the newest checkpoint of "
-                "output_dir", on_resume=FREE,
-            ),
-            Flag(
-                "tensorboard", "switch", False, "write figures for TensorBoard",
-                on_resume=FREE,
-            ),
-            Flag(
-                "check", "switch", False, "check flags, files and device, then stop",
-                on_resume=FREE,
-            ),
-        ),
-    ),
-)  # fmt: skip
+    ("training", (
+        Flag("train_epochs", "integer", 100, (3, _MILLION), FREE, "epochs to train"),
+        Flag("batch_size", "integer", 16384, (1, _INT32), FIXED,
+             "samples per step, of all cards together"),
+        Flag("learning_rate", "number", 0.1, _RATES, FIXED, "SGD's learning rate"),
+        Flag("momentum", "number", 0.0, (0, 0.999999), FIXED, "SGD's momentum"),
+        Flag("seed", "integer", 2, (0, 2**32 - 1), FIXED,
+             "of data, initial weights and order of rows"),
+    )),
+    ("SWA", (
+        Flag("start_epoch", "integer", None, (2, _MILLION), FIXED,
+             "first epoch averaged, counted from one; three quarters of train_epochs"),
+        Flag("lr_schedule", "text", "cyclic", (), FIXED,  # swa.schedules knows them
+             "manual, constant or cyclic"),
+        Flag("swa_lr", "rate", 0.001, _RATES, FIXED, "lowest rate, or auto"),
+        Flag("swa_lr2", "rate", 0.003, _RATES, FIXED,
+             "highest rate of a cycle, or auto"),
+        Flag("swa_freq", "integer", 3, (1, _MILLION), FIXED,
+             "epochs per cycle and per sample"),
+        Flag("verbose", "integer", 1, (0, 2), FREE,
+             "0 only what went wrong, 1 stages and epochs, 2 session options too"),
+    )),
+    ("model and data", (
+        Flag("hidden_units", "integer", 108, (1, _MILLION), FIXED,
+             "units of the hidden layer"),
+        Flag("num_classes", "integer", 108, (2, _MILLION), FIXED, "classes"),
+        Flag("num_features", "integer", 6, (1, _MILLION), FIXED_FOR_SYNTHETIC,
+             "features of synthetic rows"),
+        Flag("num_samples", "integer", 131072, (1, _INT32), FIXED_FOR_SYNTHETIC,
+             "synthetic training rows; an eighth as many are held out"),
+        # FREE, for the rows themselves are compared
+        Flag("data_path", "path", "./", (), FREE,
+             "a directory (synthetic data), or an .npz with x and y"),
+    )),
+    ("device", (
+        # FREE, for the device that was chosen is compared
+        Flag("device", "text", "auto", ("auto", "npu", "cpu"), FREE,
+             "auto, npu or cpu"),
+        Flag("precision_mode", "text", "allow_mix_precision", _PRECISION_MODES,
+             FIXED_ON_NPU, "the NPU's mixed precision, one of four"),
+        Flag("modify_mixlist", "path", "", (), FIXED_ON_NPU,
+             "JSON file of operators for mixed precision"),
+        Flag("over_dump", "switch", "False", (), FREE,
+             "True: dump operators that overflow"),
+        Flag("data_dump_flag", "switch", "0", (), FREE, "1: dump operators' data"),
+        Flag("data_dump_step", "text", "10", (), FREE,
+             "steps to dump, such as 5 or 0|3-7"),
+        Flag("profiling", "switch", "False", (), FREE, "True: profile the run"),
+        Flag("data_save_path", "path", "/home/data", (), FREE,
+             "directory for dumps and profiles; output_dir where it cannot be made"),
+    )),
+    ("output", (
+        Flag("output_dir", "path", "", (), FREE, "results; output/$ASCEND_DEVICE_ID"),
+        Flag("save_interval", "integer", 10, (0, _MILLION), FREE,
+             "epochs between two checkpoints; 0: at the end alone"),
+        Flag("max_to_keep", "integer", 5, (1, _MILLION), FREE, "checkpoints kept"),
+        Flag("resume", "switch", False, (), FREE,
+             "go on from the newest checkpoint of output_dir"),
+        Flag("tensorboard", "switch", False, (), FREE, "write figures for TensorBoard"),
+        Flag("check", "switch", False, (), FREE,
+             "check flags, files and device, then stop"),
+    )),
+)
+# fmt: on
 FLAGS = {flag.name: flag for _, group in GROUPS for flag in group}
 
 
@@ -309,15 +232,15 @@ def _is_switch(name):
 
 
 def _read(flag, value):
-    value = _KINDS[flag.kind](flag, value)
-    if flag.choices and value not in flag.choices:
-        rule = f"one of {', '.join(flag.choices)}"
-        raise _wrong(flag, rule, value)
-    return value
+    return _KINDS[flag.kind](flag, value)
 
 
 def _integer(flag, value):
     return None if value is None else _number(flag, value, int, "an integer")
+
+
+def _rate(flag, value):
+    return value if value == "auto" else _number(flag, value, rule="'auto' or a number")
 
 
 def _number(flag, value, kind=float, rule="a number"):
@@ -325,17 +248,12 @@ def _number(flag, value, kind=float, rule="a number"):
         number = kind(value)
     except ValueError:
         raise _wrong(flag, rule, value) from None
-    if number < flag.least:
-        raise _wrong(flag, f"at least {flag.least}", number)
-    if not number <= flag.most:  # NaN neither
-        raise _wrong(flag, f"at most {flag.most}", number)
+    least, most = flag.rule
+    if number < least:
+        raise _wrong(flag, f"at least {least}", number)
+    if not number <= most:  # NaN neither
+        raise _wrong(flag, f"at most {most}", number)
     return number
-
-
-def _rate(flag, value):
-    if value == "auto":
-        return value
-    return _number(flag, value, rule="'auto' or a number")
 
 
 def _switch(flag, value):
@@ -346,6 +264,8 @@ def _switch(flag, value):
 
 
 def _text(flag, value):
+    if flag.rule and value not in flag.rule:
+        raise _wrong(flag, f"one of {', '.join(flag.rule)}", value)
     return str(value)
 
 

@@ -3,6 +3,7 @@
 """The output directory: one run at a time, and files that appear whole or not."""
 
 import contextlib
+import errno
 import fcntl
 import glob
 import json
@@ -11,10 +12,18 @@ import shutil
 import tempfile
 import time
 
-from swa.training.errors import FAILED, UserError, reason, shown
+from swa.training.errors import (
+    FAILED,
+    LONGEST_VALUE,
+    UserError,
+    reason,
+    shortened,
+    shown,
+)
 
 LOCK = ".lock"
 TEMPORARY = ".tmp"  # the end of a file's name while it is written
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _TRIES = 5  # another program's --check holds the lock for a moment
 
 
@@ -76,7 +85,8 @@ def one_line_errors(path, kinds=(OSError,), advice=""):
         # TensorFlow's begins with a temporary file's name
         told = reason(error).split("; ")[-1]
         raise UserError(
-            f"{shown(path)} cannot be written: {told}.{advice}", FAILED
+            f"{shortened(path, LONGEST_VALUE)} cannot be written: {told}.{advice}",
+            FAILED,
         ) from error
 
 
@@ -99,6 +109,8 @@ def check_writable(flag, path):
     try:
         os.rmdir(tempfile.mkdtemp(dir=there))
     except OSError as error:
+        if error.errno in _FULL:  # no bad input, and an earlier run's files may go
+            return
         raise UserError(
             f"{flag} must be writable, got {shown(path)}: {reason(error)} in "
             f"{shown(there)}."

@@ -18,6 +18,12 @@ from swa.training import checkpoint, output
 from swa.training import model as network
 
 REPORT = "report.json"
+# of a figure of callbacks.FIGURES, the name of its last value
+FINAL = {
+    "losses": "loss",
+    "accuracies": "accuracy",
+    "learning_rates": "learning_rate",
+}
 
 
 def finish(job, training, outcome):
@@ -183,12 +189,8 @@ def _report(job, training, outcome, test):
         "data": {"source": job.data.source, "sha256": job.data.sha256},
         "samples_per_second": samples_per_second,
         "compile_seconds": compile_seconds,
-        "epoch_losses": history["losses"],
-        "epoch_accuracies": history["accuracies"],
-        "epoch_learning_rates": history["learning_rates"],
-        "final_loss": history["losses"][-1],
-        "final_accuracy": history["accuracies"][-1],
-        "final_learning_rate": history["learning_rates"][-1],
+        **{f"epoch_{name}": history[name] for name in FINAL},
+        **{f"final_{one}": history[name][-1] for name, one in FINAL.items()},
     }
 
 

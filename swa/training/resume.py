@@ -31,6 +31,22 @@ class Start(NamedTuple):
     e2e_seconds: float = 0.0
     report: Optional[dict] = None  # of the run, if it is complete
 
+    def describe(self, job, began_training):
+        """What a run tells of itself by now, dict of plain values.
+
+        Args:
+          job: run.Job.
+          began_training: float, `time.time()` then.
+        """
+        now = time.time()
+        return {
+            "settings": fixed(job.config, self.made_of),
+            "train_epochs": job.config.train_epochs,
+            "ranks": job.ranks.size,
+            "train_seconds": now - began_training + self.train_seconds,
+            "e2e_seconds": now - job.began + self.e2e_seconds,
+        }
+
 
 def find(config, device, data, folder):
     """Where the run begins; changes no file.
@@ -92,29 +108,6 @@ def begin(job, start, folder):
             output.remove(output_dir, callbacks.TENSORBOARD)
         output.remove(output_dir, results.REPORT, "*" + output.TEMPORARY)
     output.tell_started(output_dir, resumes=start.snapshot is not None)
-
-
-def description(job, start):
-    """What a run tells of itself in its checkpoints.
-
-    Returns:
-      Function without arguments that returns a dict of plain values, the seconds
-      those until it is called.
-    """
-    began_training = time.time() - start.train_seconds
-    began = job.began - start.e2e_seconds
-
-    def describe():
-        now = time.time()
-        return {
-            "settings": fixed(job.config, start.made_of),
-            "train_epochs": job.config.train_epochs,
-            "ranks": job.ranks.size,
-            "train_seconds": now - began_training,
-            "e2e_seconds": now - began,
-        }
-
-    return describe
 
 
 def fixed(config, made_of):
