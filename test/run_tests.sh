@@ -11,8 +11,8 @@ set -euo pipefail
 
 # tests choose their devices themselves: a broken NPU is no reason not to run them
 export SWA_DEVICE=cpu
-# shellcheck source=test/env.sh
-source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+# shellcheck source=test/env_horovod.sh
+source "$(dirname "${BASH_SOURCE[0]}")/env_horovod.sh"
 
 say() {
   printf 'run_tests.sh: %s\n' "$*"
@@ -131,7 +131,7 @@ main() {
     if [[ -z "${shellcheck}" ]]; then
       say "skipped, not installed: shellcheck"
     else
-      check shellcheck "${shellcheck}" -x test/*.sh .ci/run
+      check shellcheck "${shellcheck}" -x test/*.sh test/launcher/*.sh .ci/run
     fi
   fi
   "${PYTHON}" -m pytest ${ignored[@]+"${ignored[@]}"} "$@" </dev/null || failed="$?"

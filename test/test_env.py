@@ -58,7 +58,8 @@ class Machine:
         (self.project / "test").mkdir(parents=True)
         for path in (self.bin, self.root, self.home):
             path.mkdir()
-        for name in ("test/env.sh", "test/constraints.txt", "requirements.txt"):
+        files = "test/env.sh test/env_horovod.sh test/constraints.txt requirements.txt"
+        for name in files.split():
             shutil.copy(str(ROOT / name), str(self.project / name))
         for name in TOOLS.split():
             found = shutil.which(name)
@@ -513,7 +514,11 @@ case "$*" in
   *) echo "3.7 tensorflow" ;;
 esac
 """
-USE_HOROVOD = ("swa_use_horovod", 'echo "$PYTHONPATH"')
+USE_HOROVOD = (
+    "source test/env_horovod.sh",
+    "swa_use_horovod",
+    'echo "$PYTHONPATH"',
+)
 NO_CMAKE = '#!/usr/bin/env bash\necho "cmake version {}"\n'
 
 
@@ -553,6 +558,20 @@ def test_wheels_may_be_kept_outside_of_the_project(builder):
     builder.source(*USE_HOROVOD, SWA_WHEELS=str(elsewhere))
     assert list(elsewhere.glob("*/horovod-0.28.1.whl"))
     assert not (builder.project / ".venv-wheels").exists()
+
+
+def test_nothing_is_built_for_an_npu_that_is_not_there(builder):
+    builder.script(builder.bin / "python3.7", 'echo "3.7 venv"')
+    status, lines, err = builder.source(SWA_DEVICE="npu")
+    assert (status, lines, err.count("\n")) == (2, [], 1)
+    assert "--device=npu needs an Ascend NPU" in err
+    assert not (builder.project / ".venv").exists()
+
+
+def test_as_a_program_it_prints_the_path_that_finds_horovod(builder):
+    status, lines, err = builder.source("bash test/env_horovod.sh")
+    assert status == 0, err
+    assert pathlib.Path(lines[1]).parent == builder.project / ".venv-horovod"
 
 
 def test_a_horovod_that_is_there_is_taken(builder):

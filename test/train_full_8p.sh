@@ -3,9 +3,13 @@
 # SPDX-License-Identifier: MIT
 #
 # Trains on eight devices, or as --rank_size says, for accuracy: the whole run.
+if [ -z "${BASH_VERSION:-}" ]; then
+  printf '%s: error: this is a bash script. Run: bash %s\n' "$(basename "$0")" "$0" >&2
+  exit 2
+fi
 set -euo pipefail
 
-# shellcheck source=test/ranks.sh
-source "$(dirname "${BASH_SOURCE[0]}")/ranks.sh"
+# shellcheck source=test/launcher/common.sh
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/launcher/common.sh"
 
-train_ranks acc 100 "$@"
+train acc 8 100 "$@"

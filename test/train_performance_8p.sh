@@ -3,9 +3,13 @@
 # SPDX-License-Identifier: MIT
 #
 # Trains on eight devices, or as --rank_size says, for speed: the same with fewer epochs.
+if [ -z "${BASH_VERSION:-}" ]; then
+  printf '%s: error: this is a bash script. Run: bash %s\n' "$(basename "$0")" "$0" >&2
+  exit 2
+fi
 set -euo pipefail
 
-# shellcheck source=test/ranks.sh
-source "$(dirname "${BASH_SOURCE[0]}")/ranks.sh"
+# shellcheck source=test/launcher/common.sh
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/launcher/common.sh"
 
-train_ranks perf 40 "$@"
+train perf 8 40 "$@"

@@ -11,14 +11,14 @@ import subprocess
 import sys
 import time
 
-import launch_ranks
 import pytest
+from launcher import options, plan
 
 from swa.training import rank_table
-from swa.training.config import InputError
+from swa.training.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FILES = "env.sh common.sh ranks.sh launch_ranks.py zoo_summary.py constraints.txt"
+FILES = "env.sh env_horovod.sh launch.py constraints.txt"
 LAUNCHERS = ("train_full_8p.sh", "train_performance_8p.sh")
 REPORT = {
     "status": "completed",
@@ -35,6 +35,8 @@ REPORT = {
 # STUBBORN ask for.
 STUB = """
 import json, os, signal, sys, time
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from swa.training import output
 
 def stop(number, frame):
     print("stopped by", number, flush=True)
@@ -42,8 +44,8 @@ def stop(number, frame):
         sys.exit(128 + number)
 
 if "--check" in sys.argv:
-    table = os.environ["RANK_TABLE_FILE"]
-    assert json.load(open(table))["version"] == "1.0", table
+    table = os.environ.get("RANK_TABLE_FILE")
+    assert not table or json.load(open(table))["version"] == "1.0", table
     if "BAD_FLAG" in os.environ:
         sys.exit(os.write(2, b"trainer: error: bad flag\\n") and 2)
     sys.exit(0)
@@ -54,15 +56,19 @@ given = {name: os.environ.get(name) for name in names + ["HCCL_CONNECT_TIMEOUT"]
 print(json.dumps(dict(given, flags=sys.argv[1:], cwd=os.getcwd(), pid=os.getpid())))
 print("on stderr", file=sys.stderr)
 sys.stdout.flush()
-if os.environ.get("FAIL") == given["RANK_ID"]:
+folder = [flag for flag in sys.argv if flag.startswith("--output_dir=")][-1]
+folder = folder.split("=", 1)[1]
+if os.environ.get("FAIL_EARLY") in ("all", given["RANK_ID"] or "none"):
+    sys.exit(2)
+output.tell_started(folder, "--resume=True" in sys.argv)
+if os.environ.get("FAIL", "none") == given["RANK_ID"]:
     print("last words")
     sys.exit(7)
 end = time.monotonic() + float(os.environ.get("SLEEP", "0"))
 while time.monotonic() < end:
     time.sleep(0.05)
-folder = [flag for flag in sys.argv if flag.startswith("--output_dir=")][-1]
-if given["RANK_ID"] == "0":
-    with open(os.path.join(folder.split("=", 1)[1], "report.json"), "w") as file:
+if "0" in (given["RANK_ID"], os.environ.get("HOROVOD_RANK")):
+    with open(os.path.join(folder, "report.json"), "w") as file:
         file.write(os.environ["REPORT"])
 """
 
@@ -78,6 +84,7 @@ class Project:
         for name in FILES.split() + list(LAUNCHERS):
             source = str(ROOT / "test" / name)
             shutil.copy(source, str(self.project / "test"))
+        shutil.copytree(ROOT / "test/launcher", self.project / "test/launcher")
         (self.project / "swa").symlink_to(ROOT / "swa")
         (self.project / "train-tf.keras-npu.py").write_text(STUB)
         self.hccn = folder / "hccn.conf"
@@ -92,14 +99,10 @@ class Project:
         return dict(known, **variables)
 
     def command(self, *flags):
-        own = [
-            flag
-            for flag in flags
-            if flag.startswith(("--rank", "--server", "--out", "--resumes"))
-        ]
-        rest = [flag for flag in flags if flag not in own]
-        script = str(self.project / "test" / "launch_ranks.py")
-        return [sys.executable, script, "--device=npu", "--case=acc", *own, "--", *rest]
+        script = str(self.project / "test" / "launch.py")
+        own = ["train_full_8p.sh", "acc", "8", "100", f"--data_path={self.here}"]
+        own += ["--device=npu", f"--data_save_path={self.here}"]
+        return [sys.executable, script, *own, *flags]
 
     def run(self, *flags, **variables):
         return subprocess.run(
@@ -128,6 +131,12 @@ class Project:
                 time.sleep(0.05)
         process.kill()
         raise AssertionError(process.communicate())
+
+    def flags(self, folder):
+        """What the trainer is given: here that is not a flag's default."""
+        folder = self.here / folder
+        told = ["--start_epoch=75", "--device=npu", f"--data_save_path={self.here}"]
+        return [*told, f"--output_dir={folder}", f"--data_path={self.here}"]
 
     def log(self, name):
         return (self.here / f"output/{name}/train_{name}.log").read_text()
@@ -168,21 +177,21 @@ def is_running(pid):
 
 
 def test_each_rank_has_its_device_its_folder_and_its_log(project):
-    done = project.run("--rank_size=2", "--data_path=./")
+    done = project.run("--rank_size=2")
     assert done.returncode == 0, done.stderr
     table = str(project.here / "output/0/rank_table.json")
     for rank in (0, 1):
         given = project.given(rank)
         del given["pid"]
+        assert not os.path.exists(given.pop("RANK_TABLE_FILE"))  # the job's own
         assert given == {
             "RANK_ID": str(rank),
             "RANK_SIZE": "2",
             "JOB_ID": "10087",
             "ASCEND_DEVICE_ID": str(rank),
             "DEVICE_ID": None,
-            "RANK_TABLE_FILE": table,
             "HCCL_CONNECT_TIMEOUT": "600",
-            "flags": ["--data_path=./", f"--output_dir={project.here}/output/0"],
+            "flags": project.flags("output/0"),
             "cwd": f"{project.here}/output/{rank}",
         }
         assert "on stderr" in project.log(rank)
@@ -195,7 +204,7 @@ def test_each_rank_has_its_device_its_folder_and_its_log(project):
 def test_rank_0s_words_and_the_summary_are_shown(project):
     done = project.run("--rank_size=2")
     assert '"RANK_ID": "0"' in done.stdout and '"RANK_ID": "1"' not in done.stdout
-    assert done.stdout.splitlines()[-1] == "Device = npu"
+    assert done.stdout.splitlines()[-1] == "E2E Training Duration sec : 12"
     assert (project.here / "output/0/report.json").exists()
     assert (
         project.here / "output/0/SWA_ID0252_for_TensorFlow_bs256_2p_acc.log"
@@ -215,7 +224,7 @@ def test_the_users_rank_table_is_kept(project):
     assert project.run(RANK_TABLE_FILE=table).returncode == 0
     assert [project.given(name)["RANK_ID"] for name in (2, 3)] == ["0", "1"]
     assert project.given(3)["RANK_TABLE_FILE"] == table
-    assert project.given(3)["flags"] == [f"--output_dir={project.here}/output/2"]
+    assert project.given(3)["flags"] == project.flags("output/2")
     assert not (project.here / "output/2/rank_table.json").exists()
 
 
@@ -248,15 +257,23 @@ def test_a_named_folder_gets_the_results_and_the_ranks_folders(project):
     assert not (project.here / "mine/1/train_1.log").read_text().startswith("earlier")
 
 
-@pytest.mark.parametrize("flags, is_kept", [([], False), (["--resumes"], True)])
-def test_earlier_files_stay_for_a_resumed_run_alone(project, flags, is_kept):
-    for name in ("0/ckpt/old", "1/train_1.log"):
+@pytest.mark.parametrize("flags, is_kept", [([], False), (["--resume"], True)])
+def test_a_resumed_runs_logs_go_on(project, flags, is_kept):
+    for name in ("0/train_0.log", "1/train_1.log"):
         path = project.here / "output" / name
         path.parent.mkdir(parents=True)
-        path.write_text("earlier")
+        path.write_text("earlier\n")
     assert project.run("--rank_size=2", *flags).returncode == 0
-    assert (project.here / "output/0/ckpt/old").exists() == is_kept
-    assert project.log(1).startswith("earlier") == is_kept
+    for rank in (0, 1):
+        assert project.log(rank).startswith("earlier") == is_kept
+
+
+def test_a_rank_that_does_not_begin_leaves_its_log(project):
+    (project.here / "output/1").mkdir(parents=True)
+    (project.here / "output/1/train_1.log").write_text("earlier\n")
+    done = project.run("--rank_size=2", FAIL_EARLY="1", SLEEP="60")
+    assert done.returncode == 2 and done.stderr.endswith("on stderr\n")
+    assert project.log(1) == "earlier\n"
 
 
 @pytest.mark.parametrize("launcher, epochs", zip(LAUNCHERS, (100, 40)))
@@ -272,7 +289,8 @@ def test_launchers_differ_in_values_only(project, launcher, epochs):
     )
     assert done.returncode == 0, done.stderr
     flags = project.given(1)["flags"]
-    assert f"--train_epochs={epochs}" in flags and "--batch_size=64" in flags
+    assert ("--train_epochs=40" in flags) == (epochs == 40)  # 100 is the trainer's own
+    assert "--batch_size=64" in flags
     assert not any(flag.startswith("--rank_size") for flag in flags)
     case = "acc" if epochs == 100 else "perf"
     assert list((project.here / "output/0").glob(f"*_2p_{case}.log"))
@@ -298,7 +316,9 @@ def test_help_tells_of_the_ranks_and_of_the_flags(project):
     "flags, variables, message",
     [
         (["--rank_size=3"], {}, "rank_size must be 2, 4 or 8 on the NPUs"),
-        (["--rank_size=two"], {}, "rank_size must be a number of processes, got 'two'"),
+        (["--rank_size=two"], {}, "of processes from 1 to 256, got 'two'"),
+        (["--rank_size=9999"], {}, "from 1 to 256, got '9999'"),
+        (["--rank_size"], {}, "--rank_size needs a value"),
         (["--rank_size=4"], {}, "must give the addresses (address_N=...) of devices"),
         ([], {"SWA_HCCN_CONF": "/none"}, "several ranks need RANK_TABLE_FILE"),
         ([], {"RANK_TABLE_FILE": "/none"}, "RANK_TABLE_FILE must be a readable JSON"),
@@ -333,13 +353,13 @@ def test_a_table_of_another_size_is_refused(project):
 
 
 def plan_of(*flags, **environ):
-    options, _ = launch_ranks.read_options(["--case=acc", *flags])
-    return launch_ranks.make_plan(options, environ)
+    asked = options.read(flags[1:], has_ranks=True)
+    return plan.of_ranks(asked, flags[0].split("=")[1], environ, None)
 
 
 def test_hosts_are_ranks_of_horovod():
-    plan = plan_of("--device=cpu", "--hosts=a:4,b:2")
-    assert (plan.engine, plan.size, plan.hosts) == ("horovod", 6, "a:4,b:2")
+    made = plan_of("--device=cpu", "--hosts=a:4,b:2")
+    assert (made.engine, made.size, made.hosts) == ("horovod", 6, "a:4,b:2")
     assert plan_of("--device=cpu").hosts == "localhost:8"
     assert plan_of("--device=cpu", "--rank_size=3").hosts == "localhost:3"
 
@@ -347,7 +367,7 @@ def test_hosts_are_ranks_of_horovod():
 def test_ranks_of_hosts_get_no_table_and_the_users_timeout():
     environ = {"HOROVOD_GLOO_TIMEOUT_SECONDS": "7", "RANK_TABLE_FILE": "/stray"}
     rank = plan_of("--device=cpu", "--rank_size=2", **environ).ranks[1]
-    given = launch_ranks.merged(environ, rank.variables)
+    given = plan.merged(environ, rank.variables)
     assert given["HOROVOD_GLOO_TIMEOUT_SECONDS"] == "7"
     assert "RANK_TABLE_FILE" not in given
 
@@ -362,11 +382,63 @@ def test_ranks_of_hosts_get_no_table_and_the_users_timeout():
         (["--device=cpu", "--server_id=a"], "server_id is for NPUs, got 'a'"),
         (["--device=npu", "--hosts=a:2"], "hosts is for CPUs, got 'a:2'"),
         (["--device=cpu", "--rank_size=0"], "rank_size must be a number"),
+        (["--device=cpu", "--hosts=a:9,b:999"], "at most 256 processes.* got 1008"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(flags, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         plan_of(*flags)
+
+
+# Starts the ranks as horovodrun does, and marks what they say.
+HOROVODRUN = """
+import os, subprocess, sys
+command = sys.argv[sys.argv.index("-H") + 2:]
+ranks = []
+for rank in range(int(sys.argv[sys.argv.index("-np") + 1])):
+    own = {"HOROVOD_RANK": str(rank), "HOROVOD_SIZE": "2"}
+    ranks.append(subprocess.Popen(
+        command, env=dict(os.environ, **own), stdout=subprocess.PIPE, text=True))
+for rank, process in enumerate(ranks):
+    for line in process.stdout:
+        print("[%d]<stdout>:%s" % (rank, line), end="", flush=True)
+sys.exit(max(process.wait() for process in ranks))
+"""
+
+
+@pytest.fixture
+def hosts(project):
+    """Runs the launcher on hosts, with a stand-in for Horovod."""
+    package = project.here / "packages/horovod"
+    for name in ("", "runner/", "tensorflow/"):
+        (package / name).mkdir(parents=True, exist_ok=True)
+        (package / name / "__init__.py").write_text("")
+    (package / "runner/launch.py").write_text(HOROVODRUN)
+
+    def run(*flags, **variables):
+        path = str(package.parent)
+        flags = ("--device=cpu", "--rank_size=2", *flags)
+        variables.update(PYTHONPATH=path, SWA_FAKE_ROOT="/dev/null")
+        return project.run(*flags, **variables)
+
+    return run
+
+
+def test_ranks_of_hosts_have_their_logs_and_results(project, hosts):
+    done = hosts()
+    assert done.returncode == 0, done.stderr
+    assert "on stderr" in project.log(0) and "on stderr" in project.log(1)
+    assert project.given(1)["flags"] == project.given(0)["flags"]
+    assert done.stdout.count('"pid"') == 1  # rank 0's words alone
+    assert done.stdout.splitlines()[-1] == "E2E Training Duration sec : 12"
+
+
+def test_a_host_run_that_did_not_begin_leaves_the_logs(project, hosts):
+    (project.here / "output/0").mkdir(parents=True)
+    (project.here / "output/0/train_0.log").write_text("earlier\n")
+    done = hosts(FAIL_EARLY="all")
+    assert done.returncode == 2 and done.stderr.endswith("on stderr\n")
+    assert project.log(0) == "earlier\n"
 
 
 # The ranks end together
@@ -401,7 +473,7 @@ def test_a_signal_reaches_every_rank(project, number):
     process.send_signal(number)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 128 + number
-    assert stderr == f"launch_ranks.py: stopped by {number.name}\n"
+    assert stderr == f"train_full_8p.sh: stopped by {number.name}\n"
     for rank in (0, 1):
         assert f"stopped by {int(number)}" in project.log(rank)
     assert not any(is_running(pid) for pid in pids)
