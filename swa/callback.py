@@ -309,7 +309,7 @@ class SWA:
 
     # Keras's hooks, as the stages of `swa.run.Run` follow each other
 
-    def set_model(self, model):
+    def set_model(self, model: Any) -> None:
         """Called before any callback's `on_train_begin`: the rate is the compiled."""
         super().set_model(model)
         if isinstance(model, self._keras.model_class):

@@ -167,7 +167,16 @@ def is_sampled(settings: Settings, epoch: int) -> bool:
 
 
 def sampled_epochs(settings: Settings, epochs: int, batch_norm: bool = False):
-    """List of the epochs, from one, that a run of `epochs` epochs samples."""
+    """The epochs that a run samples, counted from one.
+
+    Args:
+      settings: Settings, from `checked`.
+      epochs: int, of the run.
+      batch_norm: bool; if so the last epoch is the pass, and not sampled.
+
+    Returns:
+      List of int.
+    """
     last = epochs - 1 if batch_norm else epochs
     return [epoch + 1 for epoch in range(last) if is_sampled(settings, epoch)]
 

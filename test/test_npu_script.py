@@ -27,10 +27,11 @@ TINY = [
 # One compile each: asking what is initialised, initialising, resetting the metrics,
 # training, the batch-norm epoch, evaluation, and the callback's own steps; reading the
 # weights and the optimizer's variables for a checkpoint, and reading the average.
-MOST_COMPILES = 18
+MOST_COMPILES = 14
 # Calls of a whole run beside its batches: once each, or once an epoch (as is the
-# reading of what a checkpoint would hold).
-MOST_OTHER_CALLS = 31
+# reading of what a checkpoint would hold). The weights of the pass and of the evaluation
+# go by way of the host: read and put, each a call.
+MOST_OTHER_CALLS = 35
 # Sessions without the adapter: files are written on the host, one graph for the
 # checkpoints, one for the model of the end, one for its two sets of weights.
 HOST_SESSIONS = 3
@@ -486,7 +487,7 @@ def test_batch_costs_one_call(trained, tmp_path):
     assert result.returncode == 0, result.stderr
     batches = EPOCHS * BATCHES + 2  # the held-out batch is evaluated twice
     calls = len(npu_fake.only(trained[1], "call"))
-    assert calls - batches <= MOST_OTHER_CALLS
+    assert calls - batches <= MOST_OTHER_CALLS, calls - batches
     assert len(npu_fake.only(events, "call")) - calls == batches
     compiles = len(npu_fake.only(trained[1], "compile"))
     assert len(npu_fake.only(events, "compile")) == compiles
