@@ -29,8 +29,8 @@ TINY = [
 # weights and the optimizer's variables for a checkpoint, and reading the average.
 MOST_COMPILES = 14
 # Calls of a whole run beside its batches: once each, or once an epoch (as is the
-# reading of what a checkpoint would hold). The weights of the pass and of the evaluation
-# go by way of the host: read and put, each a call.
+# reading of what a checkpoint would hold). The weights of the pass and of the
+# evaluation go by way of the host: read and put, each a call.
 MOST_OTHER_CALLS = 35
 # Sessions without the adapter: files are written on the host, one graph for the
 # checkpoints, one for the model of the end, one for its two sets of weights.

@@ -3,8 +3,8 @@
 """What SWA costs on networks that people train: a first `fit`, memory, operations.
 
 Each measurement is a process of its own, which trains twice for six epochs: first of
-two batches each, then of thirty-two (ResNet50: eight); the arms take turns. With SWA the last epoch is
-the batch-norm pass, where there is batch norm.
+two batches each, then of thirty-two (ResNet50: eight); the arms take turns. With SWA
+the last epoch is the batch-norm pass, where there is batch norm.
 """
 
 import resource
