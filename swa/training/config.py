@@ -6,7 +6,7 @@ import os
 
 from swa import schedules
 from swa.training import flags, npu_options, output
-from swa.training.errors import UserError, shown
+from swa.training.errors import UserError, shown, wrong
 from swa.training.flags import FLAGS, Config
 
 
@@ -40,10 +40,10 @@ def checked(config, environ=os.environ):
       UserError: with the flag, the rule and the value given.
     """
     config = flags.read(config)
-    start_epoch = config.start_epoch or default_start_epoch(config.train_epochs)
+    if not config.data_path:
+        raise wrong("data_path must be a path", "", "Leave it out for the default.")
     config = config._replace(
-        start_epoch=start_epoch,
-        data_path=config.data_path or _no_path("data_path"),
+        start_epoch=config.start_epoch or default_start_epoch(config.train_epochs),
         output_dir=config.output_dir or default_output_dir(environ),
     )
     check_schedule(config)
@@ -61,21 +61,19 @@ def default_start_epoch(train_epochs):
 
 def default_output_dir(environ):
     """output/N for device N, below the working directory."""
-    return os.path.abspath(
-        os.path.join("output", environ.get("ASCEND_DEVICE_ID") or "0")
-    )
+    return os.path.abspath(f"output/{environ.get('ASCEND_DEVICE_ID') or '0'}")
+
+
+def swa_settings(config):
+    """The SWA callback's first arguments, in their order."""
+    names = ("start_epoch", "lr_schedule", "swa_lr", "swa_lr2", "swa_freq")
+    return [getattr(config, name) for name in names]
 
 
 def check_schedule(config):
     """Raises UserError unless the SWA settings and train_epochs fit together."""
     try:
-        settings = schedules.checked(
-            config.start_epoch,
-            config.lr_schedule,
-            config.swa_lr,
-            config.swa_lr2,
-            config.swa_freq,
-        )
+        settings = schedules.checked(*swa_settings(config))
         schedules.check_run(settings, config.train_epochs, config.learning_rate)
     except ValueError as error:
         raise UserError(str(error)) from None
@@ -93,7 +91,7 @@ def check_batch_size(config, num_samples):
 def _check_data_path(config):
     path = config.data_path
     if not os.path.exists(path):
-        raise UserError(f"data_path must be an existing path, got {shown(path)}.")
+        raise wrong("data_path must be an existing path", path)
     if os.path.isdir(path):  # synthetic data, whose size is a flag
         check_batch_size(config, config.num_samples)
         if config.num_classes > config.num_samples:
@@ -102,10 +100,8 @@ def _check_data_path(config):
                 f"and {config.num_samples}."
             )
     elif not os.path.isfile(path):
-        raise UserError(
-            f"data_path must be a directory or an .npz file, got {shown(path)}, which "
-            "is neither."
-        )
+        rule = "data_path must be a directory or an .npz file"
+        raise UserError(f"{rule}, got {shown(path)}, which is neither.")
 
 
 def _data_save_path(config):
@@ -116,7 +112,3 @@ def _data_save_path(config):
         except UserError:
             return config.output_dir
     return config.data_save_path
-
-
-def _no_path(name):
-    raise UserError(f"{name} must be a path, got ''. Leave it out for the default.")

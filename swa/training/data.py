@@ -11,7 +11,7 @@ import numpy as np
 
 from swa.training import memory
 from swa.training.config import check_batch_size
-from swa.training.errors import UserError, reason, shown
+from swa.training.errors import UserError, reason, shown, wrong
 
 CLUSTER_STD = 2.0
 CENTRE_RANGE = (-10.0, 10.0)
@@ -95,16 +95,14 @@ def blobs(num_samples, num_classes, num_features, seed):
 def _drawn(generator, centres, num_samples):
     sizes = np.full(len(centres), num_samples // len(centres))
     sizes[: num_samples % len(centres)] += 1
-    x = np.concatenate(
-        [
-            generator.normal(centre, CLUSTER_STD, (size, centres.shape[1]))
-            for centre, size in zip(centres, sizes)
-        ]
-    )
+    parts = [
+        generator.normal(centre, CLUSTER_STD, (size, len(centre)))
+        for centre, size in zip(centres, sizes)
+    ]
     y = np.repeat(np.arange(len(centres)), sizes)
     order = np.arange(num_samples)
     generator.shuffle(order)
-    return x[order], y[order]
+    return np.concatenate(parts)[order], y[order]
 
 
 def epoch_order(num_samples, seed, epoch):
@@ -167,17 +165,10 @@ def batches_per_epoch(num_samples, batch_size, drop_last=False):
 
 
 def _synthetic(config):
-    x, y, x_test, y_test = blobs(
-        config.num_samples, config.num_classes, config.num_features, config.seed
-    )
-    return Data(
-        x.astype(np.float32),
-        y.astype(np.int32),
-        x_test.astype(np.float32),
-        y_test.astype(np.int32),
-        config.num_classes,
-        SYNTHETIC,
-    )
+    sizes = (config.num_samples, config.num_classes, config.num_features)
+    arrays = zip(blobs(*sizes, config.seed), (np.float32, np.int32) * 2)
+    rows = [array.astype(dtype) for array, dtype in arrays]
+    return Data(*rows, config.num_classes, SYNTHETIC)
 
 
 def _from_file(config):
@@ -190,9 +181,7 @@ def _from_file(config):
         order = np.random.RandomState(config.seed).permutation(len(x))
         count = held_out(len(x))
         if count == len(x):
-            raise UserError(
-                f"data_path must hold at least 2 rows, got 1 in {shown(path)}."
-            )
+            raise wrong("data_path must hold at least 2 rows", 1, place=path)
         x_test, y_test = x[order[:count]], y[order[:count]]
         x, y = x[order[count:]], y[order[count:]]
     _check_classes(config, np.concatenate([y, y_test]))
@@ -204,11 +193,9 @@ def _check_classes(config, y):
     if y.max() > most:
         is_from_one = y.min() == 1 and y.max() == config.num_classes
         advice = "Take 1 from each" if is_from_one else "Set --num_classes"
-        raise UserError(
-            f"data_path must hold classes from 0 to num_classes - 1 = {most}, got "
-            f"{y.min()} to {y.max()} in {shown(config.data_path)}: classes count from "
-            f"0. {advice}."
-        )
+        place = f"{y.min()} to {y.max()} in {shown(config.data_path)}"
+        rule = f"data_path must hold classes from 0 to num_classes - 1 = {most}"
+        raise UserError(f"{rule}, got {place}: classes count from 0. {advice}.")
 
 
 def _arrays(path):
@@ -220,27 +207,19 @@ def _arrays(path):
             names = sorted(file.files)
             arrays = {name: file[name] for name in NAMES if name in names}
     except Exception as error:  # a broken file may raise anything, zlib.error too
-        raise UserError(
-            f"data_path must be a directory or a readable .npz file, got "
-            f"{shown(path)}: {reason(error)}"
-        ) from None
+        rule = "data_path must be a directory or a readable .npz file"
+        raise UserError(f"{rule}, got {shown(path)}: {reason(error)}") from None
+    got = f"got {shown(names)} in {shown(path)}"
     for name in ("x", "y"):
         if name not in arrays:
-            raise UserError(
-                f"data_path must hold the arrays x and y, got {shown(names)} in "
-                f"{shown(path)}: {name} is missing."
-            )
+            rule = "data_path must hold the arrays x and y"
+            raise UserError(f"{rule}, {got}: {name} is missing.")
     if ("x_test" in arrays) != ("y_test" in arrays):
-        raise UserError(
-            f"data_path must hold x_test and y_test or neither, got {shown(names)} in "
-            f"{shown(path)}."
-        )
+        raise UserError(f"data_path must hold x_test and y_test or neither, {got}.")
     for name, array in arrays.items():  # numpy gives a member that is none as bytes
         if not isinstance(array, np.ndarray):
-            raise UserError(
-                f"data_path must hold arrays, got {name} in {shown(path)}, which is "
-                "none."
-            )
+            got = f"got {name} in {shown(path)}, which is none"
+            raise UserError(f"data_path must hold arrays, {got}.")
     return arrays
 
 
@@ -255,18 +234,13 @@ def _checked_rows(path, arrays, x_name, y_name, num_features):
     check(y.dtype.kind in "iu", f"{y_name} must be integer classes", y.dtype)
     check(x.ndim == 2, f"{x_name} must have the shape (samples, features)", x.shape)
     check(len(x) > 0, f"{x_name} must hold at least one row", "none")
-    check(
-        y.shape == x.shape[:1],
-        f"{y_name} must have one class for each row of {x_name}",
-        f"shapes {x.shape} and {y.shape}",
-    )
-    check(x.shape[1] > 0, f"{x_name} must have features", x.shape)
-    if num_features is not None:
-        check(
-            x.shape[1] == num_features,
-            f"{x_name} must have as many features as x, {num_features}",
-            x.shape[1],
-        )
+    shapes = f"shapes {x.shape} and {y.shape}"
+    rule = f"{y_name} must have one class for each row of {x_name}"
+    check(y.shape == x.shape[:1], rule, shapes)
+    width = x.shape[1]
+    check(width > 0, f"{x_name} must have features", x.shape)
+    rule = f"{x_name} must have as many features as x, {num_features}"
+    check(num_features in (None, width), rule, width)
     check(y.min() >= 0, f"{y_name} must not be negative", y.min())
     # before the cast, which would make another class of it
     largest = np.iinfo(np.int32).max

@@ -14,7 +14,7 @@ import re
 from typing import NamedTuple, Optional, Tuple
 
 from swa.training import npu, npu_options, output, ranks_hccl, ranks_horovod
-from swa.training.errors import UserError, reason, shown
+from swa.training.errors import UserError, reason, shown, wrong
 from swa.training.ranks import Ranks, World
 
 # Signs of an NPU: its device files, and CANN's parts in the folders it installs to.
@@ -98,10 +98,8 @@ def check_batches(config, device, num_samples):
     """
     size = device.world.size
     if config.batch_size % size:
-        raise UserError(
-            f"batch_size, the rows of all {size} ranks in a step, must divide by "
-            f"{size}, got {config.batch_size}."
-        )
+        rule = f"batch_size, the rows of all {size} ranks in a step, must divide by"
+        raise wrong(f"{rule} {size}", config.batch_size)
     last = 0 if device.drops_last_batch else num_samples % config.batch_size
     if last % size:
         raise UserError(
@@ -142,10 +140,9 @@ def _npu(config, environ, signs):
     device_id = _device_id(environ, names[0]) if names else 0
     on_hosts = ranks_horovod.read_world(environ).size
     if on_hosts > 1:
-        raise UserError(
-            f"HOROVOD_SIZE must be 1 on an NPU, got {on_hosts}: HCCL joins NPUs "
-            "(RANK_SIZE). Use test/train_full_8p.sh, or --device=cpu."
-        )
+        fix = "Use test/train_full_8p.sh, or --device=cpu."
+        told = f"HOROVOD_SIZE must be 1 on an NPU, got {on_hosts}: HCCL joins NPUs "
+        raise UserError(told + "(RANK_SIZE). " + fix)
     world = ranks_hccl.read_world(environ)
     _check_operator_list(environ)
     for path in npu_options.directories(config):
@@ -162,7 +159,7 @@ def _npu(config, environ, signs):
     why = "as --device=npu asks" if config.device == "npu" else f"found {signs[0]}"
     reason = (
         f"device npu: {why}; device id {device_id}, "
-        f"adapter r{adapter.version} (CANN {adapter.cann}){_place(world)}"
+        f"adapter {adapter}{_place(world)}"
     )
     return Device("npu", reason, tuple(notes), world, adapter.version)
 
@@ -176,10 +173,8 @@ def _device_id(environ, name):
     """The id, 0 where it is empty; a bad one would end the process."""
     text = environ.get(name) or "0"
     if not re.fullmatch("[0-9]{1,10}", text) or int(text) > _LARGEST_DEVICE_ID:
-        raise UserError(
-            f"{name} must be an integer from 0 to {_LARGEST_DEVICE_ID}, got "
-            f"{shown(text)}. Unset it for device 0."
-        )
+        rule = f"{name} must be an integer from 0 to {_LARGEST_DEVICE_ID}"
+        raise wrong(rule, text, "Unset it for device 0.")
     return int(text)
 
 
@@ -187,11 +182,9 @@ def _check_operator_list(environ):
     """Without its list of operators the adapter leaves every one on the host."""
     opp_path = environ.get("ASCEND_OPP_PATH", DEFAULT_OPP_PATH)
     if not os.access(os.path.join(opp_path, OPERATOR_LIST), os.R_OK):
-        raise UserError(
-            f"ASCEND_OPP_PATH must hold a readable {OPERATOR_LIST}, got "
-            f"{shown(opp_path)}. Source CANN's set_env.sh: without it, training runs "
-            "on the host."
-        )
+        rule = f"ASCEND_OPP_PATH must hold a readable {OPERATOR_LIST}"
+        fix = "Source CANN's set_env.sh: without it, training runs on the host."
+        raise wrong(rule, opp_path, fix)
 
 
 def _check_mixlist(config):
@@ -202,7 +195,5 @@ def _check_mixlist(config):
         with open(config.modify_mixlist, encoding="utf-8") as file:
             json.load(file)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"modify_mixlist must be a JSON file, got {shown(config.modify_mixlist)}: "
-            f"{reason(error)}."
-        ) from error
+        told = f"{shown(config.modify_mixlist)}: {reason(error)}."
+        raise UserError(f"modify_mixlist must be a JSON file, got {told}") from error

@@ -24,6 +24,19 @@ class UserError(Exception):
         self.status = status
 
 
+def wrong(rule, value, fix="", place=None):
+    """The UserError of a value that breaks a rule.
+
+    Args:
+      rule: str, the argument and its rule: "seed must be an integer".
+      value: what was given, shown as Python writes it.
+      fix: str, the sentence that says what helps.
+      place: path of the file that holds the value, if one does.
+    """
+    where = f" in {shown(place)}" if place else ""
+    return UserError(f"{rule}, got {shown(value)}{where}. {fix}".rstrip())
+
+
 def shown(value):
     """A value as a message shows it: as Python writes it, not too long."""
     return shortened(repr(value), LONGEST_VALUE)

@@ -14,6 +14,7 @@ from swa.tfkeras import SWA
 from swa.training import callbacks, console
 from swa.training import data as rows
 from swa.training import model as network
+from swa.training.config import swa_settings
 from swa.training.errors import FAILED, UserError
 
 
@@ -64,9 +65,8 @@ def prepare(job, start, folder):
     model = network.build(config, data.x.shape[1], ranks.wrap_optimizer)
     # operations made before the model's would have changed its initial weights
     ranks.check_same("epochs found by --resume", start.epoch)
-    steps = rows.batches_per_epoch(
-        len(data.x), config.batch_size, job.device.drops_last_batch
-    )
+    drop_last = job.device.drops_last_batch
+    steps = rows.batches_per_epoch(len(data.x), config.batch_size, drop_last)
     ranks.check_same("steps_per_epoch", steps)
     trained_rows = min(steps * config.batch_size, len(data.x))
     swa = swa_callback(config, ranks)
@@ -83,29 +83,17 @@ def prepare(job, start, folder):
     is_drawn = config.tensorboard and ranks.is_writer
     tensorboard = [callbacks.TensorBoard(config.output_dir, figures)] * is_drawn
     return Training(
-        model=model,
-        swa=swa,
-        figures=figures,
-        checkpoints=checkpoints,
-        tensorboard=tensorboard,
-        steps=steps,
-        rows=trained_rows,
-        first_epoch=start.epoch,
-        describe=describe,
+        model=model, swa=swa, figures=figures, checkpoints=checkpoints,
+        tensorboard=tensorboard, steps=steps, rows=trained_rows,
+        first_epoch=start.epoch, describe=describe,
     )
 
 
 def swa_callback(config, ranks):
     """The SWA callback that the flags ask for."""
-    return SWA(
-        config.start_epoch,
-        config.lr_schedule,
-        config.swa_lr,
-        config.swa_lr2,
-        config.swa_freq,
-        verbose=min(config.verbose, 1),
-        ranks=ranks if ranks.size > 1 else None,
-    )
+    settings = swa_settings(config)
+    joined = ranks if ranks.size > 1 else None
+    return SWA(*settings, verbose=min(config.verbose, 1), ranks=joined)
 
 
 def fit(job, training, stop):
@@ -150,19 +138,12 @@ def fit(job, training, stop):
 def _fit(job, training, listed):
     config, data, ranks = job.config, job.data, job.ranks
     if training.rows < len(data.x):
-        job.say(
-            f"{len(data.x) - training.rows} rows of each epoch are dropped: a batch "
-            f"has one static shape on an NPU."
-        )
+        dropped = f"{len(data.x) - training.rows} rows of each epoch are dropped"
+        job.say(f"{dropped}: a batch has one static shape on an NPU.")
     batches = rows.batches(
-        data.x,
-        data.y,
-        config.batch_size,
-        config.seed,
-        first_epoch=training.first_epoch,
-        drop_last=job.device.drops_last_batch,
-        rank=ranks.rank,
-        size=ranks.size,
+        data.x, data.y, config.batch_size, config.seed,
+        first_epoch=training.first_epoch, drop_last=job.device.drops_last_batch,
+        rank=ranks.rank, size=ranks.size,
     )
     training.model.fit(
         batches,
@@ -188,8 +169,5 @@ def _leaving_lost_ranks(ranks, stopper, stop):
             raise
         stopper.save()
         stop.check()
-        raise UserError(
-            "another rank has ended, so this one had to. To go on, give the same "
-            "command with --resume.",
-            FAILED,
-        ) from error
+        told = "another rank has ended, so this one had to. To go on, give the same "
+        raise UserError(told + "command with --resume.", FAILED) from error

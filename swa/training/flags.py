@@ -12,7 +12,7 @@ from collections import namedtuple
 from typing import Any, NamedTuple, Tuple
 
 from swa.training import console
-from swa.training.errors import UserError, shortened, shown
+from swa.training.errors import UserError, shortened, shown, wrong
 
 # May a flag change when a run is resumed? FIXED: no, the result depends on it.
 FIXED, FREE = "fixed", "free"
@@ -23,10 +23,7 @@ _MILLION = 10**6
 _INT32 = 2**31 - 1
 _RATES = (1e-37, 1e38)  # float32 holds them
 _PRECISION_MODES = (
-    "allow_fp32_to_fp16",
-    "force_fp16",
-    "must_keep_origin_dtype",
-    "allow_mix_precision",
+    "allow_fp32_to_fp16", "force_fp16", "must_keep_origin_dtype", "allow_mix_precision"
 )
 _SWITCH = {"true": True, "1": True, "false": False, "0": False}
 
@@ -139,7 +136,7 @@ def given(argv):
     while words:
         word = words.pop(0)
         if not word.startswith("--") or word == "--":
-            raise UserError(f"flags begin with --, got {shown(word)}. See --help.")
+            raise wrong("flags begin with --", word, "See --help.")
         name, is_joined, text = word[2:].partition("=")
         if name.startswith("no") and _is_switch(name[2:]) and not is_joined:
             name, is_joined, text = name[2:], True, "False"
@@ -277,10 +274,8 @@ def _path(flag, value):
     try:
         return os.path.abspath(value)
     except FileNotFoundError:
-        raise UserError(
-            f"{flag.name} must be an absolute path where the working directory has "
-            f"been removed, got {shown(value)}. Change to another directory."
-        ) from None
+        rule = "an absolute path where the working directory has been removed"
+        raise _wrong(flag, rule, value, "Change to another directory.") from None
 
 
 _KINDS = {
@@ -293,5 +288,5 @@ _KINDS = {
 }
 
 
-def _wrong(flag, rule, value):
-    return UserError(f"{flag.name} must be {rule}, got {shown(value)}.")
+def _wrong(flag, rule, value, fix=""):
+    return wrong(f"{flag.name} must be {rule}", value, fix)

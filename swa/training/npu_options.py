@@ -13,7 +13,7 @@ import re
 from typing import Any, Callable, NamedTuple
 
 from swa.training import flags
-from swa.training.errors import UserError, shown
+from swa.training.errors import UserError, wrong
 
 _MIXLIST_MODE = "allow_mix_precision"  # the adapter refuses a mixlist with any other
 _MOST_STEP_ENTRIES = 100
@@ -32,6 +32,9 @@ class Adapter(NamedTuple):
     modify_mixlist: bool  # reads the option of that name
     over_dump_on_ranks: bool  # takes enable_dump_debug with RANK_SIZE above 1
     wraps_optimizer: bool  # has npu_distributed_optimizer_wrapper
+
+    def __str__(self):
+        return f"r{self.version} (CANN {self.cann})"
 
 
 # Release 1.7 adds no name of its own and nothing that matters here: it counts as 1.6.
@@ -92,27 +95,19 @@ def check_dump_step(text):
     """
     entries = str(text).split("|")
     if len(entries) > _MOST_STEP_ENTRIES:
-        raise UserError(
-            f"data_dump_step takes at most {_MOST_STEP_ENTRIES} entries joined by '|', "
-            f"got {len(entries)}."
-        )
+        rule = f"data_dump_step takes at most {_MOST_STEP_ENTRIES} entries"
+        raise wrong(f"{rule} joined by '|'", len(entries))
     for entry in entries:
         match = _STEP_ENTRY.fullmatch(entry)
         if match is None:
-            raise UserError(
-                "data_dump_step must be steps N or ranges A-B joined by '|', without "
-                f"spaces, such as 0|3-7, got {shown(text)}."
-            )
+            rule = "data_dump_step must be steps N or ranges A-B joined by '|', without"
+            raise wrong(f"{rule} spaces, such as 0|3-7", text)
         first, last = match.groups()
         if max(int(first), int(last or 0)) > _LARGEST_STEP:
-            raise UserError(
-                f"data_dump_step must hold steps of at most {_LARGEST_STEP}, got "
-                f"{shown(text)}."
-            )
+            rule = f"data_dump_step must hold steps of at most {_LARGEST_STEP}"
+            raise wrong(rule, text)
         if last is not None and int(first) >= int(last):
-            raise UserError(
-                f"data_dump_step ranges A-B need A below B, got {shown(entry)}."
-            )
+            raise wrong("data_dump_step ranges A-B need A below B", entry)
 
 
 def check_values(config):
@@ -126,33 +121,26 @@ def check_values(config):
     """
     check_dump_step(config.data_dump_step)
     if config.over_dump and config.data_dump_flag:
-        raise UserError(
-            "over_dump and data_dump_flag exclude each other, got both True. "
-            "Run once with each."
-        )
+        told = "over_dump and data_dump_flag exclude each other, got both True."
+        raise UserError(f"{told} Run once with each.")
     if config.modify_mixlist and config.precision_mode != _MIXLIST_MODE:
-        raise UserError(
-            f"modify_mixlist needs precision_mode {_MIXLIST_MODE}, "
-            f"got {config.precision_mode!r}."
-        )
+        rule = f"modify_mixlist needs precision_mode {_MIXLIST_MODE}"
+        raise wrong(rule, config.precision_mode)
     if directories(config):
         _check_utf8(config.data_save_path)
     if config.profiling:
         size = len(profiling_json(config).encode())
         if size > _LONGEST_PROFILING_JSON:
-            raise UserError(
-                "data_save_path makes profiling options of at most "
-                f"{_LONGEST_PROFILING_JSON} bytes, got {size}. Use a shorter path."
-            )
+            most = f"at most {_LONGEST_PROFILING_JSON} bytes"
+            rule = f"data_save_path makes profiling options of {most}"
+            raise wrong(rule, size, "Use a shorter path.")
 
 
 def _check_utf8(path):
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise UserError(
-            f"data_save_path must be a path in UTF-8, got {shown(path)}."
-        ) from None
+        raise wrong("data_save_path must be a path in UTF-8", path) from None
 
 
 def check_adapter(config, adapter, rank_size):
@@ -169,15 +157,11 @@ def check_adapter(config, adapter, rank_size):
     for flag in ("profiling", "modify_mixlist"):
         if getattr(config, flag) and not getattr(adapter, flag):
             first = next(row for row in ADAPTERS if getattr(row, flag))
-            raise UserError(
-                f"{flag} needs adapter r{first.version} (CANN {first.cann}) or newer, "
-                f"this one is r{adapter.version} (CANN {adapter.cann})."
-            )
+            needed = f"{flag} needs adapter {first} or newer"
+            raise UserError(f"{needed}, this one is {adapter}.")
     if config.over_dump and rank_size > 1 and not adapter.over_dump_on_ranks:
-        raise UserError(
-            f"over_dump on adapter r{adapter.version} (CANN {adapter.cann}) needs a "
-            f"single rank, got RANK_SIZE={rank_size}."
-        )
+        rule = f"over_dump on adapter {adapter} needs a single rank"
+        raise UserError(f"{rule}, got RANK_SIZE={rank_size}.")
 
 
 def directory(config, flag):
@@ -199,17 +183,10 @@ def profiling_json(config):
     Both points are there although empty: with training_trace on, older runtimes end
     the process without them. "off" is no value of training_trace; it is left out.
     """
-    return json.dumps(
-        {
-            "output": directory(config, "profiling"),
-            "training_trace": "on",
-            "task_trace": "on",
-            "aicpu": "on",
-            "fp_point": "",
-            "bp_point": "",
-            "aic_metrics": "PipeUtilization",
-        }
-    )
+    options = {"output": directory(config, "profiling")}
+    options.update(dict.fromkeys(("training_trace", "task_trace", "aicpu"), "on"))
+    options.update(fp_point="", bp_point="", aic_metrics="PipeUtilization")
+    return json.dumps(options)
 
 
 def idle_defaults():

@@ -12,14 +12,8 @@ import shutil
 import tempfile
 import time
 
-from swa.training.errors import (
-    FAILED,
-    LONGEST_VALUE,
-    UserError,
-    reason,
-    shortened,
-    shown,
-)
+from swa.training import errors
+from swa.training.errors import UserError, reason, shown
 
 LOCK = ".lock"
 TEMPORARY = ".tmp"  # the end of a file's name while it is written
@@ -70,10 +64,8 @@ def _take(handle, path):
         except OSError:  # a file system without locks: better unguarded than not at all
             return print(f"{path} cannot be locked: start no second run on it.")
     holder = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
-    raise UserError(
-        f"output_dir must not be in use by another run, got {shown(path)}: process "
-        f"{holder} writes there."
-    )
+    rule = "output_dir must not be in use by another run"
+    raise UserError(f"{rule}, got {shown(path)}: process {holder} writes there.")
 
 
 @contextlib.contextmanager
@@ -84,10 +76,9 @@ def one_line_errors(path, kinds=(OSError,), advice=""):
     except kinds as error:
         # TensorFlow's begins with a temporary file's name
         told = reason(error).split("; ")[-1]
-        raise UserError(
-            f"{shortened(path, LONGEST_VALUE)} cannot be written: {told}.{advice}",
-            FAILED,
-        ) from error
+        place = errors.shortened(path, errors.LONGEST_VALUE)
+        message = f"{place} cannot be written: {told}.{advice}"
+        raise UserError(message, errors.FAILED) from error
 
 
 def check_writable(flag, path):
@@ -103,18 +94,15 @@ def check_writable(flag, path):
     while not os.path.lexists(there) and there != os.path.dirname(there):
         there = os.path.dirname(there)
     if not os.path.isdir(there):
-        raise UserError(
-            f"{flag} must be a directory, got {shown(path)}: {shown(there)} is not."
-        )
+        got = f"{shown(path)}: {shown(there)} is not"
+        raise UserError(f"{flag} must be a directory, got {got}.")
     try:
         os.rmdir(tempfile.mkdtemp(dir=there))
     except OSError as error:
         if error.errno in _FULL:  # no bad input, and an earlier run's files may go
             return
-        raise UserError(
-            f"{flag} must be writable, got {shown(path)}: {reason(error)} in "
-            f"{shown(there)}."
-        ) from None
+        got = f"{shown(path)}: {reason(error)} in {shown(there)}"
+        raise UserError(f"{flag} must be writable, got {got}.") from None
 
 
 class TensorFlowPath:

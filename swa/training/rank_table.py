@@ -6,7 +6,7 @@ import json
 import re
 from typing import NamedTuple
 
-from swa.training.errors import UserError
+from swa.training.errors import UserError, reason
 
 HCCN_CONF = "/etc/hccn.conf"  # the vendor's: the devices' own network addresses
 _ADDRESS = re.compile(r"\s*address_([0-9]+)\s*=\s*([0-9a-fA-F.:]+)\s*")
@@ -37,10 +37,8 @@ def read(path):
         with open(path, encoding="utf-8") as file:
             table = json.load(file)
     except (OSError, ValueError) as error:
-        told = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"RANK_TABLE_FILE must be a readable JSON file, got {path}: {told}."
-        ) from None
+        rule = "RANK_TABLE_FILE must be a readable JSON file"
+        raise UserError(f"{rule}, got {path}: {reason(error)}.") from None
     try:
         devices = _devices(table)
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -51,10 +49,8 @@ def read(path):
         ) from None
     ranks = [device.rank for device in devices]
     if not ranks or ranks != list(range(len(ranks))):
-        raise UserError(
-            f"RANK_TABLE_FILE must hold the rank_id 0 to N - 1, each once, got {ranks} "
-            f"in {path}."
-        )
+        rule = "RANK_TABLE_FILE must hold the rank_id 0 to N - 1, each once"
+        raise UserError(f"{rule}, got {ranks} in {path}.")
     return devices
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swa.training.errors import FAILED, UserError, shown
+from swa.training.errors import FAILED, UserError, wrong
 
 _DIGEST_WORDS = 4  # of 24 bits each: what the ranks compare of an array
 MOST_RANKS = 4096
@@ -106,9 +106,8 @@ class Ranks:
             return [float(value) for value in values]
         # an empty rank's value is a mean of nothing, often NaN
         terms = [value * rows if rows else 0.0 for value in values]
-        totals, count = self.sum(
-            [np.array(terms, np.float32), np.array([rows], np.int64)]
-        )
+        parts = [np.array(terms, np.float32), np.array([rows], np.int64)]
+        totals, count = self.sum(parts)
         return [float(total) / int(count[0]) for total in totals]
 
     def check_same(self, name, number):
@@ -123,11 +122,8 @@ class Ranks:
         """
         numbers = self.gather(np.int64(number))
         if len(set(numbers.tolist())) > 1:
-            raise UserError(
-                f"{name} must be the same on all ranks, got "
-                f"{', '.join(map(str, numbers))} on ranks 0 to {self.size - 1}.",
-                FAILED,
-            )
+            got = f"{', '.join(map(str, numbers))} on ranks 0 to {self.size - 1}"
+            raise UserError(f"{name} must be the same on all ranks, got {got}.", FAILED)
 
     def check_equal(self, arrays):
         """Raises UserError, naming what differs, unless all ranks hold the same bits.
@@ -140,12 +136,10 @@ class Ranks:
         is_different = (found != found[0]).any(axis=2)  # (rank, name)
         names = [name for name, one in zip(arrays, is_different.any(axis=0)) if one]
         if names:
-            others = [str(rank) for rank in np.flatnonzero(is_different.any(axis=1))]
-            raise UserError(
-                f"{', '.join(names)} must be equal on all ranks, but rank "
-                f"{', '.join(others)} differs from rank 0.",
-                FAILED,
-            )
+            others = ", ".join(map(str, np.flatnonzero(is_different.any(axis=1))))
+            rule = f"{', '.join(names)} must be equal on all ranks"
+            told = f"{rule}, but rank {others} differs from rank 0."
+            raise UserError(told, FAILED)
 
     def is_lost(self, error):
         """bool: whether an exception means that another rank has ended."""
@@ -229,9 +223,9 @@ def number_in(environ, name, default, least, most=MOST_RANKS):
     if text is None:
         raise UserError(f"{name} must be set where there are several ranks.")
     if not re.fullmatch("[0-9]{1,10}", str(text)) or int(text) < least:
-        raise UserError(f"{name} must be an integer >= {least}, got {shown(text)}.")
+        raise wrong(f"{name} must be an integer >= {least}", text)
     if int(text) > most:
-        raise UserError(f"{name} must be at most {most}, got {shown(text)}.")
+        raise wrong(f"{name} must be at most {most}", text)
     return int(text)
 
 

@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from swa.training import npu, rank_table
-from swa.training.errors import UserError, shown
+from swa.training.errors import UserError, wrong
 from swa.training.ranks import SeveralRanks, World, number_in
 
 _HALF = 2**24  # an int64 travels as two int32
@@ -25,29 +25,22 @@ def read_world(environ):
     table = environ.get("RANK_TABLE_FILE")
     if size == 1:
         if table:
-            raise UserError(
-                "RANK_TABLE_FILE must be unset for a single card (RANK_SIZE 1), got "
-                f"{shown(table)}. Unset it, or HCCL would start."
-            )
+            rule = "RANK_TABLE_FILE must be unset for a single card (RANK_SIZE 1)"
+            raise wrong(rule, table, "Unset it, or HCCL would start.")
         return World()
     rank = number_in(environ, "RANK_ID", None, 0, size - 1)
     job_id = environ.get("JOB_ID", "")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", job_id):
-        raise UserError(
-            "JOB_ID must be letters, digits, - and _ with RANK_SIZE above 1, got "
-            f"{shown(job_id)}. Use test/train_full_8p.sh."
-        )
+        rule = "JOB_ID must be letters, digits, - and _ with RANK_SIZE above 1"
+        raise wrong(rule, job_id, "Use test/train_full_8p.sh.")
     if not table:
-        raise UserError(
-            f"RANK_TABLE_FILE must name a rank table for {size} ranks, got none. Use "
-            "test/train_full_8p.sh, which writes one."
-        )
+        rule = f"RANK_TABLE_FILE must name a rank table for {size} ranks"
+        fix = "Use test/train_full_8p.sh, which writes one."
+        raise UserError(f"{rule}, got none. {fix}")
     devices = rank_table.read(table)
     if len(devices) != size:
-        raise UserError(
-            f"RANK_TABLE_FILE must hold RANK_SIZE = {size} devices, got {len(devices)} "
-            f"in {shown(table)}."
-        )
+        rule = f"RANK_TABLE_FILE must hold RANK_SIZE = {size} devices"
+        raise wrong(rule, len(devices), place=table)
     here = [device.rank for device in rank_table.of_server(devices, rank)]
     return World("hccl", rank, size, here.index(rank), len(here))
 
@@ -108,10 +101,8 @@ class HcclRanks(SeveralRanks):
         if vector.dtype == np.float64:
             return sum_of_float64(vector, self.rank, self.size, super().sum_vector)
         if vector.dtype.name not in _DTYPES:
-            raise TypeError(
-                f"arrays must be of {', '.join(_DTYPES)}, int64 or float64 with HCCL, "
-                f"got {vector.dtype.name}."
-            )
+            rule = f"arrays must be of {', '.join(_DTYPES)}, int64 or float64 with HCCL"
+            raise TypeError(f"{rule}, got {vector.dtype.name}.")
         return super().sum_vector(vector)
 
     def sum_tensor(self, tensor):

@@ -46,11 +46,10 @@ class HorovodRanks(SeveralRanks):
             self._hvd = importlib.import_module("horovod.tensorflow")
         except Exception as error:  # its library may not fit this TensorFlow
             cause = shortened(" ".join(str(error).split()), 200)
-            raise UserError(
-                f"{world.size} ranks on hosts need Horovod, got "
-                f"{type(error).__name__}: {cause}. "
-                "Start them with test/train_full_8p.sh --device=cpu, which builds it."
-            ) from error
+            got = f"{type(error).__name__}: {cause}"
+            fix = "Start them with test/train_full_8p.sh --device=cpu, which builds it."
+            rule = f"{world.size} ranks on hosts need Horovod"
+            raise UserError(f"{rule}, got {got}. {fix}") from error
         await_all(world, environ)
         self._hvd.init()
 
@@ -69,9 +68,8 @@ class HorovodRanks(SeveralRanks):
 
         present = [gradient for gradient in gradients if gradient is not None]
         flat = [tf.reshape(gradient, [-1]) for gradient in present]
-        total = self._hvd.allreduce(
-            tf.concat(flat, axis=0), op=self._hvd.Sum, name="swa_gradients"
-        )
+        joined, add = tf.concat(flat, axis=0), self._hvd.Sum
+        total = self._hvd.allreduce(joined, op=add, name="swa_gradients")
         sizes = [gradient.shape.num_elements() for gradient in present]
         parts = iter(tf.split(total / self.size, sizes))
         return [
@@ -116,10 +114,7 @@ def await_all(world, environ):
                 break
             missing.discard(rank)
         if missing and time.monotonic() > deadline:
-            names = ", ".join(str(rank) for rank in sorted(missing))
-            raise UserError(
-                f"rank {names} of {world.size} did not start within {seconds:g} s "
-                "(HOROVOD_GLOO_TIMEOUT_SECONDS).",
-                FAILED,
-            )
+            late = f"rank {', '.join(map(str, sorted(missing)))} of {world.size}"
+            limit = f"{seconds:g} s (HOROVOD_GLOO_TIMEOUT_SECONDS)"
+            raise UserError(f"{late} did not start within {limit}.", FAILED)
         time.sleep(0.05 if missing else 0)

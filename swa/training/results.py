@@ -19,11 +19,7 @@ from swa.training import model as network
 
 REPORT = "report.json"
 # of a figure of callbacks.FIGURES, the name of its last value
-FINAL = {
-    "losses": "loss",
-    "accuracies": "accuracy",
-    "learning_rates": "learning_rate",
-}
+FINAL = {"losses": "loss", "accuracies": "accuracy", "learning_rates": "learning_rate"}
 
 
 def finish(job, training, outcome):
