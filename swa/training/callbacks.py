@@ -19,16 +19,20 @@ _Callback = tf.keras.callbacks.Callback
 _backend = tf.compat.v1.keras.backend
 
 
-class EqualRanks(_Callback):
+class _OfRanks(_Callback):
+    """What has to know the Ranks."""
+
+    def __init__(self, ranks):
+        super().__init__()
+        self._ranks = ranks
+
+
+class EqualRanks(_OfRanks):
     """What averaged gradients do not do: equal beginnings, and equal moving statistics.
 
     Args:
       ranks: Ranks.
     """
-
-    def __init__(self, ranks):
-        super().__init__()
-        self._ranks = ranks
 
     def on_train_begin(self, logs=None):
         """Hands out rank 0's weights and optimizer state, before the first batch.
@@ -42,12 +46,9 @@ class EqualRanks(_Callback):
         variables = model.weights + model.optimizer.weights
         values = self._ranks.broadcast(_backend.batch_get_value(variables))
         _backend.batch_set_value(list(zip(variables, values)))
-        self._statistics = [
-            variable
-            for layer in batch_norms_of(model)
-            if layer.trainable
-            for variable in (layer.moving_mean, layer.moving_variance)
-        ]
+        layers = [layer for layer in batch_norms_of(model) if layer.trainable]
+        self._statistics = [layer.moving_mean for layer in layers]
+        self._statistics += [layer.moving_variance for layer in layers]
 
     def on_epoch_end(self, epoch, logs=None):
         """Takes the means of the moving statistics, each rank's own till then.
@@ -61,16 +62,12 @@ class EqualRanks(_Callback):
             _backend.batch_set_value(list(zip(self._statistics, means)))
 
 
-class MeanOverRanks(_Callback):
+class MeanOverRanks(_OfRanks):
     """Makes an epoch's loss and accuracy those of all ranks' rows.
 
     Args:
       ranks: Ranks.
     """
-
-    def __init__(self, ranks):
-        super().__init__()
-        self._ranks = ranks
 
     def on_epoch_begin(self, epoch, logs=None):
         self._rows = 0
@@ -115,11 +112,9 @@ class Figures(_Callback):
         for name, value in zip(FIGURES, (seconds, loss, accuracy, rate)):
             self.history[name].append(value)
         if self._is_printed:
-            console.say(
-                f"Epoch {epoch + 1}/{self._epochs} - loss: {loss:.4f} - accuracy: "
-                f"{accuracy:.4f} - lr: {rate:.6g} - "
-                f"samples/s: {self._rows / seconds:.0f}"
-            )
+            speed = f"lr: {rate:.6g} - samples/s: {self._rows / seconds:.0f}"
+            fitted = f"loss: {loss:.4f} - accuracy: {accuracy:.4f}"
+            console.say(f"Epoch {epoch + 1}/{self._epochs} - {fitted} - {speed}")
 
 
 class TensorBoard(_Callback):
@@ -155,13 +150,10 @@ class TensorBoard(_Callback):
         Args:
           test: {"sgd": {"loss": float, "accuracy": float}, "swa": the same}.
         """
-        self._write(
-            {
-                f"{name}_{figure}": value
-                for name, figures in test.items()
-                for figure, value in figures.items()
-            }
-        )
+        values = {}
+        for name, figures in test.items():
+            values.update((f"{name}_{figure}", one) for figure, one in figures.items())
+        self._write(values)
 
     def close(self):
         """Closes the file of events."""
@@ -174,11 +166,9 @@ class TensorBoard(_Callback):
         return len(self._history["losses"])
 
     def _write(self, values):
-        values = [
-            tf.compat.v1.Summary.Value(tag=name, simple_value=value)
-            for name, value in values.items()
-        ]
-        summary = tf.compat.v1.Summary(value=values)
+        summary = tf.compat.v1.Summary()
+        for name, value in values.items():
+            summary.value.add(tag=name, simple_value=value)
         self._writer.add_summary(summary, global_step=self._epoch())
         self._writer.flush()
 
@@ -251,16 +241,15 @@ class Checkpoints(_Callback):
 
     def _keep(self, trained):
         weights, optimizer = self._variables.read()
-        for value in list(weights.values()) + list(optimizer.values()):
-            if not np.all(np.isfinite(value)):
-                return  # the next epoch's loss will tell
+        arrays = [*weights.values(), *optimizer.values()]
+        if not all(np.isfinite(array).all() for array in arrays):
+            return  # the next epoch's loss will tell
         history = {name: list(values) for name, values in self._history.items()}
-        self._latest = checkpoint.Snapshot(
-            trained, weights, optimizer, self._swa.state, history
-        )
+        state = self._swa.state
+        self._latest = checkpoint.Snapshot(trained, weights, optimizer, state, history)
 
 
-class StopOnSignal(_Callback):
+class StopOnSignal(_OfRanks):
     """Saves and leaves when a signal has come.
 
     Args:
@@ -270,10 +259,9 @@ class StopOnSignal(_Callback):
     """
 
     def __init__(self, stop, checkpoints, ranks):
-        super().__init__()
+        super().__init__(ranks)
         self._stop = stop
         self._checkpoints = checkpoints
-        self._ranks = ranks
 
     def on_train_begin(self, logs=None):
         self._stop.last_resort = self.save

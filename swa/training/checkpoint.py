@@ -47,7 +47,7 @@ class Found(NamedTuple):
     run: dict  # what the run told of itself: settings, train_epochs, seconds
 
 
-class Folder:
+class Folder(output.Resource):
     """The folder `ckpt/` of an output directory.
 
     To be closed, or used as a context.
@@ -63,12 +63,6 @@ class Folder:
         self._host = None  # a HostGraph, made with the first save
         self._place = None  # an output.TensorFlowPath to it, from then on
         self._kept = []  # epochs of earlier checkpoints, oldest first
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.close()
 
     def clear(self):
         """Removes an earlier run's checkpoints."""
@@ -102,11 +96,10 @@ class Folder:
             self._kept = [e for e in epochs[place:] if len(files[e]) > 1][::-1]
             return found
         if epochs:
-            raise UserError(
-                f"resume needs a checkpoint that can be read, and none of the "
-                f"{len(epochs)} in {shown(self.path)} can. Start anew without "
-                f"--resume, which removes them."
-            )
+            none = f"none of the {len(epochs)} in {shown(self.path)} can"
+            fix = "Start anew without --resume, which removes them."
+            rule = "resume needs a checkpoint that can be read"
+            raise UserError(f"{rule}, and {none}. {fix}")
         return None
 
     def save(self, snapshot, run):
@@ -166,7 +159,7 @@ class Folder:
                 output.remove(self.path, *names)
 
 
-class HostGraph:
+class HostGraph(output.Resource):
     """A graph and a session on the host that hold arrays and save them.
 
     Args:
@@ -177,17 +170,12 @@ class HostGraph:
 
     def __init__(self, values, max_to_keep=1):
         with tf.Graph().as_default() as graph, tf.device("/cpu:0"):
-            feeds = {
-                name: tf.compat.v1.placeholder(_dtype(value), np.shape(value))
-                for name, value in values.items()
-            }
-            variables = {
-                name: tf.compat.v1.Variable(
-                    feed, trainable=False, use_resource=True, name="value"
-                )
-                for name, feed in feeds.items()
-            }
-            self._feeds = feeds
+            self._feeds, variables = {}, {}
+            options = dict(trainable=False, use_resource=True, name="value")
+            for name, value in values.items():
+                feed = tf.compat.v1.placeholder(_dtype(value), np.shape(value))
+                variables[name] = tf.compat.v1.Variable(feed, **options)
+                self._feeds[name] = feed
             self._set = tf.group([v.initializer for v in variables.values()])
             self.saver = tf.compat.v1.train.Saver(
                 variables, max_to_keep=max_to_keep, save_relative_paths=True
@@ -195,24 +183,12 @@ class HostGraph:
         graph.finalize()
         self._session = tf.compat.v1.Session(graph=graph)
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.close()
-
     def save(self, values, path, epoch=None):
         """Saves under `path`, or `path-epoch` and in the state file."""
-        self._session.run(
-            self._set, {self._feeds[name]: value for name, value in values.items()}
-        )
-        self.saver.save(
-            self._session,
-            path,
-            global_step=epoch,
-            write_meta_graph=False,
-            write_state=epoch is not None,
-        )
+        feeds = {self._feeds[name]: value for name, value in values.items()}
+        self._session.run(self._set, feeds)
+        options = dict(write_meta_graph=False, write_state=epoch is not None)
+        self.saver.save(self._session, path, global_step=epoch, **options)
 
     def close(self):
         """Closes the session."""
@@ -263,21 +239,16 @@ def _values(snapshot, run):
     """A checkpoint's arrays by name."""
     state = dict(snapshot.swa)
     average = state.pop("average")
-    meta = {
-        "format": FORMAT,
-        "epoch": snapshot.epoch,
-        "weights": list(snapshot.weights),
-        "optimizer": list(snapshot.optimizer),
-        "swa": state,
-        "history": snapshot.history,
-        "run": run,
-    }
+    meta = {"format": FORMAT, "epoch": snapshot.epoch, "swa": state, "run": run}
+    names = {"weights": list(snapshot.weights), "optimizer": list(snapshot.optimizer)}
+    meta.update(names, history=snapshot.history)
     values = dict(snapshot.weights, **snapshot.optimizer)
     # one layout from the first save on: zeros until there is an average
     floats = _averaged(snapshot.weights)
     means = average or [np.zeros_like(array) for array in floats.values()]
-    for name, mean in zip(floats, means):
-        values[AVERAGE + name] = np.asarray(mean, _mean_dtype(floats[name]))
+    for (name, array), mean in zip(floats.items(), means):
+        dtype = np.promote_types(array.dtype, np.float32)  # at least
+        values[AVERAGE + name] = np.asarray(mean, dtype)
     values[META] = json.dumps(meta).encode()
     return values
 
@@ -292,25 +263,21 @@ def _read(path):
         if meta["format"] != FORMAT:
             raise _BadCheckpoint(f"its format is {meta['format']}, not {FORMAT}.")
         state = dict(meta["swa"], average=[])
+        weights = {name: arrays[name] for name in meta["weights"]}
+        optimizer = {name: arrays[name] for name in meta["optimizer"]}
         if state["n_averaged"]:
-            weights = {name: arrays[name] for name in meta["weights"]}
             state["average"] = [arrays[AVERAGE + name] for name in _averaged(weights)]
-        snapshot = Snapshot(
-            meta["epoch"],
-            {name: arrays[name] for name in meta["weights"]},
-            {name: arrays[name] for name in meta["optimizer"]},
-            state,
-            meta["history"],
-        )
+        snapshot = Snapshot(meta["epoch"], weights, optimizer, state, meta["history"])
         return Found(path, snapshot, meta["run"])
-    except (OSError, tf.errors.OpError, ValueError, KeyError) as error:
+    except (*ERRORS, ValueError, KeyError) as error:
         raise _BadCheckpoint(reason(error)) from error
 
 
 def arrays_of(path):
     """All arrays of a TensorFlow checkpoint by name; strings are bytes."""
-    with output.TensorFlowPath(os.path.dirname(path)) as folder:
-        reader = tf.train.load_checkpoint(os.path.join(folder, os.path.basename(path)))
+    folder, name = os.path.split(path)
+    with output.TensorFlowPath(folder) as place:
+        reader = tf.train.load_checkpoint(os.path.join(place.path, name))
         names = reader.get_variable_to_shape_map()
         return {name: reader.get_tensor(name) for name in names}
 
@@ -318,11 +285,6 @@ def arrays_of(path):
 def _averaged(weights):
     """The weights of which there are averages: those of floating point."""
     return {name: array for name, array in weights.items() if array.dtype.kind == "f"}
-
-
-def _mean_dtype(array):
-    """Averages are kept in at least float32."""
-    return np.promote_types(array.dtype, np.float32)
 
 
 def _dtype(value):

@@ -192,11 +192,8 @@ def arguments(config):
     Returns:
       List of str, one `--name=value` for each flag that is not at its default.
     """
-    return [
-        f"--{name}={value}"
-        for name, value in config._asdict().items()
-        if value != _read(FLAGS[name], FLAGS[name].default)
-    ]
+    pairs = zip(config._asdict().items(), read(Config()))
+    return [f"--{name}={value}" for (name, value), default in pairs if value != default]
 
 
 def read(config):
@@ -211,9 +208,7 @@ def read(config):
     Raises:
       UserError: with the flag, the rule and the value given.
     """
-    return Config(
-        **{name: _read(FLAGS[name], value) for name, value in config._asdict().items()}
-    )
+    return Config(*map(_read, FLAGS.values(), config))
 
 
 def _check_known(name):
@@ -278,14 +273,9 @@ def _path(flag, value):
         raise _wrong(flag, rule, value, "Change to another directory.") from None
 
 
-_KINDS = {
-    "integer": _integer,
-    "number": _number,
-    "rate": _rate,
-    "switch": _switch,
-    "text": _text,
-    "path": _path,
-}
+_KINDS = dict(
+    integer=_integer, number=_number, rate=_rate, switch=_switch, text=_text, path=_path
+)
 
 
 def _wrong(flag, rule, value, fix=""):

@@ -35,11 +35,9 @@ def check(config, num_samples, num_features, is_drawn=False):
     needed, free = sum(parts.values()), free_bytes()
     if free is not None and needed > free:
         name = max(parts, key=parts.get)
-        raise UserError(
-            f"{name} must fit in memory, got {getattr(config, name)}: with the other "
-            f"settings it needs about {needed / 2**30:.1f} GiB, and "
-            f"{free / 2**30:.1f} GiB are free."
-        )
+        sizes = f"{needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free"
+        got = f"{getattr(config, name)}: with the other settings it needs about {sizes}"
+        raise UserError(f"{name} must fit in memory, got {got}.")
 
 
 def free_bytes():

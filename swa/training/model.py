@@ -16,19 +16,12 @@ def build(config, num_features, wrap_optimizer=None):
         None.
     """
     layers = tf.keras.layers
-    model = tf.keras.Sequential(
-        [
-            layers.Dense(
-                config.hidden_units, activation="relu", input_shape=(num_features,)
-            ),
-            layers.BatchNormalization(),
-            layers.Dense(config.num_classes, activation="softmax"),
-        ]
-    )
+    model = tf.keras.Sequential()
+    model.add(layers.Dense(config.hidden_units, "relu", input_shape=(num_features,)))
+    model.add(layers.BatchNormalization())
+    model.add(layers.Dense(config.num_classes, "softmax"))
     optimizer = tf.keras.optimizers.SGD(config.learning_rate, momentum=config.momentum)
-    model.compile(
-        wrap_optimizer(optimizer) if wrap_optimizer else optimizer,
-        "sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
+    if wrap_optimizer:
+        optimizer = wrap_optimizer(optimizer)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model

@@ -58,11 +58,9 @@ class Option(NamedTuple):
 
 
 # Each flag's directory stands below data_save_path and is made only when asked for.
-DIRECTORIES = {
-    "over_dump": "overflow_dump",
-    "data_dump_flag": "data_dump",
-    "profiling": "profiling",
-}
+DIRECTORIES = dict(
+    over_dump="overflow_dump", data_dump_flag="data_dump", profiling="profiling"
+)
 
 OPTIONS = (
     Option("", "use_off_line", "b", lambda c: True),
@@ -225,5 +223,4 @@ def newest_adapter(names):
     Returns:
       The newest row of ADAPTERS whose probe is among them, or None.
     """
-    rows = [row for row in ADAPTERS if row.probe in names]
-    return rows[-1] if rows else None
+    return next((row for row in ADAPTERS[::-1] if row.probe in names), None)

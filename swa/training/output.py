@@ -105,7 +105,17 @@ def check_writable(flag, path):
         raise UserError(f"{flag} must be writable, got {got}.") from None
 
 
-class TensorFlowPath:
+class Resource:
+    """What is to be closed, or used as a context."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+
+class TensorFlowPath(Resource):
     """A path to a folder, which it makes, that TensorFlow takes literally.
 
     TensorFlow reads [, ] and \\ in a path as a pattern, and wants UTF-8. Where the
@@ -123,12 +133,6 @@ class TensorFlowPath:
         self._descriptor = os.open(folder, os.O_RDONLY)
         path = f"/proc/self/fd/{self._descriptor}"
         self.path = path if os.path.isdir(path) else folder
-
-    def __enter__(self):
-        return self.path
-
-    def __exit__(self, *error):
-        self.close()
 
     def close(self):
         """Gives the open folder back."""

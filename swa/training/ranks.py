@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from swa.training import output
 from swa.training.errors import FAILED, UserError, wrong
 
 _DIGEST_WORDS = 4  # of 24 bits each: what the ranks compare of an array
@@ -33,7 +34,7 @@ class World(NamedTuple):
     local_size: int = 1
 
 
-class Ranks:
+class Ranks(output.Resource):
     """The ranks, seen from one of them; one process is every rank there is.
 
     To be closed, or used as a context.
@@ -51,12 +52,6 @@ class Ranks:
     def __init__(self, world=World()):  # noqa: B008 (immutable)
         self.rank, self.size, self.local_rank = world[1:4]
         self.is_writer = is_writer(world)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.close()
 
     def wrap_optimizer(self, optimizer):
         """Returns the optimizer to compile: it averages gradients over the ranks."""

@@ -114,9 +114,9 @@ def save_weights(job, sets):
     with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph):
         model = network.build(job.config, job.data.x.shape[1])
         with output.one_line_errors(folder, checkpoint.ERRORS):
-            with output.TensorFlowPath(folder) as path:
+            with output.TensorFlowPath(folder) as place:
                 try:
-                    _save_sets(model, sets, path)
+                    _save_sets(model, sets, place.path)
                 finally:
                     output.remove(folder, *checkpoint.LEFT_BEHIND)
         with h5py.File(image, "w") as file:
@@ -149,13 +149,10 @@ def _check_equal(ranks, training, sets):
     if training.swa.n_averaged:
         named["averaged "] = training.swa.averaged_weights
     names = [weight.op.name for weight in training.model.weights]
-    ranks.check_equal(
-        {
-            kind + name: array
-            for kind, arrays in named.items()
-            for name, array in zip(names, arrays)
-        }
-    )
+    arrays = {}
+    for kind, values in named.items():
+        arrays.update(zip([kind + name for name in names], values))
+    ranks.check_equal(arrays)
 
 
 def _report(job, training, outcome, test):
@@ -249,12 +246,8 @@ def commit():
     """The commit of this checkout, or None where there is none to be told."""
     folder = os.path.dirname(os.path.abspath(swa.__file__))
     try:
-        told = subprocess.run(
-            ["git", "-C", folder, "rev-parse", "HEAD"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=10,
-        )
+        command = ["git", "-C", folder, "rev-parse", "HEAD"]
+        told = subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return told.stdout.decode().strip() or None if told.returncode == 0 else None
+    return told.decode().strip() or None

@@ -24,12 +24,16 @@ class Start(NamedTuple):
 
     config: flags.Config
     made_of: MadeOf
-    epoch: int = 0  # epochs trained before
     path: str = ""  # of the checkpoint
     snapshot: Optional[checkpoint.Snapshot] = None
     train_seconds: float = 0.0  # spent before
     e2e_seconds: float = 0.0
     report: Optional[dict] = None  # of the run, if it is complete
+
+    @property
+    def epoch(self):
+        """int: the epochs trained before."""
+        return self.snapshot.epoch if self.snapshot else 0
 
     def describe(self, job, began_training):
         """What a run tells of itself by now, dict of plain values.
@@ -73,19 +77,11 @@ def find(config, device, data, folder):
     config = continued(config, made_of, found)
     ranks = found.run.get("ranks", 1)
     if ranks != device.world.size:  # each has its own batch norm
-        console.say(
-            f"the checkpoint is of {ranks} ranks, and now there are {device.world.size}"
-        )
-    return Start(
-        config,
-        made_of,
-        epoch=found.snapshot.epoch,
-        path=found.path,
-        snapshot=found.snapshot,
-        train_seconds=found.run["train_seconds"],
-        e2e_seconds=found.run["e2e_seconds"],
-        report=completed(results.report_path(config), config, made_of),
-    )
+        now = f"now there are {device.world.size}"
+        console.say(f"the checkpoint is of {ranks} ranks, and {now}")
+    spent = {name: found.run[name] for name in ("train_seconds", "e2e_seconds")}
+    report = completed(results.report_path(config), config, made_of)
+    return Start(config, made_of, found.path, found.snapshot, report=report, **spent)
 
 
 def begin(job, start, folder):
@@ -198,7 +194,5 @@ def check(now, saved):
         if now.get(name) != saved.get(name)
     ]
     if changed:
-        raise UserError(
-            f"resume needs the settings of the checkpoint: {'; '.join(changed)}. Give "
-            f"these, or start anew without --resume."
-        )
+        needed = f"resume needs the settings of the checkpoint: {'; '.join(changed)}"
+        raise UserError(f"{needed}. Give these, or start anew without --resume.")

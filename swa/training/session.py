@@ -59,8 +59,8 @@ def describe_options(proto):
             entry = optimizer.parameter_map[key]
             field = entry.WhichOneof("value")
             value = getattr(entry, field)
-            shown = value.decode() if isinstance(value, bytes) else value
-            lines.append(f"  {key}.{field} = {shown}")
+            text = value.decode() if isinstance(value, bytes) else value
+            lines.append(f"  {key}.{field} = {text}")
     return "\n".join(lines)
 
 
@@ -106,13 +106,10 @@ def _make_directories(paths):
         try:
             os.makedirs(path, exist_ok=True)
         except OSError as error:
-            raise UserError(
-                f"data_save_path needs {path!r}, which cannot be made: {reason(error)}."
-            ) from error
+            told = f"{path!r}, which cannot be made: {reason(error)}"
+            raise UserError(f"data_save_path needs {told}.") from error
 
 
 def _cores():
     """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))

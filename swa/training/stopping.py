@@ -91,10 +91,8 @@ class Stop:
         if self.saved_epoch is None:
             told = f"stopped by {name} before an epoch began."
         else:
-            told = (
-                f"stopped by {name}; saved after epoch {self.saved_epoch}. To go on, "
-                f"give the same command with --resume."
-            )
+            told = f"stopped by {name}; saved after epoch {self.saved_epoch}. "
+            told += "To go on, give the same command with --resume."
         console.say_apart(told)
 
     def _handle(self, number, frame):
