@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 import check_npu as check
-import npu_fake
 import pytest
+from support import npu_fake
 
 from swa.training.device import OPERATOR_LIST
 

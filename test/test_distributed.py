@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 import pytest
-import rank_program
+from support import rank_program
 
 if importlib.util.find_spec("horovod") is None:
     reason = "Horovod is not built: run_tests.sh --distributed builds it"

@@ -4,8 +4,8 @@
 
 import json
 
-import npu_fake
 import pytest
+from support import npu_fake
 
 ON = ["use_off_line", "b", True]
 MIX = ["precision_mode", "s", "allow_mix_precision"]

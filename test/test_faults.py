@@ -53,7 +53,7 @@ class Runs:
 
     def __init__(self):
         self._server = subprocess.Popen(
-            [sys.executable, str(ROOT / "test" / "fork_server.py")],
+            [sys.executable, str(ROOT / "test" / "support" / "fork_server.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             universal_newlines=True,

@@ -12,10 +12,10 @@ import os
 import subprocess
 import sys
 
-import npu_fake
 import numpy as np
 import pytest
 import tensorflow as tf
+from support import npu_fake
 
 from swa.training import rank_table, ranks_hccl
 
@@ -80,7 +80,7 @@ class Server:
     """Runs of the script, in processes forked from one that has TensorFlow."""
 
     def __init__(self):
-        program = os.path.join(npu_fake.ROOT, "test", "fork_server.py")
+        program = os.path.join(npu_fake.ROOT, "test", "support", "fork_server.py")
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", program],
             stdin=subprocess.PIPE,

@@ -8,8 +8,8 @@ import os
 import subprocess
 import sys
 
-import npu_fake
 import pytest
+from support import npu_fake
 
 from swa.training import device, rank_table, session
 from swa.training.config import Config, checked

@@ -7,10 +7,9 @@ import pathlib
 import subprocess
 import sys
 
-import npu_fake
 import numpy as np
 import pytest
-import rank_program
+from support import npu_fake, rank_program
 
 from swa.training import data, rank_table
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 FAKE = os.path.join(ROOT, "test", "fake_npu")
 OPP = os.path.join(FAKE, "opp")
 RELEASES = ("1.1", "1.2", "1.3", "1.5", "1.6", "1.7", "1.8")

@@ -16,7 +16,7 @@ import runpy
 import sys
 import traceback
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = str(ROOT / "train-tf.keras-npu.py")
 
 
