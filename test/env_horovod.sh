@@ -4,7 +4,7 @@
 #
 # Horovod, which joins several ranks on hosts. To be sourced by bash: it gives the
 # functions, and env.sh's choice of PYTHON. Run as a program, it has Horovod built where
-# that is needed, and prints the PYTHONPATH that finds it.
+# that is needed, and prints the PYTHONPATH that finds it; with --if-built it builds none.
 
 # shellcheck source=test/env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh" || return 2 2>/dev/null || exit 2
@@ -122,6 +122,6 @@ swa_install_horovod() (
 )
 
 if [[ "${BASH_SOURCE[0]}" == "$0" ]]; then
-  swa_use_horovod || exit
+  if [[ "${1:-}" != --if-built ]] || swa_has_horovod; then swa_use_horovod || exit; fi
   printf '%s\n' "${PYTHONPATH:-}"
 fi
