@@ -4,7 +4,7 @@
 #
 # Horovod, which joins several ranks on hosts. To be sourced by bash: it gives the
 # functions, and env.sh's choice of PYTHON. Run as a program, it has Horovod built where
-# that is needed, and prints the PYTHONPATH that finds it; with --if-built it builds none.
+# that is needed, and prints the PYTHONPATH that finds it; --if-built: builds nothing.
 
 # shellcheck source=test/env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh" || return 2 2>/dev/null || exit 2

@@ -620,7 +620,8 @@ def test_a_horovod_that_cannot_be_imported_is_told(builder):
 
 # ----------------------------------------------------------------- run_tests.sh
 
-# Has all that the tests need, and a real Python for run_tests.py; ruff and pytest end as the variables RUFF and PYTEST say.
+# Has all that the tests need, and a real Python for run_tests.py; ruff and pytest end
+# as the variables RUFF and PYTEST say.
 TEST_PYTHON = """#!/usr/bin/env bash
 case "$*" in
   *run_tests.py*) exec "@PYTHON@" "$@" ;;

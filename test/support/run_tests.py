@@ -110,15 +110,12 @@ def make_overlay(environment, python):
         say(f"making {environment} over {python}")
         shutil.rmtree(environment, ignore_errors=True)
         output(python, "-m", "venv", "--system-site-packages", environment)
-        pip_install(
-            environment, "--upgrade", "pip", "-c", CONSTRAINTS, stderr=subprocess.DEVNULL
-        )
+        newer = ("--upgrade", "pip", "-c", CONSTRAINTS)
+        pip_install(environment, *newer, stderr=subprocess.DEVNULL)
         (site,) = glob.glob(os.path.join(environment, "lib", "python*", "*-packages"))
         # where PYTHON is a virtual environment, the system's packages are not its own
-        paths = output(python, "-c", "import sys; print(*sys.path, sep='\\n')").split(
-            "\n"
-        )
-        found = [path + "\n" for path in paths if path.endswith("-packages")]
+        paths = output(python, "-c", "import sys; print(*sys.path, sep='\\n')")
+        found = [f"{path}\n" for path in paths.split("\n") if path.endswith("-packages")]
         write(os.path.join(site, "base.pth"), "".join(found))
         inside = os.path.join(environment, "bin", "python")
         listed = output(inside, "-m", "pip", "list", "--format=freeze").splitlines()
@@ -134,23 +131,25 @@ def plain_name(line):
     return line.split("==")[0].strip().replace("_", "-").lower()
 
 
-def test_python():
-    """An interpreter with the test extra, as far as it can be had offline."""
+def choose_python():
+    """An interpreter with the test extra, as far as it can be had."""
     python = os.environ["PYTHON"]
     venv = os.path.join(ROOT, ".venv")
     overlay = os.path.join(ROOT, ".venv-test")
+    is_ours = python.startswith(venv + os.sep)
+    if not is_ours and not missing_modules(python):
+        return python
     try:
-        if python.startswith(venv + os.sep):
-            with locked():
+        with locked():
+            if is_ours:
                 install_test_extra(venv, CONSTRAINTS)
-        elif missing_modules(python):
-            with locked():
+            else:
                 make_overlay(overlay, python)
     except (Failed, OSError, subprocess.CalledProcessError):
         say("could not install the test extra")
-    if os.path.exists(os.path.join(overlay, ".base")) and missing_modules(python):
-        python = os.path.join(overlay, "bin", "python")
-    return python
+    if is_ours or not os.path.exists(os.path.join(overlay, ".base")):
+        return python
+    return os.path.join(overlay, "bin", "python")
 
 
 def lacking(missing):
@@ -189,7 +188,7 @@ def main(arguments):
     distributed = ""
     if arguments and arguments[0] in ("--distributed", "--distributed-if-built"):
         distributed, *arguments = arguments
-    python = os.environ["PYTHON"] = test_python()
+    python = os.environ["PYTHON"] = choose_python()
     os.chdir(ROOT)
     if distributed:
         options = ["--if-built"] if distributed.endswith("if-built") else []
@@ -203,7 +202,8 @@ def main(arguments):
     os.environ["PATH"] = os.path.dirname(python) + os.pathsep + os.environ["PATH"]
     missing = missing_modules(python)
     if "pytest" in missing:
-        say(f"pytest is not installed for {python} and could not be fetched", sys.stderr)
+        told = f"pytest is not installed for {python} and could not be fetched"
+        say(told, sys.stderr)
         return 2
     ignored = lacking(missing)
     good = bool(arguments) or check_style(python, missing)
