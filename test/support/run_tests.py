@@ -115,7 +115,8 @@ def make_overlay(environment, python):
         (site,) = glob.glob(os.path.join(environment, "lib", "python*", "*-packages"))
         # where PYTHON is a virtual environment, the system's packages are not its own
         paths = output(python, "-c", "import sys; print(*sys.path, sep='\\n')")
-        found = [f"{path}\n" for path in paths.split("\n") if path.endswith("-packages")]
+        paths = [path for path in paths.split("\n") if path.endswith("-packages")]
+        found = [f"{path}\n" for path in paths]
         write(os.path.join(site, "base.pth"), "".join(found))
         inside = os.path.join(environment, "bin", "python")
         listed = output(inside, "-m", "pip", "list", "--format=freeze").splitlines()
