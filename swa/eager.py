@@ -75,9 +75,10 @@ class EagerStep:
         while self._replaced:
             owner, name, before, ours = self._replaced[-1]
             if vars(owner).get(name) is ours:
-                vars(owner)[name] = before
                 if before is _ABSENT:
                     del vars(owner)[name]
+                else:
+                    vars(owner)[name] = before
             self._replaced.pop()
         if self._was_eager is not None:
             tf.config.experimental_run_functions_eagerly(self._was_eager)

@@ -124,9 +124,10 @@ class Guard:
         while self._replaced:
             name, before, ours = self._replaced[-1]
             if vars(self._model).get(name) is ours:
-                vars(self._model)[name] = before
                 if before is None:
                     del vars(self._model)[name]
+                else:
+                    vars(self._model)[name] = before
             self._replaced.pop()
 
     def is_failing(self):
