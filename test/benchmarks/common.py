@@ -23,6 +23,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SCRIPT = ROOT / "test" / "benchmark.py"
 PEER = "keras-swa==0.1.7"
+LINE = 200  # characters of a line of JSON that holds more than plain values
 # what TensorFlow 1.15 provokes under Python 3.7; the callbacks' own are shown
 QUIET = "ignore::FutureWarning,ignore::DeprecationWarning"
 
@@ -193,8 +194,40 @@ def read(path):
 
 
 def write(path, content):
-    """Writes JSON as a whole or not at all."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False, sort_keys=True))
+    """Writes figures as JSON, as a whole or not at all: few lines, five digits."""
+    write_text(path, json_text(content))
+
+
+def json_text(content, indent=""):
+    """JSON with all on one line that fits there, and innermost arrays however long.
+
+    Args:
+      content: dict, list, text, number, bool or None; numbers that are no integers
+        are rounded to five significant digits.
+      indent: str, what the lines after the first begin with.
+
+    Returns:
+      str.
+
+    Raises:
+      ValueError: a number is NaN or Inf.
+    """
+    if isinstance(content, float):
+        content = float(f"{content:.5g}")
+    if not isinstance(content, (dict, list, tuple)):
+        return json.dumps(content, allow_nan=False)
+    is_dict = isinstance(content, dict)
+    items = sorted(content.items()) if is_dict else [("", value) for value in content]
+    texts = [
+        (json.dumps(name) + ": " if is_dict else "") + json_text(value, indent + " ")
+        for name, value in items
+    ]
+    begin, end = "{}" if is_dict else "[]"
+    line = begin + ", ".join(texts) + end
+    is_innermost = not any(isinstance(v, (dict, list, tuple)) for _, v in items)
+    if is_innermost or ("\n" not in line and len(line) <= LINE):
+        return line
+    return f"{begin}\n{indent} " + f",\n{indent} ".join(texts) + f"\n{indent}{end}"
 
 
 def write_text(path, text):
