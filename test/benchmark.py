@@ -12,7 +12,7 @@ all: the five, in under 30 minutes on two cores.
 
 Each prints a table and writes its figures to FILE (benchmark-NAME.json in the
 current folder by default). With --update-readme the figures also go into
-test/benchmarks/results.json, and the tables of README.md are written from it; that
+test/benchmarks/results.json, and the documents' tables are written from it; that
 alone is done where no NAME is given.
 """
 
@@ -63,7 +63,7 @@ def parsed(argv):
     parser.add_argument(
         "--update-readme",
         action="store_true",
-        help="keep the figures and write README.md's tables from them",
+        help="keep the figures and write the documents' tables from them",
     )
     parser.add_argument(
         "--peers",

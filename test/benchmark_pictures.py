@@ -1,6 +1,6 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""Draws the README's pictures from the benchmark's figures.
+"""Draws the documents' pictures from the benchmark's figures.
 
 usage: benchmark_pictures.py [--json FILE] [--folder FOLDER]
 """

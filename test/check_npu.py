@@ -510,7 +510,7 @@ def main():
     """Parses the options, checks, prints and writes; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="check_npu.sh",
-        description="Tries one NPU; see the README.",
+        description="Tries one NPU; see docs/ascend.md.",
         allow_abbrev=False,
     )
     parser.add_argument("--output", default="check_npu.txt", help="file for the table")

@@ -193,12 +193,39 @@ def test_a_wrong_argument_is_one_line(arguments, told, tmp_path):
 
 
 @pytest.mark.skipif(not readme.RESULTS.exists(), reason="nothing measured yet")
-def test_the_readmes_figures_are_those_of_the_results():
-    text = readme.README.read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", sorted(readme.DOCUMENTS))
+def test_the_documents_figures_are_those_of_the_results(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
     assert readme.rendered(text, common.read(readme.RESULTS)) == text
-    found = {match[1:3] for match in readme.BLOCK.findall(text)}
-    missing = {(n, c) for n in readme.TABLES for c in ("en", "zh")} - found
-    assert not missing
+    found = {" ".join(match[1:3]).strip() for match in readme.BLOCK.findall(text)}
+    assert found == readme.DOCUMENTS[name]
+
+
+def test_a_part_that_is_not_measured_has_a_line_and_networks_a_table():
+    text = "<!-- benchmark: networks -->\n<!-- /benchmark -->"
+    empty = readme.rendered(text, {})
+    assert readme.NOT_MEASURED in empty and "|" not in empty
+    figures = dict(first=2.0, second=3.0, peak_mb=10, operations=7, forms=2)
+    arms = {"plain": [figures], "this": [dict(figures, first=2.5)]}
+    measured = {"networks": {"networks": {"LSTM": arms}}}
+    told = readme.rendered(empty, measured)
+    assert "| LSTM | SWA | 2.50 | 1.25 | 3.00 | 1.00 | 10 | 7 | 2 |" in told
+    assert readme.rendered(told, measured) == told
+
+
+def test_results_are_few_lines_and_five_digits(tmp_path):
+    path = tmp_path / "results.json"
+    content = {"b": [[1, 2.123456789, None], []], "a": {"x": True, "long": [7] * 99}}
+    common.write(path, content)
+    assert common.read(path) == dict(content, b=[[1, 2.1235, None], []])
+    assert [line[:8] for line in path.read_text().splitlines()][:3] == [
+        "{",
+        ' "a": {',
+        '  "long"',
+    ]
+    with pytest.raises(ValueError):
+        common.write(path, [float("nan")])
+    assert len(readme.RESULTS.read_text().splitlines()) <= 1500
 
 
 @pytest.mark.skipif(not readme.RESULTS.exists(), reason="nothing measured yet")

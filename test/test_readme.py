@@ -1,6 +1,6 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""What README.md says holds: its commands run, its links and tables are right."""
+"""What the documents say holds: commands run, links exist, tables are the program's."""
 
 import ast
 import concurrent.futures
@@ -20,9 +20,17 @@ import pytest
 from conftest import IS_EAGER, ROOT
 
 pytestmark = pytest.mark.skipif(IS_EAGER, reason="says nothing about eager mode")
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-ENGLISH, CHINESE = TEXT.split("\n# 中文说明\n")
-PARTS = {"en": ENGLISH, "zh": CHINESE}
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+}
+ENGLISH = "\n".join(t for n, t in sorted(PAGES.items()) if "zh" not in n)
+CHINESE = "\n".join(t for n, t in sorted(PAGES.items()) if "zh" in n)
+TEXT = "\n".join(PAGES.values())
+PAIRS = [
+    (f"docs/{name}", f"docs/zh/{name}")
+    for name in ("callback.md", "trainer.md", "ascend.md")
+]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TINY = "--device=cpu --train_epochs=4 --num_samples=512 --batch_size=64 --swa_freq=2"
 # commands that no test here runs, and where what they do is tested instead
@@ -30,6 +38,8 @@ ELSEWHERE = {
     "bash test/run_tests.sh": "runs this test",
     "bash test/run_tests.sh test/test_callback.py -k early_stop": "checked below",
     "bash test/check_npu.sh": "needs an NPU; test_check_npu.py has an imitation",
+    "bash test/train_full_1p.sh --help": "compared with the table of flags below",
+    "SWA_TEST_NPU=all bash test/run_tests.sh test/test_npu_matrix.py": "a minute",
     "pip install .": "test_packaging.py",
     '"$PYTHON" test/benchmark.py all --update-readme': "20 minutes; test_benchmark.py",
     '"$PYTHON" test/benchmark_pictures.py': "needs the benchmark extra",
@@ -75,10 +85,24 @@ def rows_after(part, mark):
     return cells
 
 
-def slugs(part):
+def headings(page):
+    """(level, text) of each heading."""
+    found = re.findall(r"^(#+) (.+)$", BLOCK.sub("", page), re.MULTILINE)
+    return [(len(marks), text) for marks, text in found]
+
+
+def slugs(page):
     """The anchors of the headings."""
-    heads = re.findall(r"^#+ (.+)$", BLOCK.sub("", part), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+    heads = [re.sub(r"[^\w\- ]", "", text.lower()) for _, text in headings(page)]
+    return {head.replace(" ", "-") for head in heads}
+
+
+def tables(page):
+    """The rows of each table, as lists of cells."""
+    found = re.findall(r"(?:^\|.*\n)+", BLOCK.sub("", page), re.MULTILINE)
+    return [
+        [line.strip("|").split("|") for line in table.splitlines()] for table in found
+    ]
 
 
 # Commands
@@ -132,10 +156,10 @@ def test_every_command_runs(ran):
         assert "SWA weights: test loss" in out or "complete" in out, command
 
 
-@pytest.mark.parametrize("language", sorted(PARTS))
-def test_the_tables_of_outputs_are_those_of_a_run(ran, tmp_path_factory, language):
-    head = {"en": "| file | content |", "zh": "| 文件 | 内容 |"}
-    rows = rows_after(PARTS[language], head[language])
+@pytest.mark.parametrize("page", PAIRS[1])
+def test_the_tables_of_outputs_are_those_of_a_run(ran, page):
+    head = "| 文件 | 内容 |" if "zh" in page else "| file | content |"
+    rows = rows_after(PAGES[page], head)
     (told,) = [out for command, (_, out, _) in ran.items() if "=4096" in command]
     folder = pathlib.Path(re.search(r"^report: (.*)/report.json$", told, re.M)[1])
     report = json.loads((folder / "report.json").read_text())
@@ -154,7 +178,7 @@ def test_the_tables_of_outputs_are_those_of_a_run(ran, tmp_path_factory, languag
 def test_the_smallest_run_prints_the_lines_shown(ran):
     (told,) = [out for command, (_, out, _) in ran.items() if "=4096" in command]
     last = told.strip().splitlines()
-    shown = ENGLISH[ENGLISH.index("benchmark: smallest en") :].split("-->")[1]
+    shown = PAGES["README.md"].split("benchmark: smallest en -->")[1].split("<!--")[0]
     shown = [s.strip() for s in shown.splitlines() if s.startswith("    ")]
     if not shown:
         pytest.skip("nothing measured yet")
@@ -198,6 +222,24 @@ def test_the_chinese_examples_are_the_english_ones():
     assert english == chinese
 
 
+@pytest.mark.parametrize("english, chinese", PAIRS)
+def test_a_pair_has_the_same_headings_tables_and_blocks(english, chinese):
+    english, chinese = PAGES[english], PAGES[chinese]
+    levels = [[level for level, _ in headings(page)] for page in (english, chinese)]
+    assert levels[0] == levels[1] and len(levels[0]) > 5
+    names = [
+        [
+            [sorted(re.findall("`(.+?)`", row[0])) + [len(row)] for row in table]
+            for table in tables(page)
+        ]
+        for page in (english, chinese)
+    ]
+    assert names[0] == names[1]
+    assert blocks(english, "bash") == blocks(chinese, "bash")
+    codes = [blocks(page, "python") for page in (english, chinese)]
+    assert [*map(without_comments, codes[0])] == [*map(without_comments, codes[1])]
+
+
 def small_model(keras):
     layers = keras.layers
     model = keras.Sequential(
@@ -219,8 +261,10 @@ def test_the_callbacks_examples_run(tf_kit, tmp_path, monkeypatch, capsys):
     y = (x[:, 0] > 0).astype(np.int32)
     names = {"x": x[:48], "y": y[:48], "x_test": x[48:], "y_test": y[48:]}
     names["sum_over_ranks"] = lambda arrays: arrays  # of one process
-    codes = [code for code in blocks(ENGLISH, "python") if "start_epoch=75" in code]
-    codes.insert(1, next(c for c in blocks(ENGLISH, "python") if "pandas" in c))
+    page = PAGES["docs/callback.md"]
+    codes = [code for code in blocks(page, "python") if "start_epoch=75" in code]
+    assert codes[0] in blocks(PAGES["README.md"], "python")
+    codes.insert(1, next(c for c in blocks(page, "python") if "pandas" in c))
     assert len(codes) == 4
     for code in codes:
         model = names["model"] = small_model(tf_kit.keras)
@@ -245,8 +289,8 @@ def transferred(tmp_path_factory):
     tf.keras.backend.clear_session()
     np.random.seed(0)
     tf.compat.v1.set_random_seed(0)
-    begin = ENGLISH.index("## Transfer learning")
-    section = ENGLISH[begin : ENGLISH.index("\n## ", begin + 5)]
+    section = PAGES["README.md"].split("## Your own data and model")[1]
+    section = section.split("\n## ")[0]
     codes = [c for code in blocks(section, "python") for c in code.split("\n\n")]
     names = {}
     before = os.getcwd()
@@ -300,8 +344,8 @@ def test_the_ways_to_load_a_result_agree(ran, tmp_path, monkeypatch):
     shutil.copytree(folder + "/ckpt", str(tmp_path / "ckpt"))
     monkeypatch.chdir(tmp_path)
     tf.keras.backend.clear_session()
-    begin = ENGLISH.index("### Loading the result")
-    section = ENGLISH[begin : ENGLISH.index("\n## ", begin)]
+    section = PAGES["docs/trainer.md"].split("## Loading the result")[1]
+    section = section.split("\n## ")[0]
     x = np.random.RandomState(0).normal(size=(9, 2)).astype(np.float32)
     names, predicted = {}, []
     for code in blocks(section, "python"):
@@ -323,9 +367,10 @@ def test_the_ways_to_load_a_result_agree(ran, tmp_path, monkeypatch):
 # Tables
 
 
-def flag_table(language):
-    """Flag -> default, as the README says."""
-    rows = rows_after(PARTS[language], f"<!-- flags {language} -->")
+def flag_table(page):
+    """Flag -> default, as the page says."""
+    language = "zh" if "zh" in page else "en"
+    rows = rows_after(PAGES[page], f"<!-- flags {language} -->")
     return {row[1].strip("`-"): row[2] for row in rows}
 
 
@@ -335,11 +380,11 @@ def script_help():
     return subprocess.check_output(command, timeout=120).decode()
 
 
-@pytest.mark.parametrize("language", sorted(PARTS))
-def test_the_flag_table_is_the_scripts_help(language, script_help):
+@pytest.mark.parametrize("page", PAIRS[1])
+def test_the_flag_table_is_the_scripts_help(page, script_help):
     from swa.training.config import Config
 
-    table, defaults = flag_table(language), Config()._asdict()
+    table, defaults = flag_table(page), Config()._asdict()
     assert set(table) == set(re.findall(r"^  --(\w+)", script_help, re.MULTILINE))
     assert set(table) == set(defaults) | {"check"}
     for name, default in defaults.items():
@@ -349,12 +394,22 @@ def test_the_flag_table_is_the_scripts_help(language, script_help):
         assert line.rstrip().endswith(f"[{default!r}]") or not shown, line
 
 
-@pytest.mark.parametrize("language", sorted(PARTS))
+def test_the_chinese_readme_has_every_flag():
+    from swa.training.config import Config
+
+    rows = rows_after(PAGES["README.zh.md"], "| 组 | 参数 |")
+    told = dict(re.findall(r"`--(\w+)`(?:（(.*?)）)?", " ".join(r[1] for r in rows)))
+    defaults = Config()._asdict()
+    assert set(told) == set(defaults)
+    for name, default in defaults.items():
+        assert default in ("", None) or told[name] == str(default), name
+
+
 @pytest.mark.parametrize("launcher", ["train_full_1p.sh", "train_performance_1p.sh"])
-def test_the_flag_table_is_the_launchers_help(language, launcher):
+def test_the_flag_table_is_the_launchers_help(launcher):
     command = ["bash", str(ROOT / "test" / launcher), "--help"]
     told = subprocess.check_output(command, timeout=60).decode()
-    table = flag_table(language)
+    table = flag_table("docs/trainer.md")
     entries = re.split(r"^    --", told, flags=re.MULTILINE)[1:]
     found = {}
     for entry in entries:
@@ -369,56 +424,76 @@ def test_the_flag_table_is_the_launchers_help(language, launcher):
             assert default == table[name], name
 
 
-@pytest.mark.parametrize("language", sorted(PARTS))
-def test_the_argument_table_is_the_callbacks_signature(language):
+@pytest.mark.parametrize("page", PAIRS[0])
+def test_the_argument_table_is_the_callbacks_signature_and_help(page):
     from swa.tfkeras import SWA
 
-    head = {"en": "| argument | default | meaning |", "zh": "| 参数 | 默认值 | 含义 |"}
-    table = {}
-    for row in rows_after(PARTS[language], head[language]):
-        for name in re.findall(r"`(\w+)`", row[0]):
-            table[name] = row[1].strip("`")
+    heads = "| 参数 | 默认值 | 含义 |", "| argument | default | meaning |"
+    rows = rows_after(PAGES[page], heads["zh" not in page])
+    table = {row[0].strip("`"): row[1].strip("`") for row in rows}
     found = inspect.signature(SWA.__init__).parameters
     assert list(table) == list(found)[1:]
     for name, default in table.items():
         is_needed = found[name].default is inspect.Parameter.empty
         assert default == ("" if is_needed else repr(found[name].default)), name
+    arguments = SWA.__doc__.split("Args:")[1].split("Attributes:")[0]
+    assert re.findall(r"^      (\w+):", arguments, re.MULTILINE) == list(table)
 
 
-def attributes(part):
+def attributes(page):
     """What the tables and the text name as `swa.name`."""
-    return set(re.findall(r"`(?:with )?swa\.(?!tfkeras|pb)([a-z_]+)", part))
+    return set(re.findall(r"`(?:with )?swa\.(?!tfkeras|keras|pb)([a-z_]+)", page))
 
 
-@pytest.mark.parametrize("language", sorted(PARTS))
-def test_what_the_readme_calls_exists(language):
+def public_names():
+    """What help(SWA) shows beside Keras's hooks: properties, methods, attributes."""
+    from swa import callback
+
+    names = {n for n in vars(callback.SWA) if not re.match("_|on_|set_model", n)}
+    told = callback.SWA.__doc__.split("Attributes:")[1].split("Raises:")[0]
+    return names | set(re.findall(r"^      (\w+):", told, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAIRS[0])
+def test_the_page_of_the_callback_has_all_that_is_public(page):
+    assert attributes(PAGES[page]) == public_names()
+    assert "update_bn(model, x)" in PAGES[page]
+
+
+@pytest.mark.parametrize("page", PAIRS[0])
+def test_the_methods_arguments_are_those_shown(page):
     from swa.tfkeras import SWA
 
-    swa = SWA(2)
-    names = attributes(PARTS[language])
-    assert len(names) > 10
-    # raises where there is no average yet
-    missing = [n for n in names if n != "averaged_weights" and not hasattr(swa, n)]
-    assert not missing
-    assert attributes(ENGLISH) == attributes(CHINESE)
+    calls = re.findall(r"`(?:with )?swa\.(\w+)\((\w[^`]*)\)", PAGES[page])
+    assert len(calls) > 4
+    for name, shown in calls:
+        parameters = list(inspect.signature(getattr(SWA, name)).parameters.values())[1:]
+        given = [text.strip() for text in shown.split(",")]
+        for text, parameter in zip(given, parameters):
+            name_shown, _, default = text.partition("=")
+            assert name_shown == parameter.name
+            assert not default or default == repr(parameter.default), name
+
+
+def test_every_page_names_what_exists():
+    assert attributes(TEXT) <= public_names()
 
 
 # Links, names, messages
 
 
-@pytest.mark.parametrize("language", sorted(PARTS))
-def test_every_relative_link_exists(language):
-    links = re.findall(r"\]\(([^)#][^)]*)\)", PARTS[language])
-    relative = {link.split("#")[0] for link in links if "://" not in link}
-    assert len(relative) > 10
-    assert not [link for link in relative if not (ROOT / link).exists()]
-
-
-def test_every_anchor_is_a_heading():
-    found = slugs(TEXT)
-    anchors = set(re.findall(r"\]\(#([^)]+)\)", TEXT))
-    assert len(anchors) > 20
-    assert not anchors - found
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_every_link_exists_and_every_anchor_is_a_heading(name):
+    links = re.findall(r"\]\(([^)]+)\)", PAGES[name])
+    links = [link for link in links if "://" not in link]
+    assert len(links) > 2
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = ((ROOT / name).parent / path).resolve() if path else ROOT / name
+        assert target.exists(), link
+        if anchor:
+            page = PAGES[str(target.relative_to(ROOT.resolve()))]
+            assert anchor in slugs(page), link
 
 
 def test_every_test_that_is_named_exists():
@@ -431,17 +506,18 @@ def test_every_test_that_is_named_exists():
 def source():
     """The project's messages, each on one line."""
     paths = [*ROOT.glob("*.py"), *ROOT.glob("swa/**/*.py")]
+    paths += [*ROOT.glob("test/launcher/*.py"), ROOT / "test" / "check_npu.py"]
     text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     text = re.sub(r'"\s*\n\s*f?"', "", text)
     shell = "\n".join(path.read_text() for path in ROOT.glob("test/*.sh"))
     return text + re.sub(r'"\s*\\\n\s*"', " ", shell)
 
 
-@pytest.mark.parametrize("language", sorted(PARTS))
-def test_the_messages_of_troubleshooting_are_the_projects(language):
-    heads = {"en": "| message | cause and remedy |", "zh": "| 报错 | 原因与做法 |"}
+@pytest.mark.parametrize("page", [page for pair in PAIRS for page in pair])
+def test_the_messages_are_the_projects(page):
+    heads = "| 报错 | 原因与做法 |", "| message | cause and remedy |"
     text = source()
-    for row in rows_after(PARTS[language], heads[language]):
+    for row in rows_after(PAGES[page], heads["zh" not in page]):
         message = row[0].strip("`")
         if message.startswith("unexpected keyword argument"):
             continue  # Python's own
@@ -452,3 +528,8 @@ def test_the_messages_of_troubleshooting_are_the_projects(language):
 def test_files_name_no_machine():
     for word in ("/tmp/", "/root/", "/work/", "/home/user"):
         assert word not in TEXT
+
+
+@pytest.mark.parametrize("name, most", [("README.md", 260), ("README.zh.md", 300)])
+def test_a_readme_is_short(name, most):
+    assert len(PAGES[name].splitlines()) <= most

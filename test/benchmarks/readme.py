@@ -1,20 +1,28 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""The README's tables, written from `results.json`: no figure by hand.
+"""The documents' tables, written from `results.json`: no figure by hand.
 
-A table stands between `<!-- benchmark: NAME en -->` and `<!-- /benchmark -->`; `zh`
-for the Chinese part.
+A table stands between `<!-- benchmark: NAME -->` and `<!-- /benchmark -->`, its heads
+in both languages; NAME is followed by ` en` or ` zh` in the documents of one language.
 """
 
 import re
 
-from benchmarks import common
+from benchmarks import common, networks
 
 RESULTS = common.ROOT / "test" / "benchmarks" / "results.json"
-README = common.ROOT / "README.md"
+DOCUMENTS = {  # and the tables that each must have
+    "README.md": {"figures en", "smallest en", "digest en"},
+    "README.zh.md": {"figures zh", "smallest zh", "digest zh"},
+    "docs/results.md": {
+        *("machine", "overhead", "setup", "networks", "folds", "checkpoints"),
+        *("throughput", "quality", "verdict", "workloads"),
+    },
+}
 BLOCK = re.compile(
-    r"(<!-- benchmark: (\w+) (en|zh) -->\n).*?(<!-- /benchmark -->)", re.DOTALL
+    r"(<!-- benchmark: (\w+)(?: (en|zh))? -->\n).*?(<!-- /benchmark -->)", re.DOTALL
 )
+NOT_MEASURED = "*Not measured yet. 尚未测量。*"
 ARMS = {
     "sgd": "SGD",
     "swa constant": "SWA, constant",
@@ -28,6 +36,8 @@ TASKS = {
     "mnist5k convnet": "MNIST ConvNet",
 }
 SECTIONS = {  # of the results, where a table has another name
+    "figures": "overhead",
+    "digest": "overhead",
     "setup": "overhead",
     "smallest": "throughput",
     "folds": "scaling",
@@ -36,9 +46,9 @@ SECTIONS = {  # of the results, where a table has another name
     "workloads": "quality",
 }
 PACKAGES = {
-    "this": ("SWA", "SWA"),
-    "this, eager": ("SWA, eager", "SWA，eager 模式"),
-    "keras-swa": ("keras-swa 0.1.7", "keras-swa 0.1.7"),
+    "this": "SWA",
+    "this, eager": "SWA, eager",
+    "keras-swa": "keras-swa 0.1.7",
 }
 
 
@@ -50,9 +60,12 @@ def keep(content):
 
 
 def update():
-    """Writes the README's tables anew from `results.json`."""
-    text = README.read_text(encoding="utf-8")
-    common.write_text(README, rendered(text, common.read(RESULTS)))
+    """Writes the documents' tables anew from `results.json`."""
+    results = common.read(RESULTS)
+    for name in DOCUMENTS:
+        path = common.ROOT / name
+        text = path.read_text(encoding="utf-8")
+        common.write_text(path, rendered(text, results))
 
 
 def rendered(text, results):
@@ -61,8 +74,9 @@ def rendered(text, results):
     def block(match):
         begin, name, language, end = match.groups()
         if SECTIONS.get(name, name) not in results and name != "machine":
-            return match[0]  # not measured yet
-        return begin + "\n" + TABLES[name](results, language == "zh") + "\n\n" + end
+            return f"{begin}\n{NOT_MEASURED}\n\n{end}"
+        told = [language == "zh"] if language else []
+        return begin + "\n" + TABLES[name](results, *told) + "\n\n" + end
 
     return BLOCK.sub(block, text)
 
@@ -73,26 +87,23 @@ def table(heads, rows):
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
-def overhead(results, is_chinese):
+def overhead(results):
     """Ratios of wall time, with SWA over without."""
-    heads = ("", "batch", "model", "wall time, median [95%]", "best runs")
-    heads += ("processor time", "session calls per epoch")
-    if is_chinese:
-        heads = ("", "批大小", "模型", "墙钟时间，中位数 [95%]", "最快者之比")
-        heads += ("处理器时间", "每轮会话调用")
-    fits = {"null arm": ("null arm", "空对照")}
-    fits["training epochs"] = ("training epochs alone", "仅训练各轮")
-    fits["batch-norm epoch"] = ("batch-norm epoch alone", "仅批归一化的一轮")
+    heads = ("", "batch 批大小", "model 模型")
+    heads += ("wall time, median [95%] 墙钟时间，中位数", "best runs 最快者之比")
+    heads += ("processor time 处理器时间",)
+    heads += ("session calls per epoch 每轮会话调用",)
+    fits = {
+        "null arm": ": null arm 空对照",
+        "training epochs": ": training epochs alone 仅训练各轮",
+        "batch-norm epoch": ": batch-norm epoch alone 仅批归一化的一轮",
+    }
     rows = []
     for row in results["overhead"]["rows"]:
-        wall, processor = row["wall"], row["processor"]
-        name = PACKAGES[row["package"]][is_chinese]
-        if row["fit"] in fits:
-            name += (": ", "：")[is_chinese] + fits[row["fit"]][is_chinese]
-        calls = row["session_calls"]
+        wall, processor, calls = row["wall"], row["processor"], row["session_calls"]
         rows.append(
             (
-                name,
+                PACKAGES[row["package"]] + fits.get(row["fit"], ""),
                 f"{row['batch_size']}",
                 row["model"],
                 f"{wall['median']:.3f} [{wall['low']:.3f}, {wall['high']:.3f}]",
@@ -104,36 +115,49 @@ def overhead(results, is_chinese):
     return table(heads, rows)
 
 
-def setup(results, is_chinese):
+def setup(results):
     """The one-time set-up, a line."""
     seconds = [
         row["setup_median_seconds"]
         for row in results["overhead"]["rows"]
         if row["package"] == "this" and row["setup_median_seconds"] is not None
     ]
-    if is_chinese:
-        return f"每个模型一次的准备时间：{min(seconds):.2f} 至 {max(seconds):.2f} 秒。"
+    least, most = min(seconds), max(seconds)
     return (
-        f"One-time set-up for each model: {min(seconds):.2f} to {max(seconds):.2f} "
-        f"seconds."
+        f"One-time set-up for each model: {least:.2f} to {most:.2f} seconds. "
+        f"每个模型一次的准备时间：{least:.2f} 至 {most:.2f} 秒。"
     )
 
 
-def throughput(results, is_chinese):
+def network_rows(results):
+    """Cost on networks that people train, a table."""
+    heads = ("network 网络", "arm 方法", "first `fit` 第一次 (s)", "over plain 之比")
+    heads += ("second `fit` 第二次 (s)", "over plain 之比", "peak 内存峰值 (MB)")
+    heads += ("operations in the graph 图中运算", "forms compiled 编译形式")
+    measured = results["networks"]["networks"]
+    names = {**PACKAGES, "plain": "plain 不带", "plain again": "null arm 空对照"}
+    rows = [
+        [network, names[arm], *cells]
+        for name in measured
+        for network, arm, *cells in networks.rows_of(name, measured[name])
+    ]
+    return table(heads, rows)
+
+
+def throughput(results):
     """Samples per second of the default workload."""
     names = {
-        "bare step": ("train step alone, one resident batch", "仅训练步，固定一批"),
-        "one-hot fit": ("`fit`, one-hot labels, shuffled", "`fit`，one-hot 标签，打乱"),
-        "trainer": ("the trainer, with SWA", "训练脚本，含 SWA"),
-        "2 processes": ("two trainers, half the cores each", "两个进程，各用一半的核"),
-        "2 ranks": ("two Horovod ranks", "两个 Horovod 进程"),
+        "bare step": "train step alone, one resident batch 仅训练步，固定一批",
+        "one-hot fit": "`fit`, one-hot labels, shuffled 打乱",
+        "trainer": "the trainer, with SWA 训练脚本，含 SWA",
+        "2 processes": "two trainers, half the cores each 两个进程，各用一半的核",
+        "2 ranks": "two Horovod ranks 两个 Horovod 进程",
     }
-    heads = ("", "samples/s", "over the train step", "over the one-hot `fit`")
-    if is_chinese:
-        heads = ("", "样本/秒", "与训练步之比", "与 one-hot `fit` 之比")
+    heads = ("", "samples/s 样本/秒", "over the train step 与训练步之比")
+    heads += ("over the one-hot `fit` 与 one-hot `fit` 之比",)
     rows = [
         (
-            names[row["name"]][is_chinese],
+            names[row["name"]],
             f"{row['samples_per_second']:,.0f}",
             f"{row['over bare step']:.2f}",
             f"{row['over one-hot fit']:.2f}",
@@ -148,25 +172,11 @@ def smallest(results, is_chinese):
     return "\n".join("    " + line for line in results["throughput"]["smallest"])
 
 
-def folds(results, is_chinese):
+def folds(results):
     """Seconds of a fold by the number of weights."""
-    heads = (
-        "weights",
-        "in tensors",
-        "fold",
-        "numpy's pass",
-        "memory bound",
-        "fold over numpy",
-    )
-    if is_chinese:
-        heads = (
-            "权重数",
-            "张量数",
-            "取样一次",
-            "numpy 一遍",
-            "内存带宽下限",
-            "与 numpy 之比",
-        )
+    heads = ("weights 权重数", "in tensors 张量数", "sample 取样一次")
+    heads += ("numpy's pass numpy 一遍", "memory bound 内存带宽下限")
+    heads += ("sample over numpy 与 numpy 之比",)
     rows = [
         (
             f"{one['weights']:,}",
@@ -181,11 +191,9 @@ def folds(results, is_chinese):
     return table(heads, rows)
 
 
-def checkpoints(results, is_chinese):
+def checkpoints(results):
     """Size and seconds of a checkpoint by the number of weights."""
-    heads = ("weights", "checkpoint", "written in", "read in")
-    if is_chinese:
-        heads = ("权重数", "检查点", "写入", "读取")
+    heads = ("weights 权重数", "checkpoint 检查点", "written in 写入", "read in 读取")
     rows = [
         (
             f"{one['weights']:,}",
@@ -198,13 +206,11 @@ def checkpoints(results, is_chinese):
     return table(heads, rows)
 
 
-def quality(results, is_chinese):
+def quality(results):
     """Held-out accuracy and loss, and their paired differences to SGD."""
-    heads = ("", "", "accuracy ± spread", "minus SGD [95%]", "loss ± spread")
-    heads += ("minus SGD [95%]", "calibration error")
-    if is_chinese:
-        heads = ("", "", "准确率 ± 标准差", "与 SGD 之差 [95%]", "损失 ± 标准差")
-        heads += ("与 SGD 之差 [95%]", "校准误差")
+    heads = ("", "", "accuracy ± spread 准确率 ± 标准差")
+    heads += ("minus SGD [95%] 与 SGD 之差", "loss ± spread 损失 ± 标准差")
+    heads += ("minus SGD [95%] 与 SGD 之差", "calibration error 校准误差")
     rows, last = [], None
     for one in results["quality"]["summary"]:
         cells = ["" if one["task"] == last else TASKS[one["task"]], ARMS[one["arm"]]]
@@ -228,51 +234,35 @@ def quality(results, is_chinese):
     return table(heads, rows)
 
 
-def verdict(results, is_chinese):
+def verdict(results):
     """For each arm, where its paired difference to SGD is beyond chance."""
-    words = {
-        "accuracy": ("accuracy", "准确率"),
-        "loss": ("loss", "损失"),
-        "better": ("better on", "优于 SGD："),
-        "worse": ("worse on", "劣于 SGD："),
-        "neither": ("no difference beyond chance on", "无显著差别："),
-    }
-    lines = []
+    heads = ("", "of 指标", "better on 优于 SGD", "worse on 劣于 SGD")
+    heads += ("no difference beyond chance on 无显著差别",)
+    rows = []
     for arm in list(ARMS)[1:]:
-        told = []
-        for kind, sign in (("accuracy", 1), ("loss", -1)):
+        for kind, sign in (("accuracy 准确率", 1), ("loss 损失", -1)):
             found = {"better": [], "worse": [], "neither": []}
             for one in results["quality"]["summary"]:
-                if one["arm"] != arm or one[kind]["low"] is None:
+                figures = one[kind.split()[0]]
+                if one["arm"] != arm or figures["low"] is None:
                     continue
-                low, high = sorted(sign * one[kind][end] for end in ("low", "high"))
+                low, high = sorted(sign * figures[end] for end in ("low", "high"))
                 side = "better" if low > 0 else "worse" if high < 0 else "neither"
                 found[side].append(TASKS[one["task"]])
-            parts = [
-                words[side][is_chinese] + (" ", "")[is_chinese] + ", ".join(tasks)
-                for side, tasks in found.items()
-                if tasks
-            ]
-            if parts:
-                begin = words[kind][is_chinese] + (": ", "")[is_chinese]
-                told.append(begin + ("; ", "；")[is_chinese].join(parts))
-        if told:
-            lines.append(f"- {ARMS[arm]}{(': ', '：')[is_chinese]}" + ". ".join(told))
-            lines[-1] += (".", "。")[is_chinese]
-    return "\n".join(lines)
+            if any(found.values()):
+                rows.append([ARMS[arm], kind, *map(", ".join, found.values())])
+    return table(heads, rows)
 
 
-def workloads(results, is_chinese):
+def workloads(results):
     """Accuracy before and after SWA's last epoch on the synthetic workloads."""
-    heads = ("workload", "", "before SWA's last epoch", "after training")
-    names = {"default": "default", "reference": "reference"}
-    if is_chinese:
-        heads = ("负载", "", "SWA 最后一轮之前", "训练结束后")
-        names = {"default": "默认", "reference": "参考实现"}
+    heads = ("workload 负载", "", "before SWA's last epoch SWA 最后一轮之前")
+    heads += ("after training 训练结束后",)
+    names = {"default": "default 默认", "reference": "reference 参考实现"}
     rows = [
         (
             f"{names[row['workload']]} ({row['epochs']})",
-            PACKAGES[row["package"]][is_chinese],
+            PACKAGES[row["package"]],
             f"{row['before']['accuracy']:.2%}",
             f"{row['after']['accuracy']:.2%}",
         )
@@ -281,24 +271,127 @@ def workloads(results, is_chinese):
     return table(heads, rows)
 
 
-def machine(results, is_chinese):
+def figures(results, is_chinese):
+    """The three figures that decide whether this is for a reader."""
+    cost = _overhead_row(results, "this", 32)["wall"]
+    gain = _summary_row(results, "mnist5k mlp", "swa cyclic")["accuracy"]
+    loss = _workload_row(results, "keras-swa")
+    cyclic = [r for r in results["quality"]["summary"] if r["arm"] == "swa cyclic"]
+    better = [row for row in cyclic if row["accuracy"]["low"] > 0]
+    lines = (
+        "- **Cost**: `fit` takes {cost} times as long as without (default model, batch "
+        "32; 95% interval {low} to {high}).",
+        "- **Gain**: {gain} points of test accuracy on MNIST with a small network "
+        "({gain_low} to {gain_high}; {seeds} seeds); beyond chance on {better} of "
+        "{tasks} small tasks.",
+        "- **What others get wrong**: keras-swa gives the averaged weights batch-norm "
+        "statistics that are not theirs: accuracy {before} before its last epoch, "
+        "{after} after.",
+    )
+    if is_chinese:
+        lines = (
+            "- **开销**：`fit` 的时间是不带回调时的 {cost} 倍（默认模型，批大小 32；"
+            "95% 区间 {low} 至 {high}）。",
+            "- **增益**：小网络在 MNIST 上的测试准确率变化 {gain} 个百分点"
+            "（{gain_low} 至 {gain_high}，{seeds} 个种子）；"
+            "{tasks} 个小任务中 {better} 个有显著提高。",
+            "- **其他实现的错误**：keras-swa 的平均权重配的是不属于它的批归一化统计量："
+            "最后一轮之前准确率 {before}，之后 {after}。",
+        )
+    return "\n".join(lines).format(
+        cost=f"{cost['median']:.2f}",
+        low=f"{cost['low']:.2f}",
+        high=f"{cost['high']:.2f}",
+        gain=_signed(100 * gain["minus_sgd"]),
+        gain_low=_signed(100 * gain["low"]),
+        gain_high=_signed(100 * gain["high"]),
+        seeds=results["quality"]["seeds"],
+        better=len(better),
+        tasks=len(cyclic),
+        before=f"{loss['before']['accuracy']:.1%}",
+        after=f"{loss['after']['accuracy']:.1%}",
+    )
+
+
+def digest(results, is_chinese):
+    """The results in one small table: SWA beside keras-swa."""
+    heads = ("", "SWA", "keras-swa 0.1.7")
+    names = (
+        ("time of `fit` over plain, batch {}", "`fit` 时间与不带回调之比，批大小 {}"),
+        ("test accuracy minus SGD's, {}", "测试准确率与 SGD 之差，{}"),
+        ("accuracy after the last epoch ({} before)", "末轮之后的准确率（之前 {}）"),
+        ("first `fit` of {} over plain", "{} 第一次 `fit` 与不带回调之比"),
+    )
+    time, accuracy, last, first = (name[is_chinese] for name in names)
+    packages, rows = ("this", "keras-swa"), []
+    for size in (32, 16384):
+        found = [_overhead_row(results, package, size) for package in packages]
+        rows.append([time.format(size), *(f"{r['wall']['median']:.2f}" for r in found)])
+    measured = results.get("networks", {"networks": {}})["networks"]
+    for name, arms in measured.items():
+        cells = (
+            f"{networks.ratio(arms, arm, 'first'):.2f}" if arm in arms else "–"
+            for arm in packages
+        )
+        rows.append([first.format(name), *cells])
+    for task, title in TASKS.items():
+        arms = ("swa constant", "keras-swa constant")
+        found = [_summary_row(results, task, arm)["accuracy"] for arm in arms]
+        cells = (
+            "{} [{}, {}]".format(
+                *(_signed(100 * r[k]) for k in ("minus_sgd", "low", "high"))
+            )
+            for r in found
+        )
+        rows.append([accuracy.format(title), *cells])
+    found = [_workload_row(results, package) for package in packages]
+    before = f"{found[0]['before']['accuracy']:.1%}"
+    rows.append(
+        [last.format(before), *(f"{r['after']['accuracy']:.1%}" for r in found)]
+    )
+    return table(heads, rows)
+
+
+def _signed(number):
+    return f"{number:+.2f}".replace("-", "−")
+
+
+def _overhead_row(results, package, batch_size):
+    return next(
+        row
+        for row in results["overhead"]["rows"]
+        if (row["package"], row["batch_size"]) == (package, batch_size)
+        and row["model"] == "SGD, batch norm"
+        and row["fit"] not in ("null arm", "training epochs", "batch-norm epoch")
+    )
+
+
+def _summary_row(results, task, arm):
+    rows = results["quality"]["summary"]
+    return next(row for row in rows if (row["task"], row["arm"]) == (task, arm))
+
+
+def _workload_row(results, package):
+    rows = results["quality"]["workloads"]
+    wanted = "default", package
+    return next(row for row in rows if (row["workload"], row["package"]) == wanted)
+
+
+def machine(results):
     """Versions and machine class, a line for each distinct one."""
     lines = []
     for name in sorted(results):
-        line = _machine_line(results[name]["environment"], is_chinese)
+        line = _machine_line(results[name]["environment"])
         if line not in lines:
             lines.append(line)
     partly = [name for name in sorted(results) if not results[name].get("is_whole")]
     if partly:
-        told = (
-            "**A first look, with fewer repetitions**: {}.",
-            "**重复次数较少**：{}。",
-        )
-        lines.append(told[is_chinese].format(", ".join(partly)))
+        told = "**A first look, with fewer repetitions 重复次数较少**: {}."
+        lines.append(told.format(", ".join(partly)))
     return "\n".join(lines)
 
 
-def _machine_line(environment, is_chinese):
+def _machine_line(environment):
     versions, machine = environment["versions"], environment["machine"]
     names = {"python": "Python", "tensorflow": "TensorFlow", "numpy": "numpy"}
     names.update(sklearn="scikit-learn", mlxtend="mlxtend")
@@ -307,14 +400,15 @@ def _machine_line(environment, is_chinese):
     )
     where = f"{machine['system']} {machine['architecture']}"
     model = machine["processor"] or machine["architecture"]
-    if is_chinese:
-        return f"{machine['cores']} 核，{model}，{where}；{told}。"
     return f"{machine['cores']} cores of {model}, {where}; {told}."
 
 
 TABLES = {
+    "figures": figures,
+    "digest": digest,
     "overhead": overhead,
     "setup": setup,
+    "networks": network_rows,
     "throughput": throughput,
     "smallest": smallest,
     "folds": folds,
