@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 PATTERNS = ("test_callback.py", "test_callback_*.py", "test_peers*.py")
@@ -14,7 +15,7 @@ PATTERNS = ("test_callback.py", "test_callback_*.py", "test_peers*.py")
 
 def files():
     """All that the two Kerases are tested with in graph mode."""
-    return [str(p) for one in PATTERNS for p in sorted((ROOT / "test").glob(one))]
+    return sorted(p.name for one in PATTERNS for p in (ROOT / "test").glob(one))
 
 
 def skips(report):
@@ -22,9 +23,11 @@ def skips(report):
     return re.findall(r"^SKIPPED \[\d+\] \S+?:\d+: (.*)$", report, re.MULTILINE)
 
 
-def test_the_callback_does_the_same_in_eager_mode():
+@pytest.mark.parametrize("name", files())
+def test_the_callback_does_the_same_in_eager_mode(name):
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"] + files(),
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p"]
+        + ["no:xdist", f"test/{name}"],
         cwd=str(ROOT),
         env=dict(os.environ, SWA_TEST_MODE="eager"),
         stdout=subprocess.PIPE,

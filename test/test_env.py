@@ -693,7 +693,14 @@ def test_what_is_skipped_for_want_of_a_package_is_named(run_tests):
     assert "run_tests.sh: skipped, not installed: ruff" in lines
     (line,) = [line for line in lines if "hypothesis is not installed" in line]
     assert line.endswith("test/test_law.py")
-    assert "args: --ignore=test/test_law.py" in lines
+    (line,) = [line for line in lines if line.startswith("args: ")]
+    assert line.startswith("args: --ignore=test/test_law.py ") and " -n " in line
+
+
+def test_without_xdist_the_tests_run_one_after_the_other(run_tests):
+    status, lines = run_tests(LACKS="xdist hypothesis")
+    assert status == 0
+    assert "args: --ignore=test/test_law.py --durations=10" in lines
 
 
 def test_without_pytest_nothing_can_be_tested(run_tests):

@@ -19,7 +19,8 @@ import zlib
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 CONSTRAINTS = os.path.join(ROOT, "test", "constraints.txt")
-MODULES = ("pytest", "hypothesis", "keras", "ruff", "sklearn")
+MODULES = ("pytest", "xdist", "hypothesis", "keras", "ruff", "sklearn")
+WORKERS = 4  # of pytest, at most: each has a TensorFlow of its own
 
 
 class Failed(Exception):
@@ -185,6 +186,13 @@ def check_style(python, missing):
     return check("shellcheck", tool, "-x", *sorted(scripts)) and good
 
 
+def whole(missing):
+    """pytest's arguments for all tests: on several cores, the slowest ones told."""
+    workers = min(len(os.sched_getaffinity(0)), WORKERS)
+    spread = ["-n", str(workers), "--dist", "worksteal"]
+    return ["--durations=10", *([] if "xdist" in missing else spread)]
+
+
 def main(arguments):
     distributed = ""
     if arguments and arguments[0] in ("--distributed", "--distributed-if-built"):
@@ -208,7 +216,7 @@ def main(arguments):
         return 2
     ignored = lacking(missing)
     good = bool(arguments) or check_style(python, missing)
-    pytest = [python, "-m", "pytest", *ignored, *arguments]
+    pytest = [python, "-m", "pytest", *ignored, *(arguments or whole(missing))]
     status = subprocess.run(pytest, stdin=subprocess.DEVNULL).returncode
     return status or int(not good)
 
