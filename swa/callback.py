@@ -7,7 +7,6 @@ says in a `Keras` how its models are asked. Epochs count from zero inside.
 """
 
 import contextlib
-import functools
 import gc
 import math
 import weakref
@@ -26,12 +25,12 @@ from swa.validation import Validation
 __all__ = ["Keras", "SWA"]
 
 # What a binding knows about its Keras: its name, as users write it; the module with
-# get_session, get_value, learning_phase; the classes of its models and callbacks; and
+# get_session, get_value, learning_phase; its class Model and its LambdaCallback; and
 # functions: () -> whether it is eager; of a model -> its variables in `get_weights()`
 # order; -> its layers' updates, frozen ones left out; -> its metrics' updates.
 Keras = namedtuple(
     "Keras",
-    "name backend model_class callback_class is_eager weights updates metric_updates",
+    "name backend model_class lambda_callback is_eager weights updates metric_updates",
 )
 
 
@@ -113,20 +112,13 @@ class SWA:
     _keras = None  # the binding's Keras
 
     def __init__(
-        self,
-        start_epoch: int,
-        lr_schedule: str = "manual",
-        swa_lr: schedules.Rate = "auto",
-        swa_lr2: schedules.Rate = "auto",
-        swa_freq: int = 1,
-        batch_size: Optional[int] = None,
-        verbose: int = 0,
-        snapshot: str = "cycle_start",
-        validation: Any = None,
-        validation_rows: Any = None,
-        ranks: Any = None,
+        self, start_epoch: int, lr_schedule: str = "manual",
+        swa_lr: schedules.Rate = "auto", swa_lr2: schedules.Rate = "auto",
+        swa_freq: int = 1, batch_size: Optional[int] = None, verbose: int = 0,
+        snapshot: str = "cycle_start", validation: Any = None,
+        validation_rows: Any = None, ranks: Any = None,
         avg_fn: Optional[Callable[..., np.ndarray]] = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         if not tf.__version__.startswith("1.15"):
             raise RuntimeError(f"swa needs TensorFlow 1.15, found {tf.__version__}.")
@@ -175,12 +167,9 @@ class SWA:
         ]
 
     def plan(
-        self,
-        epochs: int,
-        batches_per_epoch: int,
-        learning_rate: Optional[float] = None,
-        batch_norm: Optional[bool] = None,
-    ) -> schedules.Plan:
+        self, epochs: int, batches_per_epoch: int,
+        learning_rate: Optional[float] = None, batch_norm: Optional[bool] = None,
+    ) -> schedules.Plan:  # fmt: skip
         """The rate of each batch and the epochs sampled, without training.
 
         Args:
@@ -200,9 +189,8 @@ class SWA:
             learning_rate = self._run.rates.base if self._run else self.lr
         if batch_norm is None:
             batch_norm = bool(self._run and self._run.statistics.layers)
-        return schedules.plan(
-            self.settings, epochs, batches_per_epoch, learning_rate, batch_norm
-        )
+        given = self.settings, epochs, batches_per_epoch, learning_rate
+        return schedules.plan(*given, batch_norm)
 
     def apply(self, x: Any = None, batch_size: int = 32, steps: int = None) -> None:
         """Makes the average the model's weights; `restore` undoes it.
@@ -218,10 +206,9 @@ class SWA:
         """
         run = self._run_with_average()
         if run.statistics.layers and x is None:
-            raise ValueError(
-                f"x must be given for a model with batch normalization: averaged "
-                f"weights need statistics of their own, got {x!r}."
-            )
+            raise ValueError(f"x must be given for a model with batch normalization: "
+                             f"averaged weights need statistics of their own, got "
+                             f"{x!r}.")  # fmt: skip
         rows = None if x is None else Rows(x, batch_size, steps)
         with run.weights.lent(keeps=True):
             self._place_average(rows)
@@ -323,24 +310,12 @@ class SWA:
         exchange.check_alone(self, self.model)
         if self._guard is not None:
             self.restore()  # a fit of this callback that was cut off
-        options = Options(
-            self.settings, self._sum_over_ranks, self._validation, self.verbose
-        )
-        parts = dict(average=Average(self._avg_fn), compiled_rate=self._compiled_rate)
-        run = Run(self._keras, self.model, options, state=state, **parts)
-        others = [other.step.model for other in _RUNS if other is not self._run]
-        if self.model in others:
-            gc.collect()  # Keras's callback lists are cycles, with earlier callbacks in
-        run.begin(self.params)
-        _RUNS.add(run)
-        if self._validation is not None:
-            self._validation.begin()
-        self._run = run
-        self._guard = exchange.Guard(self, self.model, run.step.follow)
+        self._run = self._begun(state)
+        self._guard = exchange.Guard(self, self.model, self._run.step.follow)
         self._guard.open()
-        if run.step.sets_rate_by_batch and run.rates.sets_rate:
-            for callbacks in exchange.lists_on_stack(self):
-                callbacks.append(_last_word_class(self._keras.callback_class)(run))
+        if self._run.step.sets_rate_by_batch and self._run.rates.sets_rate:
+            last = self._keras.lambda_callback(on_batch_begin=self._run.insist)
+            exchange.append_to_lists(self, last)  # it sets the rate after all others
 
     def on_epoch_begin(self, epoch, logs=None):
         """Says where averaging starts."""
@@ -379,6 +354,17 @@ class SWA:
 
     # Small things
 
+    def _begun(self, state):
+        """A run of the model that has begun, from a state or None."""
+        given = self.settings, self._sum_over_ranks, self._validation, self.verbose
+        parts = dict(average=Average(self._avg_fn), compiled_rate=self._compiled_rate)
+        run = Run(self._keras, self.model, Options(*given), state=state, **parts)
+        if self.model in [one.step.model for one in _RUNS if one is not self._run]:
+            gc.collect()  # Keras's callback lists are cycles, with earlier callbacks in
+        run.begin(self.params)
+        _RUNS.add(run)
+        return run
+
     def _place_average(self, rows):
         """Puts the average into the model, with the statistics of `rows`, or None."""
         run, averaged = self._run, self._run.averaged()
@@ -398,21 +384,6 @@ class SWA:
             raise ValueError(f"there is no average: no sample has been taken yet, got "
                              f"n_averaged {self.n_averaged}.")  # fmt: skip
         return self._run
-
-
-@functools.lru_cache(maxsize=None)
-def _last_word_class(callback_class):
-    """A callback that is put behind all others, to set the rate once more."""
-
-    class LastWord(callback_class):
-        def __init__(self, run):
-            super().__init__()
-            self._run = run
-
-        def on_batch_begin(self, batch, logs=None):
-            self._run.insist()
-
-    return LastWord
 
 
 def check_model(keras, model, settings):

@@ -12,10 +12,9 @@ import tensorflow as tf
 from tensorflow.python.eager import def_function  # 1.15 sets the switch, has no getter
 from tensorflow.python.keras.backend import eager_learning_phase_scope
 
+from swa.exchange import Replaced
 from swa.layers import batch_norms_of, check_supported, parts_of
 from swa.rates import set_rate
-
-_ABSENT = object()
 
 
 class EagerStep:
@@ -30,7 +29,7 @@ class EagerStep:
         self._keras, self.model = keras, model
         self.optimizer = getattr(model, "optimizer", None)
         self.variables, self._layers = keras.weights(model), []
-        self._replaced = []  # (object, name, value before or _ABSENT, value of ours)
+        self._replaced = Replaced()
         self._was_eager = None
 
     def prepare(self, has_rate):
@@ -68,18 +67,11 @@ class EagerStep:
         self._was_eager = def_function.RUN_FUNCTIONS_EAGERLY
         tf.config.experimental_run_functions_eagerly(True)
         # Keras calls it in the place of gradients and optimizer
-        self._replace(self.model, "_backwards", lambda tape, loss: None)
+        self._replaced.put(self.model, "_backwards", lambda tape, loss: None)
         self._hook_layers(statistics)
 
     def stop(self):
-        while self._replaced:
-            owner, name, before, ours = self._replaced[-1]
-            if vars(owner).get(name) is ours:
-                if before is _ABSENT:
-                    del vars(owner)[name]
-                else:
-                    vars(owner)[name] = before
-            self._replaced.pop()
+        self._replaced.give_back()
         if self._was_eager is not None:
             tf.config.experimental_run_functions_eagerly(self._was_eager)
             self._was_eager = None
@@ -130,17 +122,12 @@ class EagerStep:
             moments, assign, call = {}, layer._assign_moving_average, layer.call
             note = _noting(layer, moments, assign)
             hand_over = _handing_over(layer, moments, call, statistics=statistics)
-            self._replace(layer, "_assign_moving_average", note)
-            self._replace(layer, "call", hand_over)
+            self._replaced.put(layer, "_assign_moving_average", note)
+            self._replaced.put(layer, "call", hand_over)
         for part in parts_of(self.model):
             # a wrapper that would else be called twice with the first time step
             if hasattr(part, "_always_use_reshape"):
-                self._replace(part, "_always_use_reshape", True)
-
-    def _replace(self, owner, name, ours):
-        # past Keras's __setattr__, which would track the method's variables
-        self._replaced.append((owner, name, vars(owner).get(name, _ABSENT), ours))
-        vars(owner)[name] = ours
+                self._replaced.put(part, "_always_use_reshape", True)
 
 
 def _noting(layer, moments, assign):

@@ -12,6 +12,30 @@ import sys
 import numpy as np
 
 _METHODS = ("fit", "fit_generator", "train_on_batch")
+_ABSENT = object()
+
+
+class Replaced:
+    """Attributes that SWA has put in the place of others, until they are given back."""
+
+    def __init__(self):
+        self._notes = []  # (owner, name, value before or _ABSENT, value of ours)
+
+    def put(self, owner, name, ours):
+        """Sets an object's attribute, past Keras, which would track its variables."""
+        self._notes.append((owner, name, vars(owner).get(name, _ABSENT), ours))
+        vars(owner)[name] = ours
+
+    def give_back(self):
+        """Sets what was there before, where the attribute is still ours."""
+        while self._notes:
+            owner, name, before, ours = self._notes[-1]
+            if vars(owner).get(name) is ours:
+                if before is _ABSENT:
+                    del vars(owner)[name]
+                else:
+                    vars(owner)[name] = before
+            self._notes.pop()
 
 
 class Weights:
@@ -105,30 +129,19 @@ class Guard:
 
     def __init__(self, callback, model, follow):
         self._callback, self._model, self._follow = callback, model, follow
-        self._replaced = []  # (name, value before or None, value of ours)
+        self._replaced = Replaced()
         self._error_before = sys.exc_info()[1]
 
     def open(self):
         """From here to `close`, training that was cut off is ended before new one."""
-        if self._replaced:
-            return
         for name in _METHODS + ("_make_train_function",):
             method = getattr(self._model, name, None)
             if method is not None:
-                ours = self._standing_before(method)
-                self._replaced.append((name, vars(self._model).get(name), ours))
-                vars(self._model)[name] = ours
+                self._replaced.put(self._model, name, self._standing_before(method))
 
     def close(self):
         """Gives the methods back that are still as they were left."""
-        while self._replaced:
-            name, before, ours = self._replaced[-1]
-            if vars(self._model).get(name) is ours:
-                if before is None:
-                    del vars(self._model)[name]
-                else:
-                    vars(self._model)[name] = before
-            self._replaced.pop()
+        self._replaced.give_back()
 
     def is_failing(self):
         """Whether eager `fit` calls a last hook although an exception passes."""
@@ -166,6 +179,12 @@ def check_alone(callback, model):
                          f"nested fits included, got a second.")  # fmt: skip
     if other is not None:
         other.restore()
+
+
+def append_to_lists(callback, other):
+    """Puts another callback behind all others in the `fit` of `callback`."""
+    for callbacks in lists_on_stack(callback):
+        callbacks.append(other)
 
 
 def lists_on_stack(callback):

@@ -73,10 +73,9 @@ class GraphStep:
         function = self.model.train_function
         is_own = hasattr(function, "fetch_callbacks")  # Keras's, not a user's
         if not is_own:
-            self._find(self._keras.updates(self.model))
+            self.find()
         elif not hasattr(function.updates_op, "_swa_uses"):
-            self._find([function.updates_op])
-            function.updates_op._swa_uses = self._uses
+            function.updates_op._swa_uses = self._found([function.updates_op])
         self._uses = function.updates_op._swa_uses if is_own else self._uses
         if not is_own and self._uses:
             raise ValueError(
@@ -94,7 +93,7 @@ class GraphStep:
 
     def find(self):
         """Finds the batch-norm layers that the flags of now call trainable."""
-        self._find(self._keras.updates(self.model))
+        self._uses = self._found(self._keras.updates(self.model))
         return list(self._uses)
 
     def read(self):
@@ -134,7 +133,7 @@ class GraphStep:
         Args:
           rates: array of the rates of the batches that follow.
           note: function that is told, after each batch, how far the rate that was
-            used lay above the one of `rates`.
+            used lay above the last of `rates`.
         """
         self._ramp().start(self._session(), rates)
         if not self.sets_rate_by_batch:
@@ -239,10 +238,11 @@ class GraphStep:
 
     # Moments
 
-    def _find(self, updates):
+    def _found(self, updates):
+        """List of moment_search.Use by layer; updates that are pairs have none."""
         updates = [update for update in updates if not isinstance(update, tuple)]
         leaves = moment_search.leaves(updates)
-        self._uses = moment_search.uses(leaves, batch_norms_of(self.model))
+        return moment_search.uses(leaves, batch_norms_of(self.model))
 
     def _fetches(self):
         """Mean, variance and, where it is open, shape of each use, each once."""
@@ -307,39 +307,36 @@ class _Ramp:
     def __init__(self, rate):
         # float16 counts no further than 2048
         dtype = tf.float32 if rate.dtype.size < 4 else rate.dtype.base_dtype
-        # no collection: a user's Saver must not look for them
-        options = dict(trainable=False, collections=[], use_resource=True)
-        self._rate, self._variables = rate, [
-            tf.compat.v1.Variable(lambda: tf.zeros((), dtype), name=name, **options)
-            for name in ("last", "slope", "remaining")
-        ]
-        self._feeds = [tf.compat.v1.placeholder(dtype, ()) for _ in range(3)]
-        last, slope, remaining = self._feeds
-        assigned = [v.assign(one, read_value=False)
-                    for v, one in zip(self._variables, self._feeds)]  # fmt: skip
-        self._begin = tf.group(assigned, self._assign(last + remaining * slope))
+        # no collection: a user's Saver must not look for it
+        options = dict(trainable=False, collections=[], use_resource=True, name="line")
+        self._line = tf.compat.v1.Variable(lambda: tf.zeros(3, dtype), **options)
+        self._rate, self._fed = rate, tf.compat.v1.placeholder(dtype, (3,))
+        last, slope, remaining = tf.unstack(self._fed)
+        kept = self._line.assign(self._fed, read_value=False)
+        self._begin = tf.group(kept, self._assign(last + remaining * slope))
 
     def start(self, session, rates):
         """Sets the first of `rates`; each batch that advances takes the next."""
         steps = len(rates) - 1
         slope = (rates[0] - rates[-1]) / steps if steps else 0.0
-        session.run(self._begin, dict(zip(self._feeds, (rates[-1], slope, steps))))
+        session.run(self._begin, {self._fed: (rates[-1], slope, steps)})
 
     def advance(self, updates_op):
         """Sets the next batch's rate once the optimizer has read this one's.
 
         Returns:
-          Tensor: the rate that the batch used, less the one planned for it.
+          Tensor: the rate that the batch used, less the line's last one.
         """
         with tf.control_dependencies([updates_op]):
-            last, slope, remaining = [v.read_value() for v in self._variables]
-            used = tf.cast(self._rate.read_value(), last.dtype)
-            difference = used - (last + remaining * slope)
+            last, slope, remaining = tf.unstack(self._line.read_value())
+            difference = tf.cast(self._rate.read_value(), last.dtype) - last
         after = tf.maximum(remaining - 1.0, 0.0)
+        line = tf.stack([last, slope, after])
         # nothing may be read that the same call assigns, unless it is used before
-        with tf.control_dependencies([difference, after]):
-            kept = self._variables[2].assign(after, read_value=False)
-            with tf.control_dependencies([kept, self._assign(last + after * slope)]):
+        with tf.control_dependencies([difference, line]):
+            kept = self._line.assign(line, read_value=False)
+            rate = self._assign(last + after * slope)
+            with tf.control_dependencies([kept, rate]):
                 return tf.identity(difference)
 
     def _assign(self, rate):

@@ -121,10 +121,9 @@ class Rates:
         return float(self._used.get(batch, planned))
 
     def _note(self, difference):
-        """Takes down by how much the rate that was used lay above the planned one."""
-        planned = self._of(self._batch)
-        used = planned + float(difference)
-        if not self._is_close(used, planned):
+        """Takes down by how much the rate that was used lay above the last planned."""
+        used = float(self._planned[-1]) + float(difference)
+        if not self._is_close(used, self._of(self._batch)):
             self._used[self._batch] = used
             self._warn("another callback sets the learning rate too: history['lr'] and "
                        "swa.lr tell what was used.")  # fmt: skip

@@ -65,6 +65,8 @@ class Run:
         self.progress.params = params
         self._check()
         self._make_ready()
+        if self._options.validation is not None:
+            self._options.validation.begin()
 
     def begin_epoch(self, epoch, params):
         """Says where averaging starts; the first batch decides what the epoch is."""
@@ -87,7 +89,7 @@ class Run:
         if self.stage is not PASSED:  # eager `fit` begins a batch that never comes
             self.rates.begin_batch(batch)
 
-    def insist(self):
+    def insist(self, batch, logs):
         """Sets the rate once more, after all other callbacks."""
         if self.stage is not PASSED:
             self.rates.insist()
