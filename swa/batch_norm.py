@@ -90,14 +90,14 @@ class Statistics:
         return filled
 
 
-def re_estimate(step, layers, arrays, *, rows, sum_over_ranks=None):
+def re_estimate(step, layers, arrays, *, batches, sum_over_ranks=None):
     """Gives a model's layers the statistics of some rows, by a forward pass.
 
     Args:
       step: the model's step, of `swa.steps`, which has found the layers.
       layers: list of batch-norm layers.
       arrays: list of arrays or None, as `Statistics.filled_in` takes them.
-      rows: rows.Rows.
+      batches: of rows.Rows for the step's model.
       sum_over_ranks: function of a list of arrays, or None.
 
     Returns:
@@ -107,7 +107,7 @@ def re_estimate(step, layers, arrays, *, rows, sum_over_ranks=None):
       ValueError: rows that cannot be used; the model is then as before.
     """
     statistics = Statistics(layers)
-    step.forward(rows.batches(step.model), statistics)
+    step.forward(batches, statistics)
     statistics.merge_ranks(sum_over_ranks)
     filled = statistics.filled_in(arrays, step.variables)
     step.put(filled)
@@ -138,8 +138,9 @@ def update_bn_of(keras):
 
         Raises:
           ValueError: `x` without rows, with NaN or Inf, without end and no `steps`,
-            or not as the model's inputs; `batch_size` below 1; a layer whose
-            statistics are of another kind. The model is then as before.
+            not as the model's inputs or, on an NPU, with batches of unequal size;
+            `batch_size` below 1; a layer whose statistics are of another kind. The
+            model is then as before.
 
         Reference:
           Izmailov et al., 2018, section 3.2 (arXiv:1803.05407).
@@ -148,6 +149,7 @@ def update_bn_of(keras):
         step = step_of(keras, model)
         layers, nothing = step.find(), [None] * len(step.variables)
         if layers:
-            re_estimate(step, layers, nothing, rows=rows, sum_over_ranks=sum_over_ranks)
+            options = dict(batches=rows.batches(model), sum_over_ranks=sum_over_ranks)
+            re_estimate(step, layers, nothing, **options)
 
     return update_bn

@@ -127,7 +127,7 @@ class SWA:
         self.batch_size, self.verbose = batch_size, verbose
         self._validation = None
         if validation is not None:
-            self._validation = Validation(validation, validation_rows)
+            self._validation = Validation(validation, validation_rows, batch_size)
         self._sum_over_ranks, self._avg_fn = moments.summing(ranks), avg_fn
         self._run = self._guard = None  # the last Run that began; its Guard while open
         self._compiled_rate = math.nan  # before any callback's on_train_begin
@@ -339,9 +339,7 @@ class SWA:
             return
         self._run.end_epoch()
         if self._validation is not None and logs is not None:
-            # arrays are evaluated as many rows at once as in training, where known
-            size = self.params.get("batch_size") or self.batch_size or 32
-            logs.update(self._validation.logs(self, size))
+            logs.update(self._validation.logs(self))
 
     def on_train_end(self, logs=None):
         """Sets the average where it is right to; gives everything else back."""
@@ -368,11 +366,14 @@ class SWA:
     def _place_average(self, rows):
         """Puts the average into the model, with the statistics of `rows`, or None."""
         run, averaged = self._run, self._run.averaged()
-        layers, sums = run.statistics.layers, {"sum_over_ranks": self._sum_over_ranks}
-        run.weights.place(averaged)
+        layers, batches = run.statistics.layers, None
         if rows is not None and layers:
-            estimate = batch_norm.re_estimate
-            run.weights.place(estimate(run.step, layers, averaged, rows=rows, **sums))
+            batches = rows.batches(run.step.model)  # refused before anything changes
+        run.weights.place(averaged)
+        if batches is not None:
+            options = dict(batches=batches, sum_over_ranks=self._sum_over_ranks)
+            estimate = batch_norm.re_estimate(run.step, layers, averaged, **options)
+            run.weights.place(estimate)
 
     def _close_guard(self):
         if self._guard is not None:

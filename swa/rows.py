@@ -22,6 +22,7 @@ class Rows:
         batches. Of tuples (x, y) or (x, y, sample_weight) x is taken.
       batch_size: int >= 1, rows per batch where `x` is arrays.
       steps: int >= 1, batches to take, or None for all; needed where they never end.
+      name: str, what messages call `x`.
 
     Attributes:
       is_spent_once_read: bool, whether they can be read one time only.
@@ -30,7 +31,7 @@ class Rows:
       ValueError: `batch_size` or `steps` below 1, or rows without end and no `steps`.
     """
 
-    def __init__(self, x, batch_size=32, steps=None):
+    def __init__(self, x, batch_size=32, steps=None, name="x"):
         check_count("batch_size", batch_size, 1)
         if steps is not None:
             check_count("steps", steps, 1)
@@ -38,25 +39,33 @@ class Rows:
             raise ValueError(f"steps must be given for rows without end, got None for "
                              f"x of type {type(x).__name__}.")  # fmt: skip
         self._x, self._batch_size, self._steps = x, int(batch_size), steps
+        self._name = name
         self.is_spent_once_read = hasattr(x, "__next__")
 
     def batches(self, model):
-        """Yields the inputs of each batch.
+        """The inputs of each batch.
 
         Args:
           model: it says how many inputs there are, and the order of named ones.
 
-        Yields:
-          List of arrays, or a dict for a subclassed model in eager mode.
+        Returns:
+          Iterator of lists of arrays, or of dicts for a subclassed model in eager mode.
 
         Raises:
-          ValueError: no rows, or not as many arrays as the model has inputs.
+          ValueError: on an NPU, arrays that do not fill their last batch; while it is
+            read: no rows, not as many arrays as the model has inputs or, on an NPU, a
+            batch of other size than the first.
         """
         names = getattr(model, "input_names", None)
         if tf.executing_eagerly() and not getattr(model, "_is_graph_network", True):
             names = None  # it is called with what it is given
-        batch = None
-        for batch in itertools.islice(self._found(len(names or ())), self._steps):
+        found = itertools.islice(self._found(len(names or ())), self._steps)
+        return self._inputs(found, names)
+
+    def _inputs(self, found, names):
+        """Yields each batch found as a model with inputs of these names takes it."""
+        batch, size = None, None
+        for batch in found:
             if isinstance(batch, dict) and names:
                 batch = [batch[name] for name in names]
             if isinstance(batch, dict):
@@ -67,6 +76,9 @@ class Rows:
                 raise ValueError(f"x must hold {len(names)} arrays, one for each input "
                                  f"of the model, got {len(batch)}.")  # fmt: skip
             arrays = [np.asarray(rows) for rows in batch]
+            size = size or len(arrays[0])
+            if len(arrays[0]) != size and has_static_shapes():
+                raise self._uneven(f"batches of {size} and {len(arrays[0])}")
             yield [a[:, None] if a.ndim == 1 else a for a in arrays]  # as Keras does
         if batch is None:
             kind = type(self._x).__name__
@@ -80,11 +92,40 @@ class Rows:
         elif _is_symbolic(x):
             items = (tf.keras.backend.get_session().run(x) for _ in itertools.count())
         elif hasattr(x, "shape") or isinstance(x, (list, dict)):
-            items = _sliced(x, self._batch_size)
+            items = self._sliced(x)
         else:  # a Sequence, or an iterable
             is_indexed = hasattr(x, "__getitem__")
             items = (x[i] for i in range(len(x))) if is_indexed else iter(x)
         return (item[0] if isinstance(item, tuple) else item for item in items)
+
+    def _sliced(self, x):
+        """Iterates over the batches of arrays."""
+        parts = list(x.values()) if isinstance(x, dict) else x
+        parts = parts if isinstance(parts, list) else [parts]
+        parts = [getattr(part, "values", part) for part in parts]  # of frames
+        parts = [part if hasattr(part, "shape") else np.asarray(part) for part in parts]
+        size, count = self._batch_size, len(parts[0]) if parts else 0
+        is_last_short = 0 < count // size < (self._steps or count) and count % size
+        if is_last_short and has_static_shapes():
+            raise self._uneven(f"{count} rows for batch_size {size}")
+        slices = [slice(start, start + size) for start in range(0, count, size)]
+        batches = ([np.asarray(part[one]) for part in parts] for one in slices)
+        return (dict(zip(x, b)) if isinstance(x, dict) else b for b in batches)
+
+    def _uneven(self, got):
+        rule = f"{self._name} must give batches of equal size on an NPU, got {got}"
+        return ValueError(f"{rule}. Choose a batch_size that divides the rows, or "
+                          f"leave some out.")  # fmt: skip
+
+
+def has_static_shapes():
+    """Whether Keras's session is an NPU's: a graph has the shapes of its first call."""
+    session = None if tf.executing_eagerly() else tf.keras.backend.get_session()
+    config = getattr(session, "_config", None) or tf.compat.v1.ConfigProto()
+    optimizers = config.graph_options.rewrite_options.custom_optimizers
+    maps = [one.parameter_map for one in optimizers if one.name == "NpuOptimizer"]
+    # to read a key that is not there would make an entry of it
+    return any("dynamic_input" not in m or not m["dynamic_input"].b for m in maps)
 
 
 def _is_symbolic(x):
@@ -124,13 +165,3 @@ def _rows_of_tuple(x, inputs):
         return list(x[0]) if isinstance(x[0], tuple) else x[0]
     raise ValueError(f"x must be the model's inputs or (x, y), got a tuple of {len(x)} "
                      f"that could be either. Give inputs as a list.")  # fmt: skip
-
-
-def _sliced(x, batch_size):
-    parts = list(x.values()) if isinstance(x, dict) else x
-    parts = parts if isinstance(parts, list) else [parts]
-    parts = [getattr(part, "values", part) for part in parts]  # of frames
-    parts = [part if hasattr(part, "shape") else np.asarray(part) for part in parts]
-    for start in range(0, len(parts[0]) if parts else 0, batch_size):
-        batch = [np.asarray(part[start : start + batch_size]) for part in parts]
-        yield dict(zip(x, batch)) if isinstance(x, dict) else batch

@@ -166,7 +166,7 @@ class Run:
         self.statistics = batch_norm.Statistics(layers)
         self._check()
         if validation is not None:
-            validation.check(bool(layers))
+            validation.check(model, self.progress.params, bool(layers))
         if self._state is not None:
             check_state(self._state, self.step)
             counts = self._state["n_averaged"], self._state["n_skipped"]

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """The average on held-out rows, epoch by epoch, for the history."""
 
-from swa.rows import Rows
+from swa.rows import Rows, has_static_shapes
 
 
 class Validation:
@@ -13,12 +13,13 @@ class Validation:
         model's `evaluate` takes and can take again (a Sequence; a finite data set,
         which makes operations at each evaluation in graph mode).
       training_rows: as for `update_bn`, or None.
+      batch_size: int, rows at once of arrays where training does not say; None: 32.
 
     Raises:
       ValueError: rows that can be read only once, or have no end.
     """
 
-    def __init__(self, held_out, training_rows):
+    def __init__(self, held_out, training_rows, batch_size=None):
         if isinstance(held_out, (list, tuple)) and len(held_out) not in (2, 3):
             raise ValueError(f"validation must be (x, y) or (x, y, sample_weight), got "
                              f"{len(held_out)} items.")  # fmt: skip
@@ -28,35 +29,53 @@ class Validation:
                 raise ValueError(f"{name} must be rows that can be read again, arrays "
                                  f"or a Sequence, got {kind}.")  # fmt: skip
         self._held_out, self._training_rows = held_out, training_rows
+        self._given_size = self._size = batch_size or 32
         self.begin()
 
     def begin(self):
         """The state of a run that has not begun."""
         self._results, self._n_averaged = {}, 0
 
-    def check(self, has_batch_norm):
-        """Raises ValueError where the average would lack its statistics."""
+    def check(self, model, params, has_batch_norm):
+        """Refuses what cannot be evaluated, before training.
+
+        Args:
+          model: a built model.
+          params: dict, Keras's: arrays are evaluated as many rows at once as trained.
+          has_batch_norm: bool, whether the average needs statistics of its own.
+
+        Raises:
+          ValueError: no rows for the statistics; batches that an NPU cannot take.
+        """
+        self._size = params.get("batch_size") or self._given_size
         if has_batch_norm and self._training_rows is None:
             raise ValueError(
                 f"validation_rows must be given with validation and batch "
                 f"normalization: averaged weights need statistics of their own, got "
                 f"{self._training_rows}. Give training rows, all or some.")
+        if has_static_shapes():
+            x = self._held_out
+            x = x[0] if isinstance(x, (list, tuple)) else x
+            read(Rows(x, self._size, name="validation"), model)
+            if has_batch_norm:
+                x = self._training_rows
+                read(Rows(x, self._size, name="validation_rows"), model)
 
-    def logs(self, swa, batch_size):
+    def logs(self, swa):
         """dict: swa_loss and swa_<metric>; empty before the first sample."""
         has_passed = swa.batch_norm_epoch is not None  # with its final statistics
         if has_passed or swa.n_averaged != self._n_averaged:
             rows = None if has_passed else self._training_rows
-            with swa.average_applied(rows, batch_size):
-                results = self._evaluated(swa.model, batch_size)
+            with swa.average_applied(rows, self._size):
+                results = self._evaluated(swa.model)
             names = [f"swa_{name}" for name in swa.model.metrics_names]
             self._results, self._n_averaged = dict(zip(names, results)), swa.n_averaged
         return dict(self._results)
 
-    def _evaluated(self, model, batch_size):
+    def _evaluated(self, model):
         held_out, options = self._held_out, {"verbose": 0}
         if isinstance(held_out, (list, tuple)):
-            options.update(y=held_out[1], batch_size=batch_size)
+            options.update(y=held_out[1], batch_size=self._size)
             options["sample_weight"] = held_out[2] if len(held_out) > 2 else None
             held_out = held_out[0]
         is_stopping = model.stop_training  # `evaluate` sets it to False
@@ -65,3 +84,9 @@ class Validation:
         finally:
             model.stop_training = is_stopping
         return [float(r) for r in (results if isinstance(results, list) else [results])]
+
+
+def read(rows, model):
+    """Reads all batches of some rows: one of unequal size is refused."""
+    for _ in rows.batches(model):
+        pass
