@@ -35,6 +35,7 @@ Keras = namedtuple(
 
 
 _RUNS = weakref.WeakSet()  # those whose weights are still held
+_HELD = 1 << 22  # bytes of averages from which on a collection of 0.1 s is worth it
 
 
 class SWA:
@@ -357,7 +358,8 @@ class SWA:
         given = self.settings, self._sum_over_ranks, self._validation, self.verbose
         parts = dict(average=Average(self._avg_fn), compiled_rate=self._compiled_rate)
         run = Run(self._keras, self.model, Options(*given), state=state, **parts)
-        if self.model in [one.step.model for one in _RUNS if one is not self._run]:
+        averages = [one.average.mean for one in _RUNS if one is not self._run]
+        if sum(array.nbytes for mean in averages for array in mean) > _HELD:
             gc.collect()  # Keras's callback lists are cycles, with earlier callbacks in
         run.begin(self.params)
         _RUNS.add(run)

@@ -77,14 +77,15 @@ class Rates:
 
     def begin_batch(self, batch):
         """Sets the rate of a batch, where the step cannot do so itself."""
-        self._batch, rate = batch, self._of(batch)
-        if self._step.sets_rate_by_batch and not math.isnan(rate):
-            self._step.rate = rate
+        self._batch = batch
+        if self._step.sets_rate_by_batch:
+            self.insist()
 
     def insist(self):
         """The same once more, after all other callbacks and before the batch."""
-        if not self._is_close(self._step.rate, self._of(self._batch)):
-            self.begin_batch(self._batch)
+        rate = self._of(self._batch)
+        if not (math.isnan(rate) or self._is_close(self._step.rate, rate)):
+            self._step.rate = rate
 
     def end_epoch(self, batches):
         """Writes the rates of the batches that ran into the history."""
@@ -129,7 +130,8 @@ class Rates:
                        "swa.lr tell what was used.")  # fmt: skip
 
     def _is_close(self, rate, other):
-        # two roundings of the variable: float16 has 11 bits, float32 24
-        dtype = getattr(self._step.optimizer.lr, "dtype", None)
-        tolerance = 2e-3 if getattr(dtype, "size", 4) == 2 else 1e-6
-        return abs(rate - other) <= tolerance * abs(other)
+        error, size = abs(rate - other), abs(other)
+        # two roundings of the variable: float32 has 24 bits, float16 has 11
+        if error <= 1e-6 * size or not error <= 2e-3 * size:
+            return error <= 1e-6 * size
+        return getattr(getattr(self._step.optimizer.lr, "dtype", None), "size", 4) == 2

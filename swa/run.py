@@ -248,6 +248,7 @@ class Progress:
       params: dict, Keras's `params`.
       epoch: int, -1 before the first.
       last_epoch: int, the last one that is to run.
+      told: int, batches of this epoch as Keras tells; 0: it does not.
       ended: int, batches of this epoch that ran.
       counted: int, batches of the first epoch; 0: not yet counted.
       saw_stop: bool, whether the last batch left the model told to stop.
@@ -255,12 +256,12 @@ class Progress:
 
     def __init__(self):
         self.params, self.epoch, self.last_epoch = {}, -1, None
-        self.ended, self.counted, self.saw_stop = 0, 0, False
+        self.told, self.ended, self.counted, self.saw_stop = 0, 0, 0, False
 
     @property
     def expected(self):
         """int: batches of an epoch; 0 where a data set has not told yet."""
-        return self._told() or self.counted
+        return self.told or self.counted
 
     @property
     def is_whole(self):
@@ -270,22 +271,20 @@ class Progress:
     @property
     def is_last_batch(self):
         """Whether it is known that no batch follows in this epoch."""
-        return 0 < self._told() == self.ended
+        return 0 < self.told == self.ended
 
     def begin_epoch(self, epoch, params):
         """Keras's `params` tell of the run, and may tell more after an epoch."""
         self.params, self.epoch, self.ended = params, epoch, 0
+        samples, size = params.get("samples"), params.get("batch_size")
+        steps = samples / size if samples and size else 0
+        self.told = int(math.ceil(params.get("steps") or steps))
         if self.last_epoch is None:
             self.last_epoch = params["epochs"] - 1
 
     def end_batch(self, saw_stop):
         """One more batch ran."""
         self.ended, self.saw_stop = self.ended + 1, saw_stop
-
-    def _told(self):
-        samples, size = self.params.get("samples"), self.params.get("batch_size")
-        steps = samples / size if samples and size else 0
-        return int(math.ceil(self.params.get("steps") or steps))
 
 
 def check_state(state, step):
