@@ -53,13 +53,15 @@ class Validation:
                 f"validation_rows must be given with validation and batch "
                 f"normalization: averaged weights need statistics of their own, got "
                 f"{self._training_rows}. Give training rows, all or some.")
-        if has_static_shapes():
-            x = self._held_out
-            x = x[0] if isinstance(x, (list, tuple)) else x
-            read(Rows(x, self._size, name="validation"), model)
-            if has_batch_norm:
-                x = self._training_rows
-                read(Rows(x, self._size, name="validation_rows"), model)
+        if not has_static_shapes():
+            return
+        x = self._held_out
+        given = {"validation": x[0] if isinstance(x, (list, tuple)) else x}
+        if has_batch_norm:
+            given["validation_rows"] = self._training_rows
+        for name, rows in given.items():
+            for _ in Rows(rows, self._size, name=name).batches(model):
+                pass  # one of unequal size is refused
 
     def logs(self, swa):
         """dict: swa_loss and swa_<metric>; empty before the first sample."""
@@ -84,9 +86,3 @@ class Validation:
         finally:
             model.stop_training = is_stopping
         return [float(r) for r in (results if isinstance(results, list) else [results])]
-
-
-def read(rows, model):
-    """Reads all batches of some rows: one of unequal size is refused."""
-    for _ in rows.batches(model):
-        pass
