@@ -15,9 +15,10 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from launcher import hccn
 from support import npu_fake
 
-from swa.training import rank_table, ranks_hccl
+from swa.training import ranks_hccl
 
 IS_WHOLE = os.environ.get("SWA_TEST_NPU") == "all"
 FLAGS = [
@@ -99,7 +100,7 @@ class Server:
         (folder / "hccl").mkdir()
         table = folder / "table.json"
         table.write_text(
-            rank_table.text("server", {rank: "10.0.0.1" for rank in range(size)})
+            hccn.rank_table("server", {rank: "10.0.0.1" for rank in range(size)})
         )
         ranks = []
         for rank in range(size):

@@ -9,9 +9,10 @@ import subprocess
 import sys
 
 import pytest
+from launcher import hccn
 from support import npu_fake
 
-from swa.training import device, rank_table, session
+from swa.training import device, session
 from swa.training.config import Config, checked
 
 SCRIPT = os.path.join(npu_fake.ROOT, "train-tf.keras-npu.py")
@@ -375,7 +376,7 @@ def test_trainer_refuses(tmp_path, name):
     (tmp_path / "list.json").write_text("{}")
     (tmp_path / "record").write_text("")
     ips = {device: "10.0.0.1" for device in range(8)}
-    (tmp_path / "table.json").write_text(rank_table.text("server", ips))
+    (tmp_path / "table.json").write_text(hccn.rank_table("server", ips))
     flags = ["--device=npu", "--data_save_path=save", *flags]
     result, events = run_script(tmp_path, *flags, release=release, **variables)
     assert result.returncode == 2

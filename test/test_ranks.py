@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from launcher import hccn
 
 from swa.training import data, device, rank_table, ranks, ranks_hccl, ranks_horovod
 from swa.training.config import checked
@@ -287,9 +288,9 @@ def test_a_written_table_is_read_back(tmp_path):
     (tmp_path / "hccn.conf").write_text(
         "address_0=192.168.100.101\nnetmask_0=255.255.255.0\naddress_1=192.168.101.101\n"
     )
-    found = rank_table.addresses(str(tmp_path / "hccn.conf"))
+    found = hccn.addresses(str(tmp_path / "hccn.conf"))
     assert found == {0: "192.168.100.101", 1: "192.168.101.101"}
-    text = rank_table.text("here", found)
+    text = hccn.rank_table("here", found)
     (tmp_path / "table.json").write_text(text)
     assert rank_table.read(str(tmp_path / "table.json")) == [
         rank_table.Device(0, "here", 0, "192.168.100.101"),
@@ -303,7 +304,7 @@ def test_a_written_table_is_read_back(tmp_path):
 def test_without_hccn_conf_it_says_what_to_provide(tmp_path):
     message = "RANK_TABLE_FILE .*, or .*/hccn.conf .* got neither: .*No such file"
     with pytest.raises(UserError, match=message):
-        rank_table.addresses(str(tmp_path / "hccn.conf"))
+        hccn.addresses(str(tmp_path / "hccn.conf"))
 
 
 DEVICE = {"device_id": "0", "device_ip": "10.0.0.1", "rank_id": "0"}

@@ -9,9 +9,10 @@ import sys
 
 import numpy as np
 import pytest
+from launcher import hccn
 from support import npu_fake, rank_program
 
-from swa.training import data, rank_table
+from swa.training import data
 
 RELEASES = ("1.2", "1.3", "1.5", "1.6", "1.8")  # 1.7 has nothing of its own
 STEPS = rank_program.EPOCHS * rank_program.ROWS // rank_program.BATCH
@@ -21,7 +22,7 @@ def variables(folder, release, rank, size):
     """What a launcher gives a rank, and what the fake reads."""
     table = folder / "table.json"
     ips = {device: f"10.0.0.{device}" for device in range(size)}
-    table.write_text(rank_table.text("server", ips))
+    table.write_text(hccn.rank_table("server", ips))
     given = {
         "RANK_ID": str(rank),
         "RANK_SIZE": str(size),

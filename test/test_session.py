@@ -9,9 +9,10 @@ import sys
 
 import pytest
 import tensorflow as tf
+from launcher import hccn
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
-from swa.training import device, npu_options, rank_table, session
+from swa.training import device, npu_options, session
 from swa.training.config import checked
 from swa.training.errors import UserError
 from swa.training.flags import FLAGS, Config
@@ -385,7 +386,7 @@ def test_device_id_is_checked_on_the_cpu_too(bare_machine):
 
 def test_ranks_on_npus_are_those_of_the_rank_table(npu_machine, tmp_path):
     table = tmp_path / "table.json"
-    table.write_text(rank_table.text("here", {0: "10.0.0.1", 1: "10.0.0.2"}))
+    table.write_text(hccn.rank_table("here", {0: "10.0.0.1", 1: "10.0.0.2"}))
     environ = {"RANK_TABLE_FILE": str(table), "RANK_SIZE": "2", "RANK_ID": "1"}
     choice = device.choose(make(), dict(npu_machine, JOB_ID="10087", **environ))
     assert choice.name == "npu"

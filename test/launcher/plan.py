@@ -8,6 +8,7 @@ import socket
 import subprocess
 from typing import Dict, List, NamedTuple, Optional
 
+from launcher import hccn
 from swa.training import device, rank_table
 from swa.training.errors import UserError, shown
 
@@ -149,7 +150,7 @@ def _of_npus(options, environ, size, output_dir):
     table = None
     if not path:
         ips = {one.device_id: one.device_ip for one in here}
-        table = rank_table.text("server", ips)
+        table = hccn.rank_table("server", ips)
     return Plan(HCCL, len(devices), ranks, output_dir, table=table)
 
 
@@ -159,8 +160,8 @@ def _first_devices(environ, size):
         raise UserError(
             f"rank_size must be 2, 4 or 8 on the NPUs of one server, got {size}."
         )
-    path = environ.get("SWA_HCCN_CONF") or rank_table.HCCN_CONF
-    found = rank_table.addresses(path)
+    path = environ.get("SWA_HCCN_CONF") or hccn.CONF
+    found = hccn.addresses(path)
     missing = [str(number) for number in range(size) if number not in found]
     if missing:
         raise UserError(
