@@ -34,78 +34,74 @@ class Flag(NamedTuple):
     name: str
     kind: str  # integer, number, rate (or auto), text, path or switch
     default: Any  # as the documents write it
-    rule: Tuple[Any, ...]  # the least and the most, or the choices, or ()
-    on_resume: str
     help: str
+    rule: Tuple[Any, ...] = ()  # the least and the most, or the choices
+    on_resume: str = FREE
 
 
 # fmt: off
-GROUPS = (
-    ("training", (
-        Flag("train_epochs", "integer", 100, (3, _MILLION), FREE, "epochs to train"),
-        Flag("batch_size", "integer", 16384, (1, _INT32), FIXED,
-             "samples per step, of all cards together"),
-        Flag("learning_rate", "number", 0.1, _RATES, FIXED, "SGD's learning rate"),
-        Flag("momentum", "number", 0.0, (0, 0.999999), FIXED, "SGD's momentum"),
-        Flag("seed", "integer", 2, (0, 2**32 - 1), FIXED,
-             "of data, initial weights and order of rows"),
-    )),
-    ("SWA", (
-        Flag("start_epoch", "integer", None, (2, _MILLION), FIXED,
-             "first epoch averaged, counted from one; three quarters of train_epochs"),
-        Flag("lr_schedule", "text", "cyclic", (), FIXED,  # swa.schedules knows them
-             "manual, constant or cyclic"),
-        Flag("swa_lr", "rate", 0.001, _RATES, FIXED, "lowest rate, or auto"),
-        Flag("swa_lr2", "rate", 0.003, _RATES, FIXED,
-             "highest rate of a cycle, or auto"),
-        Flag("swa_freq", "integer", 3, (1, _MILLION), FIXED,
-             "epochs per cycle and per sample"),
-        Flag("verbose", "integer", 1, (0, 2), FREE,
-             "0 only what went wrong, 1 stages and epochs, 2 session options too"),
-    )),
-    ("model and data", (
-        Flag("hidden_units", "integer", 108, (1, _MILLION), FIXED,
-             "units of the hidden layer"),
-        Flag("num_classes", "integer", 108, (2, _MILLION), FIXED, "classes"),
-        Flag("num_features", "integer", 6, (1, _MILLION), FIXED_FOR_SYNTHETIC,
-             "features of synthetic rows"),
-        Flag("num_samples", "integer", 131072, (1, _INT32), FIXED_FOR_SYNTHETIC,
-             "synthetic training rows; an eighth as many are held out"),
-        # FREE, for the rows themselves are compared
-        Flag("data_path", "path", "./", (), FREE,
-             "a directory (synthetic data), or an .npz with x and y"),
-    )),
-    ("device", (
-        # FREE, for the device that was chosen is compared
-        Flag("device", "text", "auto", ("auto", "npu", "cpu"), FREE,
-             "auto, npu or cpu"),
-        Flag("precision_mode", "text", "allow_mix_precision", _PRECISION_MODES,
-             FIXED_ON_NPU, "the NPU's mixed precision, one of four"),
-        Flag("modify_mixlist", "path", "", (), FIXED_ON_NPU,
-             "JSON file of operators for mixed precision"),
-        Flag("over_dump", "switch", "False", (), FREE,
-             "True: dump operators that overflow"),
-        Flag("data_dump_flag", "switch", "0", (), FREE, "1: dump operators' data"),
-        Flag("data_dump_step", "text", "10", (), FREE,
-             "steps to dump, such as 5 or 0|3-7"),
-        Flag("profiling", "switch", "False", (), FREE, "True: profile the run"),
-        Flag("data_save_path", "path", "/home/data", (), FREE,
-             "directory for dumps and profiles; output_dir where it cannot be made"),
-    )),
-    ("output", (
-        Flag("output_dir", "path", "", (), FREE, "results; output/$ASCEND_DEVICE_ID"),
-        Flag("save_interval", "integer", 10, (0, _MILLION), FREE,
-             "epochs between two checkpoints; 0: at the end alone"),
-        Flag("max_to_keep", "integer", 5, (1, _MILLION), FREE, "checkpoints kept"),
-        Flag("resume", "switch", False, (), FREE,
-             "go on from the newest checkpoint of output_dir"),
-        Flag("tensorboard", "switch", False, (), FREE, "write figures for TensorBoard"),
-        Flag("check", "switch", False, (), FREE,
-             "check flags, files and device, then stop"),
-    )),
+TRAINING = (
+    Flag("train_epochs", "integer", 100, "epochs to train", (3, _MILLION)),
+    Flag("batch_size", "integer", 16384, "samples per step, of all cards together",
+         (1, _INT32), FIXED),
+    Flag("learning_rate", "number", 0.1, "SGD's learning rate", _RATES, FIXED),
+    Flag("momentum", "number", 0.0, "SGD's momentum", (0, 0.999999), FIXED),
+    Flag("seed", "integer", 2, "of data, initial weights and order of rows",
+         (0, 2**32 - 1), FIXED),
 )
+AVERAGING = (
+    Flag("start_epoch", "integer", None,
+         "first epoch averaged, counted from one; three quarters of train_epochs",
+         (2, _MILLION), FIXED),
+    Flag("lr_schedule", "text", "cyclic",  # swa.schedules knows its choices
+         "manual, constant or cyclic", on_resume=FIXED),
+    Flag("swa_lr", "rate", 0.001, "lowest rate, or auto", _RATES, FIXED),
+    Flag("swa_lr2", "rate", 0.003, "highest rate of a cycle, or auto", _RATES, FIXED),
+    Flag("swa_freq", "integer", 3, "epochs per cycle and per sample",
+         (1, _MILLION), FIXED),
+    Flag("verbose", "integer", 1,
+         "0 only what went wrong, 1 stages and epochs, 2 session options too", (0, 2)),
+)
+MODEL_AND_DATA = (
+    Flag("hidden_units", "integer", 108, "units of the hidden layer",
+         (1, _MILLION), FIXED),
+    Flag("num_classes", "integer", 108, "classes", (2, _MILLION), FIXED),
+    Flag("num_features", "integer", 6, "features of synthetic rows",
+         (1, _MILLION), FIXED_FOR_SYNTHETIC),
+    Flag("num_samples", "integer", 131072,
+         "synthetic training rows; an eighth as many are held out",
+         (1, _INT32), FIXED_FOR_SYNTHETIC),
+    # FREE, for the rows themselves are compared
+    Flag("data_path", "path", "./",
+         "a directory (synthetic data), or an .npz with x and y"),
+)
+DEVICE = (
+    # FREE, for the device that was chosen is compared
+    Flag("device", "text", "auto", "auto, npu or cpu", ("auto", "npu", "cpu")),
+    Flag("precision_mode", "text", "allow_mix_precision",
+         "the NPU's mixed precision, one of four", _PRECISION_MODES, FIXED_ON_NPU),
+    Flag("modify_mixlist", "path", "", "JSON file of operators for mixed precision",
+         on_resume=FIXED_ON_NPU),
+    Flag("over_dump", "switch", "False", "True: dump operators that overflow"),
+    Flag("data_dump_flag", "switch", "0", "1: dump operators' data"),
+    Flag("data_dump_step", "text", "10", "steps to dump, such as 5 or 0|3-7"),
+    Flag("profiling", "switch", "False", "True: profile the run"),
+    Flag("data_save_path", "path", "/home/data",
+         "directory for dumps and profiles; output_dir where it cannot be made"),
+)
+OUTPUT = (
+    Flag("output_dir", "path", "", "results; output/$ASCEND_DEVICE_ID"),
+    Flag("save_interval", "integer", 10,
+         "epochs between two checkpoints; 0: at the end alone", (0, _MILLION)),
+    Flag("max_to_keep", "integer", 5, "checkpoints kept", (1, _MILLION)),
+    Flag("resume", "switch", False, "go on from the newest checkpoint of output_dir"),
+    Flag("tensorboard", "switch", False, "write figures for TensorBoard"),
+    Flag("check", "switch", False, "check flags, files and device, then stop"),
+)
+GROUPS = {"training": TRAINING, "SWA": AVERAGING, "model and data": MODEL_AND_DATA,
+          "device": DEVICE, "output": OUTPUT}
 # fmt: on
-FLAGS = {flag.name: flag for _, group in GROUPS for flag in group}
+FLAGS = {flag.name: flag for group in GROUPS.values() for flag in group}
 
 
 class Config(namedtuple("Config", FLAGS)):
@@ -138,40 +134,28 @@ def given(argv):
         if not word.startswith("--") or word == "--":
             raise wrong("flags begin with --", word, "See --help.")
         name, is_joined, text = word[2:].partition("=")
-        if name.startswith("no") and _is_switch(name[2:]) and not is_joined:
-            name, is_joined, text = name[2:], True, "False"
-        _check_known(name)
-        if not is_joined and _is_switch(name):
-            has_value = bool(words) and words[0].lower() in _SWITCH
-            text = words.pop(0) if has_value else "True"
+        following = words[0] if words else "--"
+        if not is_joined and name.startswith("no") and _is_switch(name[2:]):
+            name, text = name[2:], "False"
+        elif not is_joined and _is_switch(name):
+            text = words.pop(0) if following.lower() in _SWITCH else "True"
+        elif name not in FLAGS:
+            raise _unknown(name)
         elif not is_joined:
-            if not words or words[0].startswith("--"):
+            if following.startswith("--"):
                 raise UserError(f"--{name} needs a value: --{name}=value.")
             text = words.pop(0)
         texts[name] = text
     return texts
 
 
-def wants_help(argv):
-    """bool: whether the command line asks for the flags."""
-    return bool({"-h", "--h", "--help"} & set(argv))
-
-
-def help_text(defaults=Config()):  # noqa: B008 (immutable)
-    """Each group's flags with their meanings and defaults.
-
-    Args:
-      defaults: Config, the value of a flag that is not given.
-
-    Returns:
-      str of many lines, the last without its end.
-    """
+def help_text():
+    """Each group's flags with their meanings and defaults, in many lines."""
     lines = []
-    for title, group in GROUPS:
+    for title, group in GROUPS.items():
         lines += ["", f"{title}:"]
         for flag in group:
-            default = getattr(defaults, flag.name)
-            told = "" if default in ("", None) else f" [{default!r}]"
+            told = "" if flag.default in ("", None) else f" [{flag.default!r}]"
             lines.append(f"  --{flag.name:<16} {flag.help}{told}")
     return "\n".join(lines[1:])
 
@@ -179,8 +163,7 @@ def help_text(defaults=Config()):  # noqa: B008 (immutable)
 def print_help():
     """Prints what the train script says of itself."""
     console.keep_going()
-    print("usage: train-tf.keras-npu.py [--flag=value ...]\n")
-    print(help_text())
+    print(f"usage: train-tf.keras-npu.py [--flag=value ...]\n\n{help_text()}")
 
 
 def arguments(config):
@@ -208,23 +191,18 @@ def read(config):
     Raises:
       UserError: with the flag, the rule and the value given.
     """
-    return Config(*map(_read, FLAGS.values(), config))
+    pairs = zip(FLAGS.values(), config)
+    return Config(*(_KINDS[flag.kind](flag, value) for flag, value in pairs))
 
 
-def _check_known(name):
-    if name in FLAGS:
-        return
+def _unknown(name):
     close = difflib.get_close_matches(shortened(name, 40), FLAGS, n=1)
     advice = f"Did you mean --{close[0]}?" if close else "See --help."
-    raise UserError(f"Unknown command line flag {shown(name)}. {advice}")
+    return UserError(f"Unknown command line flag {shown(name)}. {advice}")
 
 
 def _is_switch(name):
     return name in FLAGS and FLAGS[name].kind == "switch"
-
-
-def _read(flag, value):
-    return _KINDS[flag.kind](flag, value)
 
 
 def _integer(flag, value):
@@ -264,10 +242,8 @@ def _text(flag, value):
 def _path(flag, value):
     if "\0" in value:
         raise _wrong(flag, "a path", value)
-    if not value:
-        return value
     try:
-        return os.path.abspath(value)
+        return value and os.path.abspath(value)
     except FileNotFoundError:
         rule = "an absolute path where the working directory has been removed"
         raise _wrong(flag, rule, value, "Change to another directory.") from None
