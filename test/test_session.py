@@ -304,6 +304,12 @@ def test_cpu_names_the_flags_it_does_not_honour(bare_machine):
     assert "--precision_mode, --over_dump, --data_dump_step:" in note
 
 
+def test_a_default_folder_for_dumps_that_cannot_be_made_is_no_flag(bare_machine):
+    config = make()
+    config = config._replace(data_save_path=config.output_dir)
+    assert device.choose(config, {}).notes == ()
+
+
 def test_unset_device_id_is_noted(npu_machine):
     del npu_machine["ASCEND_DEVICE_ID"]
     (note,) = device.choose(make(), npu_machine).notes

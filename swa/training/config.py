@@ -3,11 +3,14 @@
 """The settings of one run: the flags, and what they imply together."""
 
 import os
+import re
 
 from swa import schedules
 from swa.training import flags, npu_options, output
 from swa.training.errors import UserError, shown, wrong
 from swa.training.flags import FLAGS, Config
+
+_LARGEST_DEVICE_ID = 2**32 - 1  # above it the adapter takes another device
 
 
 def parse(argv, environ=os.environ):
@@ -61,7 +64,20 @@ def default_start_epoch(train_epochs):
 
 def default_output_dir(environ):
     """output/N for device N, below the working directory."""
-    return os.path.abspath(f"output/{environ.get('ASCEND_DEVICE_ID') or '0'}")
+    return os.path.abspath(f"output/{device_id(environ)}")
+
+
+def device_id(environ, name="ASCEND_DEVICE_ID"):
+    """int: the device that the variable of that name asks for, 0 where it is empty.
+
+    Raises:
+      UserError: it is no device id; the adapter would end the process.
+    """
+    text = environ.get(name) or "0"
+    if not re.fullmatch("0|[1-9][0-9]{0,9}", text) or int(text) > _LARGEST_DEVICE_ID:
+        rule = f"{name} must be an integer from 0 to {_LARGEST_DEVICE_ID}"
+        raise wrong(rule, text, "Unset it for device 0.")
+    return int(text)
 
 
 def swa_settings(config):
@@ -82,10 +98,9 @@ def check_schedule(config):
 def check_batch_size(config, num_samples):
     """Raises UserError if one batch is more than all training samples."""
     if config.batch_size > num_samples:
-        raise UserError(
-            f"batch_size must not be above the number of training samples, got "
-            f"batch_size {config.batch_size} and {num_samples} samples."
-        )
+        rule = "batch_size must not be above the number of training samples"
+        got = f"batch_size {config.batch_size} and {num_samples} samples"
+        raise UserError(f"{rule}, got {got}.")
 
 
 def _check_data_path(config):
@@ -95,10 +110,8 @@ def _check_data_path(config):
     if os.path.isdir(path):  # synthetic data, whose size is a flag
         check_batch_size(config, config.num_samples)
         if config.num_classes > config.num_samples:
-            raise UserError(
-                f"num_classes must not be above num_samples, got {config.num_classes} "
-                f"and {config.num_samples}."
-            )
+            got = f"{config.num_classes} and {config.num_samples}"
+            raise UserError(f"num_classes must not be above num_samples, got {got}.")
     elif not os.path.isfile(path):
         rule = "data_path must be a directory or an .npz file"
         raise UserError(f"{rule}, got {shown(path)}, which is neither.")

@@ -10,10 +10,10 @@ at here, before the first step, and every surprise becomes one line.
 import glob
 import json
 import os
-import re
 from typing import NamedTuple, Optional, Tuple
 
 from swa.training import npu, npu_options, output, ranks_hccl, ranks_horovod
+from swa.training.config import device_id
 from swa.training.errors import UserError, reason, shown, wrong
 from swa.training.ranks import Ranks, World
 
@@ -24,7 +24,6 @@ CANN_VARIABLES = ("ASCEND_HOME", "ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
 _CANN_PARTS = ("ascend-toolkit", "nnae", "fwkacllib", "tfplugin", "opp", "driver")
 DEFAULT_OPP_PATH = "/usr/local/Ascend/opp"
 OPERATOR_LIST = "framework/built-in/tensorflow/npu_supported_ops.json"
-_LARGEST_DEVICE_ID = 2**32 - 1  # above it the adapter takes another device
 
 
 class Device(NamedTuple):
@@ -71,17 +70,16 @@ def choose(config, environ):
       UserError: an NPU is asked for and absent, or is there and cannot be used as
         asked. `device="auto"` never takes the CPU where there are signs of an NPU.
     """
-    _device_id(environ, "ASCEND_DEVICE_ID")  # it names the output directory as well
+    device_id(environ)  # it names the output directory as well
     if config.device == "cpu":
         return _cpu(config, environ, "as --device=cpu asks")
     signs = npu_signs(environ)
     if config.device == "auto" and not signs:
         return _cpu(config, environ, "found no NPU, no CANN and no npu_bridge")
     if not signs:
-        raise UserError(
-            "device=npu needs an Ascend NPU, found no /dev/davinci*, no CANN and no "
-            "npu_bridge. Use --device=cpu, or --device=auto."
-        )
+        found = "found no /dev/davinci*, no CANN and no npu_bridge"
+        fix = "Use --device=cpu, or --device=auto."
+        raise UserError(f"device=npu needs an Ascend NPU, {found}. {fix}")
     return _npu(config, environ, signs)
 
 
@@ -102,11 +100,10 @@ def check_batches(config, device, num_samples):
         raise wrong(f"{rule} {size}", config.batch_size)
     last = 0 if device.drops_last_batch else num_samples % config.batch_size
     if last % size:
-        raise UserError(
-            f"the last batch of an epoch must divide by the {size} ranks, got "
-            f"{last} rows ({num_samples} samples, batch_size {config.batch_size}). "
-            "Choose another batch_size or another number of samples."
-        )
+        rule = f"the last batch of an epoch must divide by the {size} ranks"
+        got = f"{last} rows ({num_samples} samples, batch_size {config.batch_size})"
+        fix = "Choose another batch_size or another number of samples."
+        raise UserError(f"{rule}, got {got}. {fix}")
 
 
 def npu_signs(environ):
@@ -114,22 +111,18 @@ def npu_signs(environ):
     signs = [path for pattern in DEVICE_FILES for path in sorted(glob.glob(pattern))]
     folders = [environ[name] for name in CANN_VARIABLES if environ.get(name)]
     folders += [os.path.join(environ.get("HOME", "/"), "Ascend"), *CANN_FOLDERS]
-    signs += [
-        folder
-        for folder in folders
-        if any(os.path.isdir(os.path.join(folder, part)) for part in _CANN_PARTS)
-    ]
-    return signs + (["npu_bridge"] if npu.is_installed() else [])
+    signs += filter(_has_cann, folders)
+    return signs + ["npu_bridge"] * npu.is_installed()
+
+
+def _has_cann(folder):
+    return any(os.path.isdir(os.path.join(folder, part)) for part in _CANN_PARTS)
 
 
 def _cpu(config, environ, why):
     """The CPU, with a note on the flags that do nothing there."""
-    idle = [
-        f"--{name}"
-        for name, default in npu_options.idle_defaults().items()
-        if getattr(config, name) != default
-    ]
-    notes = (f"only an NPU honours {', '.join(idle)}: no effect here",) if idle else ()
+    idle = ", ".join(f"--{name}" for name in npu_options.given_flags(config))
+    notes = (f"only an NPU honours {idle}: no effect here",) if idle else ()
     world = ranks_horovod.read_world(environ)
     return Device("cpu", f"device cpu: {why}{_place(world)}", notes, world)
 
@@ -137,17 +130,18 @@ def _cpu(config, environ, why):
 def _npu(config, environ, signs):
     """The NPU, once the environment and the installation are found in order."""
     names = [name for name in ("ASCEND_DEVICE_ID", "DEVICE_ID") if environ.get(name)]
-    device_id = _device_id(environ, names[0]) if names else 0
+    number = device_id(environ, *names[:1])
     on_hosts = ranks_horovod.read_world(environ).size
     if on_hosts > 1:
+        rule = f"HOROVOD_SIZE must be 1 on an NPU, got {on_hosts}: HCCL joins NPUs"
         fix = "Use test/train_full_8p.sh, or --device=cpu."
-        told = f"HOROVOD_SIZE must be 1 on an NPU, got {on_hosts}: HCCL joins NPUs "
-        raise UserError(told + "(RANK_SIZE). " + fix)
+        raise UserError(f"{rule} (RANK_SIZE). {fix}")
     world = ranks_hccl.read_world(environ)
     _check_operator_list(environ)
     for path in npu_options.directories(config):
         output.check_writable("data_save_path", path)
-    _check_mixlist(config)
+    if config.modify_mixlist:
+        _check_mixlist(config.modify_mixlist)
     npu.import_adapter(signs[0])
     adapter, is_guessed = npu.release()
     npu_options.check_adapter(config, adapter, world.size)
@@ -157,25 +151,13 @@ def _npu(config, environ, signs):
     if not names:
         notes.append("ASCEND_DEVICE_ID is not set: device 0 is used")
     why = "as --device=npu asks" if config.device == "npu" else f"found {signs[0]}"
-    reason = (
-        f"device npu: {why}; device id {device_id}, "
-        f"adapter {adapter}{_place(world)}"
-    )
+    reason = f"device npu: {why}; device id {number}, adapter {adapter}{_place(world)}"
     return Device("npu", reason, tuple(notes), world, adapter.version)
 
 
 def _place(world):
     """What the reason says of the ranks."""
     return f"; rank {world.rank} of {world.size}" if world.size > 1 else ""
-
-
-def _device_id(environ, name):
-    """The id, 0 where it is empty; a bad one would end the process."""
-    text = environ.get(name) or "0"
-    if not re.fullmatch("[0-9]{1,10}", text) or int(text) > _LARGEST_DEVICE_ID:
-        rule = f"{name} must be an integer from 0 to {_LARGEST_DEVICE_ID}"
-        raise wrong(rule, text, "Unset it for device 0.")
-    return int(text)
 
 
 def _check_operator_list(environ):
@@ -187,13 +169,11 @@ def _check_operator_list(environ):
         raise wrong(rule, opp_path, fix)
 
 
-def _check_mixlist(config):
+def _check_mixlist(path):
     """The adapter hands the file on unread."""
-    if not config.modify_mixlist:
-        return
     try:
-        with open(config.modify_mixlist, encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file:
             json.load(file)
     except (OSError, ValueError) as error:
-        told = f"{shown(config.modify_mixlist)}: {reason(error)}."
-        raise UserError(f"modify_mixlist must be a JSON file, got {told}") from error
+        got = f"{shown(path)}: {reason(error)}"
+        raise UserError(f"modify_mixlist must be a JSON file, got {got}.") from error

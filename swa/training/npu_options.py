@@ -16,7 +16,7 @@ from swa.training import flags
 from swa.training.errors import UserError, wrong
 
 _MIXLIST_MODE = "allow_mix_precision"  # the adapter refuses a mixlist with any other
-_MOST_STEP_ENTRIES = 100
+_MOST_ENTRIES = 100
 _LARGEST_STEP = 2**31 - 1  # the adapter reads them by atoi
 _STEP_ENTRY = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 _LONGEST_PROFILING_JSON = 2047  # bytes; a longer text is cut, and no JSON any more
@@ -92,9 +92,9 @@ def check_dump_step(text):
       UserError: if the adapter would end the process on it.
     """
     entries = str(text).split("|")
-    if len(entries) > _MOST_STEP_ENTRIES:
-        rule = f"data_dump_step takes at most {_MOST_STEP_ENTRIES} entries"
-        raise wrong(f"{rule} joined by '|'", len(entries))
+    if len(entries) > _MOST_ENTRIES:
+        rule = f"data_dump_step takes at most {_MOST_ENTRIES} entries joined by '|'"
+        raise wrong(rule, len(entries))
     for entry in entries:
         match = _STEP_ENTRY.fullmatch(entry)
         if match is None:
@@ -187,11 +187,16 @@ def profiling_json(config):
     return json.dumps(options)
 
 
-def idle_defaults():
-    """The values of the NPU's flags that ask for nothing, by name."""
+def given_flags(config):
+    """The names of the NPU's flags that are not at their defaults."""
     defaults = flags.read(flags.Config())
-    names = [flag.name for flag in dict(flags.GROUPS)["device"]]
-    return {name: getattr(defaults, name) for name in names if name != "device"}
+    names = [flag.name for flag in flags.DEVICE if flag.name != "device"]
+    # data_save_path may have become output_dir
+    return [
+        name
+        for name in names
+        if getattr(config, name) not in (getattr(defaults, name), config.output_dir)
+    ]
 
 
 def wanted(config):

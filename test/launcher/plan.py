@@ -9,14 +9,13 @@ import subprocess
 from typing import Dict, List, NamedTuple, Optional
 
 from launcher import hccn
-from swa.training import device, rank_table
+from swa.training import config, device, rank_table
 from swa.training.errors import UserError, shown
 
 # HCCL's: the first step may have to wait for the others' compilers
 CONNECT_SECONDS = "600"
 GLOO_SECONDS = "120"  # a rank that writes files keeps the others waiting
 MOST_RANKS = 256
-LARGEST_DEVICE_ID = 2**32 - 1
 ONE, HCCL, HOROVOD = "one", "hccl", "horovod"
 
 
@@ -60,21 +59,16 @@ def of_one(environ, output_dir):
     Raises:
       UserError: the variable is no device id.
     """
-    text = environ.get("ASCEND_DEVICE_ID") or "0"
-    if not re.fullmatch("0|[1-9][0-9]{0,9}", text) or int(text) > LARGEST_DEVICE_ID:
-        raise UserError(
-            f"ASCEND_DEVICE_ID must be an integer from 0 to {LARGEST_DEVICE_ID}, got "
-            f"{shown(text)}. Unset it for device 0."
-        )
+    number = config.device_id(environ)
     variables = {
-        "ASCEND_DEVICE_ID": text,
+        "ASCEND_DEVICE_ID": str(number),
         "RANK_SIZE": "1",
         "RANK_ID": "0",
         "JOB_ID": environ.get("JOB_ID") or "10087",
         "RANK_TABLE_FILE": None,  # it would start HCCL, for one device too
     }
-    folder = output_dir or _folder(None, text)
-    return Plan(ONE, 1, [Rank(0, folder, int(text), variables)], output_dir)
+    folder = output_dir or config.default_output_dir(environ)
+    return Plan(ONE, 1, [Rank(0, folder, number, variables)], output_dir)
 
 
 def of_ranks(options, asked_device, environ, output_dir):
