@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from swa.training.ranks import World
 from swa.training.ranks_hccl import sum_of_int64
 
 
-class ThreadRanks(ranks.SeveralRanks):
+class ThreadRanks(ranks.Ranks):
     """One of several ranks that are threads; adds in float32 as a network would."""
 
     def __init__(self, rank, size, barrier, brought):
@@ -101,7 +102,7 @@ def test_sum_keeps_order_shapes_and_dtypes():
 def test_sum_makes_one_call_for_each_dtype():
     calls = []
 
-    class Counting(ranks.SeveralRanks):
+    class Counting(ranks.Ranks):
         def sum_vector(self, vector):
             calls.append((vector.dtype.name, len(vector)))
             return vector
@@ -268,6 +269,29 @@ def test_bad_variables_of_horovod_are_refused(more, message):
 def test_bad_variables_of_hccl_are_refused(tmp_path, more, message):
     with pytest.raises(UserError, match=message):
         ranks_hccl.read_world(hccl(tmp_path, **more))
+
+
+def test_only_ranks_that_have_not_started_are_named(monkeypatch):
+    started = {"0", "3"}
+
+    def read(address, port, scope, rank):
+        if rank not in started:
+            raise RuntimeError("not there")
+
+    def put(address, port, scope, rank, value):
+        started.add(rank)
+
+    client = types.ModuleType("http_client")
+    client.read_data_from_kvstore, client.put_data_into_kvstore = read, put
+    package = types.ModuleType("horovod.runner.http")
+    package.http_client = client
+    for name in ("horovod", "horovod.runner"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    environ = {"HOROVOD_GLOO_RENDEZVOUS_ADDR": "a", "HOROVOD_GLOO_RENDEZVOUS_PORT": "1"}
+    environ["HOROVOD_GLOO_TIMEOUT_SECONDS"] = "0"
+    with pytest.raises(UserError, match="^rank 2, 4 of 5 did not start within 0 s"):
+        ranks_horovod.await_all(World("horovod", 1, 5, 1, 5), environ)
 
 
 def test_reading_the_environment_imports_no_framework():

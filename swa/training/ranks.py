@@ -37,7 +37,9 @@ class World(NamedTuple):
 class Ranks(output.Resource):
     """The ranks, seen from one of them; one process is every rank there is.
 
-    To be closed, or used as a context.
+    To be closed, or used as a context. What joins several is a class below this one,
+    with two methods more: `sum_tensor`, the sum over the ranks of a tensor, and
+    `mean_gradients`, the means of a list of tensors.
 
     Args:
       world: World.
@@ -52,9 +54,22 @@ class Ranks(output.Resource):
     def __init__(self, world=World()):  # noqa: B008 (immutable)
         self.rank, self.size, self.local_rank = world[1:4]
         self.is_writer = is_writer(world)
+        self._sums = {}  # (graph, dtype, length) -> (placeholder, its sum)
 
     def wrap_optimizer(self, optimizer):
         """Returns the optimizer to compile: it averages gradients over the ranks."""
+        if self.size == 1:
+            return optimizer
+        inner = optimizer.get_gradients
+
+        def get_gradients(loss, params):
+            gradients = inner(loss, params)
+            present = [gradient for gradient in gradients if gradient is not None]
+            means = iter(self.mean_gradients(present))
+            return [None if one is None else next(means) for one in gradients]
+
+        # on the object itself: a new optimizer would not be the one whose rate SWA sets
+        optimizer.get_gradients = get_gradients
         return optimizer
 
     def sum(self, arrays):
@@ -67,7 +82,35 @@ class Ranks(output.Resource):
         Returns:
           List of new arrays of those shapes and dtypes, equal on all ranks.
         """
-        return [np.array(array) for array in arrays]
+        arrays = [np.array(array) for array in arrays]
+        if self.size == 1:
+            return arrays
+        sums = [None] * len(arrays)
+        for dtype in sorted({array.dtype.name for array in arrays}):
+            chosen = [i for i, array in enumerate(arrays) if array.dtype.name == dtype]
+            vector = np.concatenate([arrays[i].ravel() for i in chosen])
+            total = self.sum_vector(vector) if vector.size else vector
+            ends = np.cumsum([arrays[i].size for i in chosen])
+            for i, part in zip(chosen, np.split(total, ends[:-1])):
+                sums[i] = part.reshape(arrays[i].shape)
+        return sums
+
+    def sum_vector(self, vector):
+        """The sum over the ranks of a vector, in one call of Keras's session.
+
+        The operations are made once for each dtype and length.
+        """
+        import tensorflow as tf
+
+        session = tf.compat.v1.keras.backend.get_session()
+        key = (session.graph, vector.dtype.name, len(vector))
+        if key not in self._sums:
+            with session.graph.as_default(), tf.control_dependencies(None):
+                with tf.name_scope("ranks"):
+                    fed = tf.compat.v1.placeholder(vector.dtype, [len(vector)])
+                    self._sums[key] = fed, self.sum_tensor(fed)
+        fed, total = self._sums[key]
+        return session.run(total, {fed: vector})
 
     def broadcast(self, arrays):
         """Rank 0's arrays, on every rank: a list of new arrays.
@@ -132,9 +175,9 @@ class Ranks(output.Resource):
         names = [name for name, one in zip(arrays, is_different.any(axis=0)) if one]
         if names:
             others = ", ".join(map(str, np.flatnonzero(is_different.any(axis=1))))
+            got = f"but rank {others} differs from rank 0"
             rule = f"{', '.join(names)} must be equal on all ranks"
-            told = f"{rule}, but rank {others} differs from rank 0."
-            raise UserError(told, FAILED)
+            raise UserError(f"{rule}, {got}.", FAILED)
 
     def is_lost(self, error):
         """bool: whether an exception means that another rank has ended."""
@@ -142,65 +185,6 @@ class Ranks(output.Resource):
 
     def close(self):
         """Leaves the other ranks."""
-
-
-class SeveralRanks(Ranks):
-    """What is the same whatever joins the ranks.
-
-    Args:
-      world: World.
-    """
-
-    def __init__(self, world):
-        super().__init__(world)
-        self._sums = {}  # (graph, dtype, length) -> (placeholder, its sum)
-
-    def wrap_optimizer(self, optimizer):
-        inner = optimizer.get_gradients
-
-        def get_gradients(loss, params):
-            return self.mean_gradients(inner(loss, params))
-
-        # on the object itself: a new optimizer would not be the one whose rate SWA sets
-        optimizer.get_gradients = get_gradients
-        return optimizer
-
-    def sum(self, arrays):
-        arrays = [np.asarray(array) for array in arrays]
-        sums = [None] * len(arrays)
-        for dtype in sorted({array.dtype.name for array in arrays}):
-            chosen = [i for i, array in enumerate(arrays) if array.dtype.name == dtype]
-            vector = np.concatenate([arrays[i].ravel() for i in chosen])
-            total = self.sum_vector(vector) if vector.size else vector
-            ends = np.cumsum([arrays[i].size for i in chosen])
-            for i, part in zip(chosen, np.split(total, ends[:-1])):
-                sums[i] = part.reshape(arrays[i].shape)
-        return sums
-
-    def sum_vector(self, vector):
-        """The sum over the ranks of a vector, in one call of Keras's session.
-
-        The operations are made once for each dtype and length.
-        """
-        import tensorflow as tf
-
-        session = tf.compat.v1.keras.backend.get_session()
-        key = (session.graph, vector.dtype.name, len(vector))
-        if key not in self._sums:
-            with session.graph.as_default(), tf.control_dependencies(None):
-                with tf.name_scope("ranks"):
-                    fed = tf.compat.v1.placeholder(vector.dtype, [len(vector)])
-                    self._sums[key] = fed, self.sum_tensor(fed)
-        fed, total = self._sums[key]
-        return session.run(total, {fed: vector})
-
-    def sum_tensor(self, tensor):
-        """The sum over the ranks of a tensor, as a tensor."""
-        raise NotImplementedError
-
-    def mean_gradients(self, gradients):
-        """The means over the ranks of a list of tensors; None stays None."""
-        raise NotImplementedError
 
 
 def is_writer(world):

@@ -9,7 +9,7 @@ import numpy as np
 
 from swa.training import npu, rank_table
 from swa.training.errors import UserError, wrong
-from swa.training.ranks import SeveralRanks, World, number_in
+from swa.training.ranks import Ranks, World, number_in
 
 _HALF = 2**24  # an int64 travels as two int32
 _DTYPES = ("float16", "float32", "int32")  # what allreduce takes on every release
@@ -34,9 +34,8 @@ def read_world(environ):
         rule = "JOB_ID must be letters, digits, - and _ with RANK_SIZE above 1"
         raise wrong(rule, job_id, "Use test/train_full_8p.sh.")
     if not table:
-        rule = f"RANK_TABLE_FILE must name a rank table for {size} ranks"
-        fix = "Use test/train_full_8p.sh, which writes one."
-        raise UserError(f"{rule}, got none. {fix}")
+        rule = f"RANK_TABLE_FILE must name a rank table for {size} ranks, got none"
+        raise UserError(f"{rule}. Use test/train_full_8p.sh, which writes one.")
     devices = rank_table.read(table)
     if len(devices) != size:
         rule = f"RANK_TABLE_FILE must hold RANK_SIZE = {size} devices"
@@ -75,7 +74,7 @@ def sum_of_float64(vector, rank, size, sum_vector):
     return functools.reduce(np.add, bits.astype(np.uint16).view(np.float64))
 
 
-class HcclRanks(SeveralRanks):
+class HcclRanks(Ranks):
     """Ranks of RANK_TABLE_FILE, each on a device of its own.
 
     It is the first `sum` that waits for the others.
@@ -110,7 +109,4 @@ class HcclRanks(SeveralRanks):
         return self._allreduce(tensor, "sum", fusion=0)
 
     def mean_gradients(self, gradients):
-        return [
-            None if gradient is None else self._allreduce(gradient, "sum") / self.size
-            for gradient in gradients
-        ]
+        return [self._allreduce(one, "sum") / self.size for one in gradients]

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: MIT
 """Ranks on hosts, joined by Horovod over Gloo. The only module that imports horovod."""
 
+import contextlib
 import importlib
 import os
 import time
 
 from swa.training.errors import FAILED, UserError, shortened
-from swa.training.ranks import SeveralRanks, World, number_in
+from swa.training.ranks import Ranks, World, number_in
 
 _DEFAULT_SECONDS = "30"  # Gloo's own
 _SCOPE = "swa_ranks"  # of the launcher's key-value store
@@ -28,7 +29,7 @@ def read_world(environ):
     return World("horovod", rank, size, local_rank, local_size)
 
 
-class HorovodRanks(SeveralRanks):
+class HorovodRanks(Ranks):
     """Ranks that `horovodrun --gloo` has started.
 
     Args:
@@ -46,10 +47,10 @@ class HorovodRanks(SeveralRanks):
             self._hvd = importlib.import_module("horovod.tensorflow")
         except Exception as error:  # its library may not fit this TensorFlow
             cause = shortened(" ".join(str(error).split()), 200)
-            got = f"{type(error).__name__}: {cause}"
-            fix = "Start them with test/train_full_8p.sh --device=cpu, which builds it."
-            rule = f"{world.size} ranks on hosts need Horovod"
-            raise UserError(f"{rule}, got {got}. {fix}") from error
+            told = f"{world.size} ranks on hosts need Horovod, got "
+            told += f"{type(error).__name__}: {cause}. Start them with "
+            told += "test/train_full_8p.sh --device=cpu, which builds it."
+            raise UserError(told) from error
         await_all(world, environ)
         self._hvd.init()
 
@@ -66,16 +67,11 @@ class HorovodRanks(SeveralRanks):
         """
         import tensorflow as tf
 
-        present = [gradient for gradient in gradients if gradient is not None]
-        flat = [tf.reshape(gradient, [-1]) for gradient in present]
-        joined, add = tf.concat(flat, axis=0), self._hvd.Sum
-        total = self._hvd.allreduce(joined, op=add, name="swa_gradients")
-        sizes = [gradient.shape.num_elements() for gradient in present]
-        parts = iter(tf.split(total / self.size, sizes))
-        return [
-            None if gradient is None else tf.reshape(next(parts), gradient.shape)
-            for gradient in gradients
-        ]
+        joined = tf.concat([tf.reshape(one, [-1]) for one in gradients], axis=0)
+        total = self._hvd.allreduce(joined, op=self._hvd.Sum, name="swa_gradients")
+        sizes = [one.shape.num_elements() for one in gradients]
+        parts = tf.split(total / self.size, sizes)
+        return [tf.reshape(part, one.shape) for part, one in zip(parts, gradients)]
 
     def is_lost(self, error):
         return "Horovod" in str(error)  # whatever its class is
@@ -98,23 +94,20 @@ def await_all(world, environ):
     address = environ.get("HOROVOD_GLOO_RENDEZVOUS_ADDR")
     port = environ.get("HOROVOD_GLOO_RENDEZVOUS_PORT")
     if not address or not port:
-        raise UserError(
-            f"HOROVOD_SIZE must come from horovodrun --gloo, got {world.size} without "
-            "HOROVOD_GLOO_RENDEZVOUS_ADDR and _PORT. Use test/train_full_8p.sh."
-        )
+        got = f"{world.size} without HOROVOD_GLOO_RENDEZVOUS_ADDR and _PORT"
+        rule = f"HOROVOD_SIZE must come from horovodrun --gloo, got {got}"
+        raise UserError(f"{rule}. Use test/train_full_8p.sh.")
     seconds = float(environ.get("HOROVOD_GLOO_TIMEOUT_SECONDS", _DEFAULT_SECONDS))
     deadline = time.monotonic() + seconds
     http_client.put_data_into_kvstore(address, port, _SCOPE, str(world.rank), "started")
-    missing = set(range(world.size)) - {world.rank}
+    missing = set(range(world.size))
     while missing:
         for rank in sorted(missing):
-            try:
+            with contextlib.suppress(RuntimeError):  # not yet
                 http_client.read_data_from_kvstore(address, port, _SCOPE, str(rank))
-            except RuntimeError:  # not yet
-                break
-            missing.discard(rank)
+                missing.remove(rank)
         if missing and time.monotonic() > deadline:
             late = f"rank {', '.join(map(str, sorted(missing)))} of {world.size}"
             limit = f"{seconds:g} s (HOROVOD_GLOO_TIMEOUT_SECONDS)"
             raise UserError(f"{late} did not start within {limit}.", FAILED)
-        time.sleep(0.05 if missing else 0)
+        time.sleep(0.02 * len(missing))
