@@ -26,6 +26,7 @@ from swa.training import run as training
 from swa.training.config import checked
 from swa.training.errors import UserError
 from swa.training.flags import Config
+from swa.training.ranks import Ranks
 
 EPOCHS, BATCHES = 12, 4  # averaged: 9; the last epoch is the batch-norm epoch
 TIMES = "samples_per_second compile_seconds train_seconds e2e_seconds".split()
@@ -124,6 +125,24 @@ def test_a_stopped_run_goes_on_to_the_same_end(unbroken, tmp_path, monkeypatch, 
     assert figures(told) == figures(unbroken[1])
     for name in ("swa.ckpt", "sgd.ckpt", f"model.ckpt-{EPOCHS - 1}"):
         assert_equal_arrays(arrays(unbroken[0], name), arrays(tmp_path, name))
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+def test_where_the_ranks_differ_nothing_is_lost(
+    unbroken, tmp_path, monkeypatch, resumes
+):
+    """As where each host has an output folder of its own."""
+    shutil.copytree(str(unbroken[0] / "out"), str(tmp_path / "out"))
+
+    def differ(ranks, name, number):
+        raise UserError(f"{name} must be the same on all ranks")
+
+    monkeypatch.setattr(Ranks, "check_same", differ)
+    before = {path: path.stat() for path in (tmp_path / "out").rglob("*")}
+    with pytest.raises(UserError, match="epochs found by --resume must be the same"):
+        run(config_for(tmp_path, train_epochs=EPOCHS + 3, resume=resumes))
+    for path, status in before.items():
+        assert path.name == ".lock" or path.stat().st_mtime == status.st_mtime
 
 
 @pytest.mark.parametrize(

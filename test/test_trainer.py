@@ -80,11 +80,11 @@ def test_a_crash_shows_no_earlier_result_and_closes_the_session(small, monkeypat
     run(small)
     opened = []
 
-    def broken(*arguments):
+    def broken(*arguments, **options):
         opened.append(tf.compat.v1.keras.backend.get_session())
         raise KeyError("bug")
 
-    monkeypatch.setattr(model, "build", broken)
+    monkeypatch.setattr(tf.keras.Model, "fit", broken)
     with pytest.raises(KeyError, match="bug"):
         run(small)
     assert os.listdir(small.output_dir) == [".lock"]

@@ -87,8 +87,8 @@ def find(config, device, data, folder):
 def begin(job, start, folder):
     """Removes what of an earlier run would pass for this one's, and tells the launcher.
 
-    Comes when everything that can be refused has been: nothing is lost before. What
-    another rank may still have to read stays.
+    Comes when everything that can be refused has been, by what the ranks compare as
+    well: nothing is lost before.
 
     Raises:
       UserError: it cannot be removed.

@@ -82,18 +82,13 @@ def run(config, stop, began, environ=os.environ):
         with folder, device.join() as ranks:
             start = resume.find(config, device, data, folder)
             job = Job(start.config, device, data, ranks, began)
-            describe(job)
+            for line in (device.reason, str(data), *device.notes):
+                job.say(line)
             if start.report:
                 console.say(f"this run is complete: {results.report_path(config)}")
                 return start.report
             with session.opened(job.config, device):
-                resume.begin(job, start, folder)
                 with contextlib.closing(fit.prepare(job, start, folder)) as training:
+                    resume.begin(job, start, folder)
                     outcome = fit.fit(job, training, stop)
                     return results.finish(job, training, outcome)
-
-
-def describe(job):
-    """Says on what the run trains, and on which rows."""
-    for line in (job.device.reason, str(job.data), *job.device.notes):
-        job.say(line)
