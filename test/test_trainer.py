@@ -123,18 +123,16 @@ def test_the_model_trains_on_the_rows_of_each_epoch_once(small, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "seconds, first_snapshot, batch_norm_epoch, usual",
+    "seconds, compiled_epochs, usual",
     [
-        ([9.0, 1.0, 2.0, 7.0, 3.0, 8.0], 4, 6, 2.0),  # left: 1, 2, 3
-        ([9.0, 1.0, 3.0], None, None, 2.0),  # left: 1, 3
-        ([4.0, 5.0, 6.0], 2, 3, 5.0),  # none left: all
+        ([9.0, 1.0, 2.0, 7.0, 3.0, 8.0], {1, 4, 6}, 2.0),  # left: 1, 2, 3
+        ([9.0, 1.0, 3.0], {1, None}, 2.0),  # left: 1, 3
+        ([4.0, 5.0, 6.0], {1, 2, 3}, 5.0),  # none left: all
     ],
     ids=["steady epochs", "no snapshot", "too short"],
 )
-def test_rates(seconds, first_snapshot, batch_norm_epoch, usual):
-    samples_per_second, compile_seconds = results.rates(
-        seconds, 100, first_snapshot, batch_norm_epoch
-    )
+def test_rates(seconds, compiled_epochs, usual):
+    samples_per_second, compile_seconds = results.rates(seconds, 100, compiled_epochs)
     assert samples_per_second == 100 / usual
     assert compile_seconds == max(0.0, seconds[0] - usual)
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """The trainer's own callbacks, one duty each; `fit.fit` lists them in their order."""
 
+import contextlib
 import os
 import threading
 import time
@@ -131,14 +132,16 @@ class TensorBoard(_Callback):
         super().__init__()
         self._folder = os.path.join(output_dir, TENSORBOARD)
         self._history = figures.history
-        self._place = self._writer = None
+        self._open = contextlib.ExitStack()
 
     def on_train_begin(self, logs=None):
-        self._place = output.TensorFlowPath(self._folder)
-        self._writer = tf.compat.v1.summary.FileWriter(self._place.path)
+        path = self._open.enter_context(output.TensorFlowPath(self._folder)).path
+        writer = tf.compat.v1.summary.FileWriter(path)
+        self._writer = self._open.enter_context(writer)
         # epochs that an earlier run wrote and this one trains again are left out
         start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
-        self._writer.add_session_log(start, global_step=self._epoch() + 1)
+        next_epoch = len(self._history["losses"]) + 1
+        self._writer.add_session_log(start, global_step=next_epoch)
 
     def on_epoch_end(self, epoch, logs=None):
         names = {"loss": "losses", "accuracy": "accuracies", "rate": "learning_rates"}
@@ -157,19 +160,13 @@ class TensorBoard(_Callback):
 
     def close(self):
         """Closes the file of events."""
-        if self._writer is not None:
-            self._writer.close()
-            self._place.close()
-            self._writer = None
-
-    def _epoch(self):
-        return len(self._history["losses"])
+        self._open.close()
 
     def _write(self, values):
         summary = tf.compat.v1.Summary()
         for name, value in values.items():
             summary.value.add(tag=name, simple_value=value)
-        self._writer.add_summary(summary, global_step=self._epoch())
+        self._writer.add_summary(summary, global_step=len(self._history["losses"]))
         self._writer.flush()
 
 
@@ -235,9 +232,8 @@ class Checkpoints(_Callback):
 
     def _is_due(self, trained):
         # the last before the batch-norm epoch is where more epochs can be added
-        if trained == self.params["epochs"] - 1:
-            return True
-        return self._save_interval > 0 and trained % self._save_interval == 0
+        is_last = trained == self.params["epochs"] - 1
+        return is_last or self._save_interval > 0 and trained % self._save_interval == 0
 
     def _keep(self, trained):
         weights, optimizer = self._variables.read()

@@ -7,6 +7,7 @@ written goes through a graph of its own on the host, by TensorFlow's Saver: the 
 that trains, which a device may have compiled, gets no operation for it.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -61,7 +62,7 @@ class Folder(output.Resource):
         self.path = os.path.join(output_dir, FOLDER)
         self._max_to_keep = max_to_keep
         self._host = None  # a HostGraph, made with the first save
-        self._place = None  # an output.TensorFlowPath to it, from then on
+        self._open = contextlib.ExitStack()  # what is to be closed
         self._kept = []  # epochs of earlier checkpoints, oldest first
 
     def clear(self):
@@ -97,9 +98,8 @@ class Folder(output.Resource):
             return found
         if epochs:
             none = f"none of the {len(epochs)} in {shown(self.path)} can"
-            fix = "Start anew without --resume, which removes them."
-            rule = "resume needs a checkpoint that can be read"
-            raise UserError(f"{rule}, and {none}. {fix}")
+            rule = f"resume needs a checkpoint that can be read, and {none}"
+            raise UserError(f"{rule}. Start anew without --resume, which removes them.")
         return None
 
     def save(self, snapshot, run):
@@ -117,7 +117,7 @@ class Folder(output.Resource):
         advice = " Earlier checkpoints are whole: make room, then use --resume."
         with output.one_line_errors(path, ERRORS, advice):
             try:
-                self._host_graph(values).save(values, self._name(), snapshot.epoch)
+                self._save(values, snapshot.epoch)
             except BaseException:
                 output.remove(self.path, f"{NAME}-{snapshot.epoch}.*")
                 self.clean()
@@ -126,21 +126,18 @@ class Folder(output.Resource):
 
     def close(self):
         """Gives the host's session and the open folder back."""
-        for resource in (self._host, self._place):
-            if resource is not None:
-                resource.close()
-        self._host = self._place = None
+        self._open.close()
+        self._host = None
 
-    def _host_graph(self, values):
+    def _save(self, values, epoch):
         if self._host is None:
-            self._place = self._place or output.TensorFlowPath(self.path)
-            self._host = HostGraph(values, self._max_to_keep)
-            kept = [f"{self._name()}-{epoch}" for epoch in self._kept]
+            folder = self._open.enter_context(output.TensorFlowPath(self.path)).path
+            self._name = os.path.join(folder, NAME)
+            host = HostGraph(values, self._max_to_keep)
+            self._host = self._open.enter_context(host)
+            kept = [f"{self._name}-{epoch}" for epoch in self._kept]
             self._host.saver.recover_last_checkpoints(kept)
-        return self._host
-
-    def _name(self):
-        return os.path.join(self._place.path, NAME)
+        self._host.save(values, self._name, epoch)
 
     def _files(self):
         """Names of the checkpoints' files, by epoch."""
@@ -177,9 +174,8 @@ class HostGraph(output.Resource):
                 variables[name] = tf.compat.v1.Variable(feed, **options)
                 self._feeds[name] = feed
             self._set = tf.group([v.initializer for v in variables.values()])
-            self.saver = tf.compat.v1.train.Saver(
-                variables, max_to_keep=max_to_keep, save_relative_paths=True
-            )
+            options = dict(max_to_keep=max_to_keep, save_relative_paths=True)
+            self.saver = tf.compat.v1.train.Saver(variables, **options)
         graph.finalize()
         self._session = tf.compat.v1.Session(graph=graph)
 

@@ -45,10 +45,9 @@ def checked(config, environ=os.environ):
     config = flags.read(config)
     if not config.data_path:
         raise wrong("data_path must be a path", "", "Leave it out for the default.")
-    config = config._replace(
-        start_epoch=config.start_epoch or default_start_epoch(config.train_epochs),
-        output_dir=config.output_dir or default_output_dir(environ),
-    )
+    start_epoch = config.start_epoch or default_start_epoch(config.train_epochs)
+    output_dir = config.output_dir or default_output_dir(environ)
+    config = config._replace(start_epoch=start_epoch, output_dir=output_dir)
     check_schedule(config)
     _check_data_path(config)
     output.check_writable("output_dir", config.output_dir)

@@ -81,8 +81,7 @@ def say_apart(line):
 def complain(message):
     """Says on standard error what ends the program."""
     sys.stdout.flush()
-    sys.stderr.write(f"train-tf.keras-npu.py: error: {message}\n")
-    sys.stderr.flush()
+    print(f"train-tf.keras-npu.py: error: {message}", file=sys.stderr, flush=True)
 
 
 def quieten(verbose):

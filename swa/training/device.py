@@ -138,7 +138,7 @@ def _npu(config, environ, signs):
         raise UserError(f"{rule} (RANK_SIZE). {fix}")
     world = ranks_hccl.read_world(environ)
     _check_operator_list(environ)
-    for path in npu_options.directories(config):
+    for path in npu_options.folders(config):
         output.check_writable("data_save_path", path)
     if config.modify_mixlist:
         _check_mixlist(config.modify_mixlist)

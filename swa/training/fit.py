@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from swa.tfkeras import SWA
-from swa.training import callbacks, console
+from swa.training import callbacks, console, stopping
 from swa.training import data as rows
 from swa.training import model as network
 from swa.training.config import swa_settings
@@ -77,9 +77,7 @@ def prepare(job, start, folder):
         for name, values in start.snapshot.history.items():
             figures.history[name] += values
     describe = functools.partial(start.describe, job, time.time())
-    checkpoints = callbacks.Checkpoints(
-        job, start, folder, swa=swa, figures=figures, describe=describe
-    )
+    checkpoints = callbacks.Checkpoints(job, start, folder, swa, figures, describe)
     is_drawn = config.tensorboard and ranks.is_writer
     tensorboard = [callbacks.TensorBoard(config.output_dir, figures)] * is_drawn
     return Training(
@@ -111,22 +109,16 @@ def fit(job, training, stop):
       UserError: a file cannot be written, or another rank has ended.
       stopping.Stopped: a signal came; a checkpoint has been written.
     """
-    stopper = callbacks.StopOnSignal(stop, training.checkpoints, job.ranks)
-    several = [callbacks.EqualRanks(job.ranks)] if job.ranks.size > 1 else []
+    ranks = job.ranks
     # In this order: equal weights before they are averaged; the average before the
     # figures and checkpoints that it belongs to; the mean over the ranks before all
     # that read or decide by it; the signal last, when everything of the epoch is done.
-    listed = several + [
-        training.swa,
-        callbacks.MeanOverRanks(job.ranks),
-        training.figures,
-        *training.tensorboard,
-        callbacks.StopOnDivergence(),
-        training.checkpoints,
-        stopper,
-    ]
-    with stop.deferred(), _leaving_lost_ranks(job.ranks, stopper, stop):
-        _fit(job, training, listed)
+    listed = [callbacks.EqualRanks(ranks)] * (ranks.size > 1) + [training.swa]
+    listed += [callbacks.MeanOverRanks(ranks), training.figures, *training.tensorboard]
+    listed += [callbacks.StopOnDivergence(), training.checkpoints]
+    stopper = callbacks.StopOnSignal(stop, training.checkpoints, ranks)
+    with stop.deferred(), _leaving_lost_ranks(ranks, stopper, stop):
+        _fit(job, training, [*listed, stopper])
     losses = training.figures.history["losses"]
     has_diverged = not np.isfinite(losses[-1])
     if has_diverged:
@@ -145,14 +137,12 @@ def _fit(job, training, listed):
         first_epoch=training.first_epoch, drop_last=job.device.drops_last_batch,
         rank=ranks.rank, size=ranks.size,
     )
+    has_bar = config.verbose > 0 and console.is_terminal()
+    # workers: the rows of a batch are a view, a thread would only cost
     training.model.fit(
-        batches,
-        steps_per_epoch=training.steps,
-        epochs=config.train_epochs,
-        initial_epoch=training.first_epoch,
-        verbose=int(config.verbose > 0 and console.is_terminal()),
-        callbacks=listed,
-        workers=0,  # the rows of a batch are a view: a thread would only cost
+        batches, steps_per_epoch=training.steps, epochs=config.train_epochs,
+        initial_epoch=training.first_epoch, verbose=int(has_bar), callbacks=listed,
+        workers=0,
     )
 
 
@@ -169,5 +159,5 @@ def _leaving_lost_ranks(ranks, stopper, stop):
             raise
         stopper.save()
         stop.check()
-        told = "another rank has ended, so this one had to. To go on, give the same "
-        raise UserError(told + "command with --resume.", FAILED) from error
+        told = "another rank has ended, so this one had to."
+        raise UserError(f"{told} {stopping.TO_GO_ON}", FAILED) from error

@@ -25,11 +25,10 @@ def check(config, num_samples, num_features, is_drawn=False):
     """
     row = num_features * (_DRAWN_BYTES if is_drawn else _FLOAT) + 6 * _FLOAT
     units, classes = config.hidden_units, config.num_classes
-    weights = units * (num_features + classes)
     batch = config.batch_size * (_UNIT_COPIES * units + _CLASS_COPIES * classes)
     parts = {
         "num_samples": num_samples * row,
-        "hidden_units": _WEIGHT_COPIES * _FLOAT * weights,
+        "hidden_units": _WEIGHT_COPIES * _FLOAT * units * (num_features + classes),
         "batch_size": _FLOAT * batch,
     }
     needed, free = sum(parts.values()), free_bytes()

@@ -40,11 +40,10 @@ def import_adapter(sign="npu_bridge"):
             importlib.import_module("npu_bridge")
     except Exception as error:  # whatever it is
         cause = " ".join(f"{printed.getvalue()} {error}".split())
-        raise UserError(
-            f"npu_bridge must be importable where there is an NPU ({sign}), got "
-            f"{type(error).__name__}: {shortened(cause, _LONGEST_CAUSE)}. Source "
-            "CANN's set_env.sh, or use --device=cpu."
-        ) from error
+        got = f"{type(error).__name__}: {shortened(cause, _LONGEST_CAUSE)}"
+        rule = f"npu_bridge must be importable where there is an NPU ({sign})"
+        fix = "Source CANN's set_env.sh, or use --device=cpu."
+        raise UserError(f"{rule}, got {got}. {fix}") from error
     print(printed.getvalue(), end="")
 
 
@@ -55,9 +54,7 @@ def release():
       (row of ADAPTERS, bool).
     """
     adapter = npu_options.newest_adapter(_npu_init_names())
-    if adapter is None:
-        return npu_options.find_adapter(_OLDEST_SUPPORTED), True
-    return adapter, False
+    return adapter or npu_options.find_adapter(_OLDEST_SUPPORTED), adapter is None
 
 
 def collectives(version):
@@ -105,9 +102,8 @@ def _npu_init_names():
     source = spec.loader.get_source(spec.name) if spec is not None else None
     names = set()
     for node in ast.walk(ast.parse(source or "")):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            names.update(alias.asname or alias.name for alias in node.names)
+        if isinstance(node, ast.alias):  # of an import
+            names.add(node.asname or node.name)
         elif isinstance(node, ast.FunctionDef):
-            names.add(node.name)
-            names.update(f"{node.name}({arg.arg})" for arg in node.args.args)
+            names |= {node.name, *(f"{node.name}({arg.arg})" for arg in node.args.args)}
     return names

@@ -19,7 +19,7 @@ _MIXLIST_MODE = "allow_mix_precision"  # the adapter refuses a mixlist with any 
 _MOST_ENTRIES = 100
 _LARGEST_STEP = 2**31 - 1  # the adapter reads them by atoi
 _STEP_ENTRY = re.compile(r"([0-9]+)(?:-([0-9]+))?")
-_LONGEST_PROFILING_JSON = 2047  # bytes; a longer text is cut, and no JSON any more
+_LONGEST_JSON = 2047  # bytes; a longer text is cut, and no JSON any more
 
 
 class Adapter(NamedTuple):
@@ -67,12 +67,10 @@ OPTIONS = (
     Option("", "precision_mode", "s", lambda c: c.precision_mode),
     Option("modify_mixlist", "modify_mixlist", "s", lambda c: c.modify_mixlist),
     Option("over_dump", "enable_dump_debug", "b", lambda c: True),
-    Option("over_dump", "dump_path", "s", lambda c: directory(c, "over_dump")),
+    Option("over_dump", "dump_path", "s", lambda c: folder(c, "over_dump")),
     Option("over_dump", "dump_debug_mode", "s", lambda c: "all"),
     Option("data_dump_flag", "enable_dump", "b", lambda c: True),
-    Option(
-        "data_dump_flag", "dump_path", "s", lambda c: directory(c, "data_dump_flag")
-    ),
+    Option("data_dump_flag", "dump_path", "s", lambda c: folder(c, "data_dump_flag")),
     Option("data_dump_flag", "dump_step", "s", lambda c: c.data_dump_step),
     Option("data_dump_flag", "dump_mode", "s", lambda c: "all"),
     Option("profiling", "profiling_mode", "b", lambda c: True),
@@ -124,14 +122,13 @@ def check_values(config):
     if config.modify_mixlist and config.precision_mode != _MIXLIST_MODE:
         rule = f"modify_mixlist needs precision_mode {_MIXLIST_MODE}"
         raise wrong(rule, config.precision_mode)
-    if directories(config):
+    if folders(config):
         _check_utf8(config.data_save_path)
     if config.profiling:
         size = len(profiling_json(config).encode())
-        if size > _LONGEST_PROFILING_JSON:
-            most = f"at most {_LONGEST_PROFILING_JSON} bytes"
-            rule = f"data_save_path makes profiling options of {most}"
-            raise wrong(rule, size, "Use a shorter path.")
+        if size > _LONGEST_JSON:
+            rule = f"data_save_path makes profiling options of at most {_LONGEST_JSON}"
+            raise wrong(f"{rule} bytes", size, "Use a shorter path.")
 
 
 def _check_utf8(path):
@@ -162,7 +159,7 @@ def check_adapter(config, adapter, rank_size):
         raise UserError(f"{rule}, got RANK_SIZE={rank_size}.")
 
 
-def directory(config, flag):
+def folder(config, flag):
     """The directory, below data_save_path, where `flag` leaves its files.
 
     Without links: the adapter refuses one at its end.
@@ -170,9 +167,9 @@ def directory(config, flag):
     return os.path.realpath(os.path.join(config.data_save_path, DIRECTORIES[flag]))
 
 
-def directories(config):
+def folders(config):
     """The directories that the flags asked for need, in the table's order."""
-    return [directory(config, flag) for flag in DIRECTORIES if getattr(config, flag)]
+    return [folder(config, flag) for flag in DIRECTORIES if getattr(config, flag)]
 
 
 def profiling_json(config):
@@ -181,7 +178,7 @@ def profiling_json(config):
     Both points are there although empty: with training_trace on, older runtimes end
     the process without them. "off" is no value of training_trace; it is left out.
     """
-    options = {"output": directory(config, "profiling")}
+    options = {"output": folder(config, "profiling")}
     options.update(dict.fromkeys(("training_trace", "task_trace", "aicpu"), "on"))
     options.update(fp_point="", bp_point="", aic_metrics="PipeUtilization")
     return json.dumps(options)
@@ -205,11 +202,8 @@ def wanted(config):
     Returns:
       List of (key, field, value), value a bool for "b" and a str for "s".
     """
-    return [
-        (option.key, option.field, option.value(config))
-        for option in OPTIONS
-        if not option.flag or getattr(config, option.flag)
-    ]
+    asked = [one for one in OPTIONS if not one.flag or getattr(config, one.flag)]
+    return [(one.key, one.field, one.value(config)) for one in asked]
 
 
 def find_adapter(version):

@@ -43,7 +43,8 @@ def finish(job, training, outcome):
         with training.swa.trained_weights():
             trained = training.checkpoints.weights()
         sets = {"sgd": trained, "swa": training.checkpoints.weights()}
-        _check_equal(job.ranks, training, sets)
+        if job.ranks.size > 1:
+            _check_equal(job.ranks, training, sets)
         test = evaluate(job, training)
         if job.ranks.is_writer:
             save_weights(job, sets)
@@ -74,19 +75,15 @@ def evaluate(job, training):
     ranks, data = job.ranks, job.data
     least = len(data.x_test) // ranks.size  # rows of the rank that has fewest
     batch_size = max(1, min(job.config.batch_size // ranks.size, least))
-    x_test = data.x_test[ranks.rank :: ranks.size]
-    y_test = data.y_test[ranks.rank :: ranks.size]
-    count = len(x_test)
+    count = len(data.x_test[ranks.rank :: ranks.size])
     if job.device.drops_last_batch:
         count -= count % batch_size
-    if not count:
-        x_test, y_test = data.x_test[:1], data.y_test[:1]
-    shown_rows = max(count, 1)
+    end = ranks.rank + count * ranks.size
+    rows = slice(ranks.rank, end, ranks.size) if count else slice(1)
+    x_test, y_test = data.x_test[rows], data.y_test[rows]
 
     def measured(name):
-        values = training.model.evaluate(
-            x_test[:shown_rows], y_test[:shown_rows], batch_size, verbose=0
-        )
+        values = training.model.evaluate(x_test, y_test, batch_size, verbose=0)
         loss, accuracy = ranks.mean(values, count)
         job.say(f"{name} weights: test loss {loss:.4f}, test accuracy {accuracy:.4f}")
         return {"loss": loss, "accuracy": accuracy}
@@ -125,26 +122,21 @@ def save_weights(job, sets):
 
 
 def _save_sets(model, sets, path):
-    host = None
-    try:
-        for name, weights in sets.items():
-            model.set_weights(weights)
-            # what `model.load_weights` looks for
-            scratch = os.path.join(path, checkpoint.SCRATCH, "weights")
-            model.save_weights(scratch, save_format="tf")
-            values = checkpoint.arrays_of(scratch)
-            values.update(zip([v.op.name for v in model.weights], weights))
-            host = host or checkpoint.HostGraph(values)
-            host.save(values, os.path.join(path, name + ".ckpt"))
-    finally:
-        if host is not None:
-            host.close()
+    names = [variable.op.name for variable in model.weights]
+    values = {}
+    for name, weights in sets.items():
+        model.set_weights(weights)
+        # what `model.load_weights` looks for
+        scratch = os.path.join(path, checkpoint.SCRATCH, "weights")
+        model.save_weights(scratch, save_format="tf")
+        values[name] = {**checkpoint.arrays_of(scratch), **dict(zip(names, weights))}
+    with checkpoint.HostGraph(values[name]) as host:
+        for name in sets:
+            host.save(values[name], os.path.join(path, name + ".ckpt"))
 
 
 def _check_equal(ranks, training, sets):
     """Refuses to end with results that differ, in any bit, between ranks."""
-    if ranks.size == 1:
-        return
     named = {"": sets["swa"], "trained ": sets["sgd"]}
     if training.swa.n_averaged:
         named["averaged "] = training.swa.averaged_weights
@@ -156,15 +148,10 @@ def _check_equal(ranks, training, sets):
 
 
 def _report(job, training, outcome, test):
-    config, history = job.config, outcome.history
-    swa_callback = training.swa
-    sampled = swa_callback.plan(config.train_epochs, 1, config.learning_rate, True)
-    samples_per_second, compile_seconds = rates(
-        history["seconds"],
-        training.rows,
-        sampled.sampled_epochs[0] if sampled.sampled_epochs else None,
-        swa_callback.batch_norm_epoch,
-    )
+    config, history, swa_callback = job.config, outcome.history, training.swa
+    plan = swa_callback.plan(config.train_epochs, 1, config.learning_rate, True)
+    compiled = {1, *plan.sampled_epochs[:1], swa_callback.batch_norm_epoch}
+    speed, compile_seconds = rates(history["seconds"], training.rows, compiled)
     settings = dict(config._asdict())
     del settings["resume"], settings["check"]  # how the result came about
     return {
@@ -180,7 +167,7 @@ def _report(job, training, outcome, test):
         "versions": versions(),
         "commit": commit(),
         "data": {"source": job.data.source, "sha256": job.data.sha256},
-        "samples_per_second": samples_per_second,
+        "samples_per_second": speed,
         "compile_seconds": compile_seconds,
         **{f"epoch_{name}": history[name] for name in FINAL},
         **{f"final_{one}": history[name][-1] for name, one in FINAL.items()},
@@ -195,37 +182,28 @@ def write_json(path, values):
     Raises:
       UserError: it cannot be written; an earlier one stays.
     """
-    text = json.dumps(_finite(values), indent=2, sort_keys=True) + "\n"
+    finite = json.loads(json.dumps(values), parse_constant=lambda name: None)
+    text = json.dumps(finite, indent=2, sort_keys=True) + "\n"
     output.write(path, text.encode())
 
 
-def _finite(value):
-    if isinstance(value, dict):
-        return {name: _finite(below) for name, below in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(below) for below in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def rates(seconds, samples, first_snapshot, batch_norm_epoch):
+def rates(seconds, samples, compiled_epochs):
     """The speed of training from the wall seconds of each epoch.
 
     samples_per_second = median of samples / seconds over the epochs of training
-    without the first, the first with a snapshot and the batch-norm epoch, all of
-    which build or compile something; over all where that leaves none.
+    without those that build or compile something; over all where that leaves none.
     compile_seconds = the first epoch's seconds above the median of those epochs.
 
     Args:
       seconds: list of float, one per epoch.
       samples: int, rows trained on in each epoch.
-      first_snapshot: int counted from one, or None.
-      batch_norm_epoch: int counted from one, or None.
+      compiled_epochs: set of int counted from one: the first, the first with a
+        sample and the batch-norm epoch.
 
     Returns:
       (samples_per_second, compile_seconds).
     """
-    left_out = {1, first_snapshot, batch_norm_epoch}
-    steady = [s for epoch, s in enumerate(seconds, 1) if epoch not in left_out]
+    steady = [s for epoch, s in enumerate(seconds, 1) if epoch not in compiled_epochs]
     usual = float(np.median(steady or seconds))
     return samples / usual, max(0.0, seconds[0] - usual)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Optional
 
 from swa.training import callbacks, checkpoint, console, flags, output, results
 from swa.training import config as settings
-from swa.training.errors import UserError, shown
+from swa.training.errors import UserError, shown, wrong
 
 
 class MadeOf(NamedTuple):
@@ -119,11 +119,8 @@ def fixed(config, made_of):
     kinds = {flags.FIXED}
     kinds |= {flags.FIXED_FOR_SYNTHETIC} if made_of.is_synthetic else set()
     kinds |= {flags.FIXED_ON_NPU} if made_of.device == "npu" else set()
-    values = {
-        name: getattr(config, name)
-        for name, flag in flags.FLAGS.items()
-        if flag.on_resume in kinds
-    }
+    pairs = zip(flags.FLAGS.values(), config)
+    values = {flag.name: value for flag, value in pairs if flag.on_resume in kinds}
     return dict(values, device=made_of.device, data=made_of.data_sha256)
 
 
@@ -145,13 +142,11 @@ def continued(config, made_of, found):
       UserError: train_epochs leave no epoch to train, or none after start_epoch; a
         setting that would give another result than the saved one, by name.
     """
-    trained_epochs, saved = found.snapshot.epoch, found.run
+    trained, saved = found.snapshot.epoch, found.run
     saved_start_epoch = saved["settings"]["start_epoch"]
-    if config.train_epochs <= trained_epochs:
-        raise UserError(
-            f"train_epochs must be above the {trained_epochs} epochs of the "
-            f"checkpoint, got {config.train_epochs}."
-        )
+    if config.train_epochs <= trained:
+        rule = f"train_epochs must be above the {trained} epochs of the checkpoint"
+        raise wrong(rule, config.train_epochs)
     default = settings.default_start_epoch
     was_default = saved_start_epoch == default(saved["train_epochs"])
     if was_default and config.start_epoch == default(config.train_epochs):
@@ -167,9 +162,8 @@ def completed(path, config, made_of):
         with open(path) as file:
             report = json.load(file)
         then = flags.Config(**report["config"])
-        of_then = made_of._replace(
-            device=report["device"], data_sha256=report["data"]["sha256"]
-        )
+        rows = report["data"]["sha256"]
+        of_then = MadeOf(report["device"], rows, made_of.is_synthetic)
         is_whole = report["epochs"] == then.train_epochs == config.train_epochs
         is_equal = fixed(then, of_then) == fixed(config, made_of)
     except (OSError, ValueError, KeyError, TypeError):

@@ -26,7 +26,7 @@ def session_config(config, device):
     proto = tf.compat.v1.ConfigProto(allow_soft_placement=True)
     if device.name == "cpu":
         if device.world.size > 1:  # or each rank would take every core
-            threads = max(1, _cores() // device.world.local_size)
+            threads = max(1, len(os.sched_getaffinity(0)) // device.world.local_size)
             proto.intra_op_parallelism_threads = threads
             proto.inter_op_parallelism_threads = threads
         return proto
@@ -87,7 +87,7 @@ def opened(config, device):
 
     if device.name == "npu":
         npu.import_adapter()  # registers its graph passes: before the first session.run
-        _make_directories(npu_options.directories(config))
+        _make_directories(npu_options.folders(config))
     proto = session_config(config, device)
     if device.name == "npu" and config.verbose >= 2:
         print(describe_options(proto))
@@ -106,10 +106,5 @@ def _make_directories(paths):
         try:
             os.makedirs(path, exist_ok=True)
         except OSError as error:
-            told = f"{path!r}, which cannot be made: {reason(error)}"
-            raise UserError(f"data_save_path needs {told}.") from error
-
-
-def _cores():
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+            needed = f"data_save_path needs {path!r}, which cannot be made"
+            raise UserError(f"{needed}: {reason(error)}.") from error

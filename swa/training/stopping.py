@@ -11,6 +11,7 @@ import threading
 from swa.training import console
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+TO_GO_ON = "To go on, give the same command with --resume."
 PATIENCE = 3.0  # seconds until a run that does not come to its end is left
 
 
@@ -30,13 +31,13 @@ class Stop:
     Attributes:
       number: int, the signal that came, or None.
       last_resort: function without arguments, called by the thread before it ends the
-        process after PATIENCE, or None.
+        process after PATIENCE.
       saved_epoch: int, set by who has saved what was trained, or None.
     """
 
     def __init__(self):
         self.number = None
-        self.last_resort = None
+        self.last_resort = lambda: None
         self.saved_epoch = None
         self._is_deferred = False
         self._has_told = False
@@ -45,11 +46,8 @@ class Stop:
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._write_end, False)
         self._fd_before = signal.set_wakeup_fd(self._write_end)
-        self._handlers_before = {
-            number: signal.signal(number, self._handle)
-            for number in SIGNALS
-            if signal.getsignal(number) is not signal.SIG_IGN
-        }
+        heeded = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
+        self._handlers_before = {n: signal.signal(n, self._handle) for n in heeded}
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
@@ -87,13 +85,10 @@ class Stop:
         if self._has_told:
             return
         self._has_told = True
-        name = signal.Signals(self.number).name
-        if self.saved_epoch is None:
-            told = f"stopped by {name} before an epoch began."
-        else:
-            told = f"stopped by {name}; saved after epoch {self.saved_epoch}. "
-            told += "To go on, give the same command with --resume."
-        console.say_apart(told)
+        when = " before an epoch began."
+        if self.saved_epoch is not None:
+            when = f"; saved after epoch {self.saved_epoch}. {TO_GO_ON}"
+        console.say_apart(f"stopped by {signal.Signals(self.number).name}{when}")
 
     def _handle(self, number, frame):
         self.number = number
@@ -110,8 +105,7 @@ class Stop:
             return
         try:
             if not second:
-                if self.last_resort is not None:
-                    self.last_resort()
+                self.last_resort()
                 self.tell()
         except Exception as error:
             console.say_apart(f"stopped, and not saved: {error}")
