@@ -6,8 +6,8 @@
 # the rest. They differ in values only.
 
 set +o posix # bash that is called sh
-unset CDPATH # or cd would go elsewhere, and print where
-test_dir="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+# not by cd, which complains where the working directory has been removed
+test_dir="$(readlink -f "$(dirname "${BASH_SOURCE[0]}")/..")"
 
 # Exits 2 after one line on stderr.
 refuse() {
