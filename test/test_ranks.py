@@ -263,7 +263,7 @@ def test_bad_variables_of_horovod_are_refused(more, message):
         ({"JOB_ID": "a b"}, "got 'a b'"),
         ({"RANK_TABLE_FILE": None}, "RANK_TABLE_FILE must name a rank table for 4"),
         ({"RANK_SIZE": "8"}, "must hold RANK_SIZE = 8 devices, got 4"),
-        ({"RANK_TABLE_FILE": "none.json"}, "none.json: No such file"),
+        ({"RANK_TABLE_FILE": "none.json"}, "none.json': No such file"),
     ],
 )
 def test_bad_variables_of_hccl_are_refused(tmp_path, more, message):

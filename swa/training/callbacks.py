@@ -3,6 +3,7 @@
 """The trainer's own callbacks, one duty each; `fit.fit` lists them in their order."""
 
 import contextlib
+import functools
 import os
 import threading
 import time
@@ -92,16 +93,20 @@ class Figures(_Callback):
       is_printed: bool.
 
     Attributes:
+      swa: the callback.
       history: dict of lists by the names FIGURES, a value for each epoch.
     """
 
     def __init__(self, config, swa, rows, is_printed):
         super().__init__()
-        self._epochs = config.train_epochs
-        self._swa = swa
-        self._rows = rows
-        self._is_printed = is_printed
+        self._epochs, self._is_printed = config.train_epochs, is_printed
+        self.swa, self._rows = swa, rows
         self.history = {name: [] for name in FIGURES}
+
+    @property
+    def has_diverged(self):
+        """bool: whether the last loss is NaN or Inf."""
+        return not np.isfinite(self.history["losses"][-1])
 
     def on_train_begin(self, logs=None):
         self._last = time.perf_counter()
@@ -109,7 +114,7 @@ class Figures(_Callback):
     def on_epoch_end(self, epoch, logs=None):
         now = time.perf_counter()
         seconds, self._last = now - self._last, now
-        loss, accuracy, rate = logs["loss"], logs[_accuracy_name(logs)], self._swa.lr
+        loss, accuracy, rate = logs["loss"], logs[_accuracy_name(logs)], self.swa.lr
         for name, value in zip(FIGURES, (seconds, loss, accuracy, rate)):
             self.history[name].append(value)
         if self._is_printed:
@@ -153,10 +158,8 @@ class TensorBoard(_Callback):
         Args:
           test: {"sgd": {"loss": float, "accuracy": float}, "swa": the same}.
         """
-        values = {}
         for name, figures in test.items():
-            values.update((f"{name}_{figure}", one) for figure, one in figures.items())
-        self._write(values)
+            self._write({f"{name}_{figure}": one for figure, one in figures.items()})
 
     def close(self):
         """Closes the file of events."""
@@ -185,20 +188,17 @@ class Checkpoints(_Callback):
       job: run.Job.
       start: resume.Start.
       folder: checkpoint.Folder.
-      swa: the SWA callback; its state must have been loaded where a run goes on.
-      figures: Figures.
-      describe: function without arguments, what the run tells of itself by now.
+      figures: Figures; where a run goes on, its SWA callback has loaded its state.
 
     Attributes:
+      describe: function without arguments, what the run tells of itself by now.
       saved_epoch: int, the epochs trained at the last save, or None.
     """
 
-    def __init__(self, job, start, folder, swa, figures, describe):
+    def __init__(self, job, start, folder, figures):
         super().__init__()
-        self._folder = folder
-        self._swa = swa
-        self._history = figures.history
-        self._describe = describe
+        self._folder, self._swa, self._history = folder, figures.swa, figures.history
+        self.describe = functools.partial(start.describe, job, time.time())
         self._save_interval = job.config.save_interval
         self._latest = start.snapshot
         self._is_writer = job.ranks.is_writer
@@ -223,7 +223,7 @@ class Checkpoints(_Callback):
         with self._lock:
             if self.saved_epoch != self._latest.epoch:
                 if self._is_writer:
-                    self._folder.save(self._latest, self._describe())
+                    self._folder.save(self._latest, self.describe())
                 self.saved_epoch = self._latest.epoch
 
     def weights(self):
@@ -241,8 +241,8 @@ class Checkpoints(_Callback):
         if not all(np.isfinite(array).all() for array in arrays):
             return  # the next epoch's loss will tell
         history = {name: list(values) for name, values in self._history.items()}
-        state = self._swa.state
-        self._latest = checkpoint.Snapshot(trained, weights, optimizer, state, history)
+        more = dict(swa=self._swa.state, history=history)
+        self._latest = checkpoint.Snapshot(trained, weights, optimizer, **more)
 
 
 class StopOnSignal(_OfRanks):
@@ -256,8 +256,7 @@ class StopOnSignal(_OfRanks):
 
     def __init__(self, stop, checkpoints, ranks):
         super().__init__(ranks)
-        self._stop = stop
-        self._checkpoints = checkpoints
+        self._stop, self._checkpoints = stop, checkpoints
 
     def on_train_begin(self, logs=None):
         self._stop.last_resort = self.save

@@ -65,10 +65,6 @@ class Folder(output.Resource):
         self._open = contextlib.ExitStack()  # what is to be closed
         self._kept = []  # epochs of earlier checkpoints, oldest first
 
-    def clear(self):
-        """Removes an earlier run's checkpoints."""
-        output.remove(os.path.dirname(self.path), FOLDER)
-
     def clean(self):
         """Removes what writes that were cut off have left."""
         output.remove(self.path, *LEFT_BEHIND)
@@ -86,18 +82,17 @@ class Folder(output.Resource):
           UserError: there are checkpoints, and none can be read.
         """
         files = self._files()
-        epochs = sorted(files, reverse=True)
-        for place, epoch in enumerate(epochs):
+        whole = [epoch for epoch in sorted(files) if len(files[epoch]) > 1]
+        for epoch in sorted(files, reverse=True):
             path = os.path.join(self.path, f"{NAME}-{epoch}")
             try:
                 found = _read(path)
+                self._kept = [e for e in whole if e <= epoch]
+                return found
             except _BadCheckpoint as error:
                 warn(f"warning: {path} cannot be used: {error}")
-                continue
-            self._kept = [e for e in epochs[place:] if len(files[e]) > 1][::-1]
-            return found
-        if epochs:
-            none = f"none of the {len(epochs)} in {shown(self.path)} can"
+        if files:
+            none = f"none of the {len(files)} in {shown(self.path)} can"
             rule = f"resume needs a checkpoint that can be read, and {none}"
             raise UserError(f"{rule}. Start anew without --resume, which removes them.")
         return None
@@ -122,7 +117,11 @@ class Folder(output.Resource):
                 output.remove(self.path, f"{NAME}-{snapshot.epoch}.*")
                 self.clean()
                 raise
-        self._remove_superseded()
+        # broken ones, which the manager does not know
+        known = {os.path.basename(p) for p in self._host.saver.last_checkpoints}
+        for epoch, names in self._files().items():
+            if f"{NAME}-{epoch}" not in known:
+                output.remove(self.path, *names)
 
     def close(self):
         """Gives the host's session and the open folder back."""
@@ -135,7 +134,7 @@ class Folder(output.Resource):
             self._name = os.path.join(folder, NAME)
             host = HostGraph(values, self._max_to_keep)
             self._host = self._open.enter_context(host)
-            kept = [f"{self._name}-{epoch}" for epoch in self._kept]
+            kept = [f"{self._name}-{earlier}" for earlier in self._kept]
             self._host.saver.recover_last_checkpoints(kept)
         self._host.save(values, self._name, epoch)
 
@@ -147,13 +146,6 @@ class Folder(output.Resource):
             if match:
                 files.setdefault(int(match.group(1)), []).append(name)
         return files
-
-    def _remove_superseded(self):
-        """Removes checkpoints that the manager does not know: broken ones."""
-        known = {os.path.basename(p) for p in self._host.saver.last_checkpoints}
-        for epoch, names in self._files().items():
-            if f"{NAME}-{epoch}" not in known:
-                output.remove(self.path, *names)
 
 
 class HostGraph(output.Resource):
@@ -170,7 +162,8 @@ class HostGraph(output.Resource):
             self._feeds, variables = {}, {}
             options = dict(trainable=False, use_resource=True, name="value")
             for name, value in values.items():
-                feed = tf.compat.v1.placeholder(_dtype(value), np.shape(value))
+                dtype = np.asarray(value).dtype
+                feed = tf.compat.v1.placeholder(dtype, np.shape(value))
                 variables[name] = tf.compat.v1.Variable(feed, **options)
                 self._feeds[name] = feed
             self._set = tf.group([v.initializer for v in variables.values()])
@@ -281,7 +274,3 @@ def arrays_of(path):
 def _averaged(weights):
     """The weights of which there are averages: those of floating point."""
     return {name: array for name, array in weights.items() if array.dtype.kind == "f"}
-
-
-def _dtype(value):
-    return tf.string if isinstance(value, bytes) else tf.as_dtype(value.dtype)

@@ -54,9 +54,7 @@ def keep_going():
         except OSError:  # or the next file opened would take its number
             os.open(os.devnull, os.O_RDWR)
     for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            stream = open(os.devnull, "w")
+        stream = getattr(sys, name) or open(os.devnull, "w")
         stream.reconfigure(errors="backslashreplace")  # paths may be any bytes
         setattr(sys, name, LastingStream(stream))
 

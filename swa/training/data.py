@@ -95,13 +95,10 @@ def blobs(num_samples, num_classes, num_features, seed):
 def _drawn(generator, centres, num_samples):
     sizes = np.full(len(centres), num_samples // len(centres))
     sizes[: num_samples % len(centres)] += 1
-    parts = [
-        generator.normal(centre, CLUSTER_STD, (size, len(centre)))
-        for centre, size in zip(centres, sizes)
-    ]
+    pairs, draw = zip(centres, sizes), generator.normal
+    parts = [draw(centre, CLUSTER_STD, (size, len(centre))) for centre, size in pairs]
     y = np.repeat(np.arange(len(centres)), sizes)
-    order = np.arange(num_samples)
-    generator.shuffle(order)
+    order = generator.permutation(num_samples)
     return np.concatenate(parts)[order], y[order]
 
 
@@ -149,8 +146,7 @@ def batches(x, y, batch_size, seed, first_epoch=0, drop_last=False, rank=0, size
     own = batch_size // size
     while True:
         order = epoch_order(len(x), seed, epoch)[:rows]
-        if size > 1:
-            order = rows_of_rank(order, batch_size, rank, size)
+        order = rows_of_rank(order, batch_size, rank, size=size)
         # one gather, by what is fastest for it; the batches are views
         x_now, y_now = x.take(order, axis=0), y.take(order, axis=0)
         for start in range(0, len(order), own):
@@ -185,7 +181,7 @@ def _from_file(config):
         x_test, y_test = x[order[:count]], y[order[:count]]
         x, y = x[order[count:]], y[order[count:]]
     _check_classes(config, np.concatenate([y, y_test]))
-    return Data(x, y, x_test, y_test, config.num_classes, path)
+    return Data(x, y, x_test, y_test, num_classes=config.num_classes, source=path)
 
 
 def _check_classes(config, y):

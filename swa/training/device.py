@@ -8,13 +8,12 @@ at here, before the first step, and every surprise becomes one line.
 """
 
 import glob
-import json
 import os
 from typing import NamedTuple, Optional, Tuple
 
 from swa.training import npu, npu_options, output, ranks_hccl, ranks_horovod
 from swa.training.config import device_id
-from swa.training.errors import UserError, reason, shown, wrong
+from swa.training.errors import UserError, wrong
 from swa.training.ranks import Ranks, World
 
 # Signs of an NPU: its device files, and CANN's parts in the folders it installs to.
@@ -100,10 +99,9 @@ def check_batches(config, device, num_samples):
         raise wrong(f"{rule} {size}", config.batch_size)
     last = 0 if device.drops_last_batch else num_samples % config.batch_size
     if last % size:
-        rule = f"the last batch of an epoch must divide by the {size} ranks"
         got = f"{last} rows ({num_samples} samples, batch_size {config.batch_size})"
-        fix = "Choose another batch_size or another number of samples."
-        raise UserError(f"{rule}, got {got}. {fix}")
+        rule = f"the last batch of an epoch must divide by the {size} ranks, got {got}"
+        raise UserError(f"{rule}. Choose another batch_size or number of samples.")
 
 
 def npu_signs(environ):
@@ -124,7 +122,7 @@ def _cpu(config, environ, why):
     idle = ", ".join(f"--{name}" for name in npu_options.given_flags(config))
     notes = (f"only an NPU honours {idle}: no effect here",) if idle else ()
     world = ranks_horovod.read_world(environ)
-    return Device("cpu", f"device cpu: {why}{_place(world)}", notes, world)
+    return Device("cpu", f"device cpu: {why}{_place(world)}", notes, world=world)
 
 
 def _npu(config, environ, signs):
@@ -140,8 +138,8 @@ def _npu(config, environ, signs):
     _check_operator_list(environ)
     for path in npu_options.folders(config):
         output.check_writable("data_save_path", path)
-    if config.modify_mixlist:
-        _check_mixlist(config.modify_mixlist)
+    if config.modify_mixlist:  # the adapter hands it on unread
+        output.read_json("modify_mixlist", config.modify_mixlist)
     npu.import_adapter(signs[0])
     adapter, is_guessed = npu.release()
     npu_options.check_adapter(config, adapter, world.size)
@@ -152,7 +150,7 @@ def _npu(config, environ, signs):
         notes.append("ASCEND_DEVICE_ID is not set: device 0 is used")
     why = "as --device=npu asks" if config.device == "npu" else f"found {signs[0]}"
     reason = f"device npu: {why}; device id {number}, adapter {adapter}{_place(world)}"
-    return Device("npu", reason, tuple(notes), world, adapter.version)
+    return Device("npu", reason, tuple(notes), world=world, adapter=adapter.version)
 
 
 def _place(world):
@@ -167,13 +165,3 @@ def _check_operator_list(environ):
         rule = f"ASCEND_OPP_PATH must hold a readable {OPERATOR_LIST}"
         fix = "Source CANN's set_env.sh: without it, training runs on the host."
         raise wrong(rule, opp_path, fix)
-
-
-def _check_mixlist(path):
-    """The adapter hands the file on unread."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            json.load(file)
-    except (OSError, ValueError) as error:
-        got = f"{shown(path)}: {reason(error)}"
-        raise UserError(f"modify_mixlist must be a JSON file, got {got}.") from error

@@ -39,18 +39,17 @@ def wrong(rule, value, fix="", place=None):
 
 def shown(value):
     """A value as a message shows it: as Python writes it, not too long."""
-    return shortened(repr(value), LONGEST_VALUE)
+    return shortened(repr(value))
 
 
 def one_line(text, longest=LONGEST_MESSAGE):
     """The text with control characters escaped, and not too long (None: any length)."""
-    text = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
-    )
+    safe = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = "".join(safe)
     return shortened(text, longest or len(text))
 
 
-def shortened(text, length):
+def shortened(text, length=LONGEST_VALUE):
     """The text, without its middle if it is longer than `length` characters."""
     if len(text) <= length:
         return text

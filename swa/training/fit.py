@@ -3,9 +3,7 @@
 """The training itself: the model, the SWA callback and the others, and `fit`."""
 
 import contextlib
-import functools
-import time
-from typing import Any, Callable, Dict, List, NamedTuple
+from typing import List, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -29,20 +27,11 @@ class Training(NamedTuple):
     steps: int  # of an epoch
     rows: int  # trained on in an epoch by all ranks
     first_epoch: int  # from zero
-    describe: Callable[[], Dict[str, Any]]  # what the run tells of itself by now
 
     def close(self):
         """Gives back what the callbacks opened."""
         for one in self.tensorboard:
             one.close()
-
-
-class Outcome(NamedTuple):
-    """What the training has come to."""
-
-    history: Dict[str, List[float]]  # a value for each epoch, by callbacks.FIGURES
-    train_seconds: float
-    has_diverged: bool
 
 
 def prepare(job, start, folder):
@@ -71,27 +60,24 @@ def prepare(job, start, folder):
     trained_rows = min(steps * config.batch_size, len(data.x))
     swa = swa_callback(config, ranks)
     is_plain = config.verbose > 0 and not console.is_terminal()
-    figures = callbacks.Figures(config, swa, trained_rows, is_plain)
+    figures = callbacks.Figures(config, swa, trained_rows, is_printed=is_plain)
     if start.snapshot:
         swa.load_state(start.snapshot.swa)
         for name, values in start.snapshot.history.items():
             figures.history[name] += values
-    describe = functools.partial(start.describe, job, time.time())
-    checkpoints = callbacks.Checkpoints(job, start, folder, swa, figures, describe)
+    checkpoints = callbacks.Checkpoints(job, start, folder, figures=figures)
     is_drawn = config.tensorboard and ranks.is_writer
     tensorboard = [callbacks.TensorBoard(config.output_dir, figures)] * is_drawn
     return Training(
-        model=model, swa=swa, figures=figures, checkpoints=checkpoints,
-        tensorboard=tensorboard, steps=steps, rows=trained_rows,
-        first_epoch=start.epoch, describe=describe,
+        model=model, swa=swa, figures=figures, checkpoints=checkpoints, steps=steps,
+        tensorboard=tensorboard, rows=trained_rows, first_epoch=start.epoch,
     )
 
 
 def swa_callback(config, ranks):
     """The SWA callback that the flags ask for."""
-    settings = swa_settings(config)
     joined = ranks if ranks.size > 1 else None
-    return SWA(*settings, verbose=min(config.verbose, 1), ranks=joined)
+    return SWA(*swa_settings(config), verbose=min(config.verbose, 1), ranks=joined)
 
 
 def fit(job, training, stop):
@@ -103,47 +89,40 @@ def fit(job, training, stop):
       stop: stopping.Stop.
 
     Returns:
-      Outcome.
+      float, the seconds of training.
 
     Raises:
       UserError: a file cannot be written, or another rank has ended.
       stopping.Stopped: a signal came; a checkpoint has been written.
     """
-    ranks = job.ranks
-    # In this order: equal weights before they are averaged; the average before the
-    # figures and checkpoints that it belongs to; the mean over the ranks before all
-    # that read or decide by it; the signal last, when everything of the epoch is done.
-    listed = [callbacks.EqualRanks(ranks)] * (ranks.size > 1) + [training.swa]
-    listed += [callbacks.MeanOverRanks(ranks), training.figures, *training.tensorboard]
-    listed += [callbacks.StopOnDivergence(), training.checkpoints]
-    stopper = callbacks.StopOnSignal(stop, training.checkpoints, ranks)
-    with stop.deferred(), _leaving_lost_ranks(ranks, stopper, stop):
-        _fit(job, training, [*listed, stopper])
-    losses = training.figures.history["losses"]
-    has_diverged = not np.isfinite(losses[-1])
-    if has_diverged:
-        console.say(f"epoch {len(losses)}: the loss is {losses[-1]}; stopped.")
-    seconds = training.describe()["train_seconds"]
-    return Outcome(training.figures.history, seconds, has_diverged)
-
-
-def _fit(job, training, listed):
     config, data, ranks = job.config, job.data, job.ranks
     if training.rows < len(data.x):
         dropped = f"{len(data.x) - training.rows} rows of each epoch are dropped"
         job.say(f"{dropped}: a batch has one static shape on an NPU.")
     batches = rows.batches(
-        data.x, data.y, config.batch_size, config.seed,
+        data.x, data.y, config.batch_size, seed=config.seed,
         first_epoch=training.first_epoch, drop_last=job.device.drops_last_batch,
         rank=ranks.rank, size=ranks.size,
     )
+    # In this order: equal weights before they are averaged; the average before the
+    # figures and checkpoints that it belongs to; the mean over the ranks before all
+    # that read or decide by it; the signal last, when everything of the epoch is done.
+    listed = [callbacks.EqualRanks(ranks)] * (ranks.size > 1) + [training.swa]
+    listed += [callbacks.MeanOverRanks(ranks), training.figures, *training.tensorboard]
+    stopper = callbacks.StopOnSignal(stop, training.checkpoints, ranks)
+    listed += [callbacks.StopOnDivergence(), training.checkpoints, stopper]
     has_bar = config.verbose > 0 and console.is_terminal()
-    # workers: the rows of a batch are a view, a thread would only cost
-    training.model.fit(
-        batches, steps_per_epoch=training.steps, epochs=config.train_epochs,
-        initial_epoch=training.first_epoch, verbose=int(has_bar), callbacks=listed,
-        workers=0,
-    )
+    with stop.deferred(), _leaving_lost_ranks(ranks, stopper, stop):
+        # workers: the rows of a batch are a view, a thread would only cost
+        training.model.fit(
+            batches, steps_per_epoch=training.steps, epochs=config.train_epochs,
+            initial_epoch=training.first_epoch, verbose=int(has_bar), callbacks=listed,
+            workers=0,
+        )
+    if training.figures.has_diverged:
+        losses = training.figures.history["losses"]
+        console.say(f"epoch {len(losses)}: the loss is {losses[-1]}; stopped.")
+    return training.checkpoints.describe()["train_seconds"]
 
 
 @contextlib.contextmanager

@@ -104,12 +104,8 @@ GROUPS = {"training": TRAINING, "SWA": AVERAGING, "model and data": MODEL_AND_DA
 FLAGS = {flag.name: flag for group in GROUPS.values() for flag in group}
 
 
-class Config(namedtuple("Config", FLAGS)):
-    """The settings of one run; a field for each flag, and of its name."""
-
-    __slots__ = ()
-
-
+# The settings of one run; a field for each flag, and of its name.
+Config = namedtuple("Config", FLAGS)
 Config.__new__.__defaults__ = tuple(flag.default for flag in FLAGS.values())
 
 
@@ -206,7 +202,7 @@ def _is_switch(name):
 
 
 def _integer(flag, value):
-    return None if value is None else _number(flag, value, int, "an integer")
+    return None if value is None else _number(flag, value, int, rule="an integer")
 
 
 def _rate(flag, value):
@@ -246,7 +242,7 @@ def _path(flag, value):
         return value and os.path.abspath(value)
     except FileNotFoundError:
         rule = "an absolute path where the working directory has been removed"
-        raise _wrong(flag, rule, value, "Change to another directory.") from None
+        raise _wrong(flag, rule, value, fix="Change to another directory.") from None
 
 
 _KINDS = dict(

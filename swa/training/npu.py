@@ -50,11 +50,15 @@ def import_adapter(sign="npu_bridge"):
 def release():
     """The adapter's release, and whether it had to be guessed.
 
+    It is told by what npu_init offers: `npu_bridge.__version__` is "v1.15.0"
+    (TensorFlow's) on all of them.
+
     Returns:
       (row of ADAPTERS, bool).
     """
-    adapter = npu_options.newest_adapter(_npu_init_names())
-    return adapter or npu_options.find_adapter(_OLDEST_SUPPORTED), adapter is None
+    names, adapters = _npu_init_names(), npu_options.ADAPTERS[::-1]
+    newest = next((row for row in adapters if row.probe in names), None)
+    return newest or npu_options.find_adapter(_OLDEST_SUPPORTED), newest is None
 
 
 def collectives(version):

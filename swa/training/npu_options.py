@@ -1,6 +1,6 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""What an Ascend NPU session can be asked for, as two tables and their checks.
+"""What an Ascend NPU session can be asked for, by release of the adapter; its checks.
 
 The adapter ignores a key it does not know, reads a key in the wrong typed field as
 zero, and ends the whole process at the first training step on a value it dislikes.
@@ -10,7 +10,7 @@ So every value is checked here, in plain Python, before TensorFlow is even impor
 import json
 import os
 import re
-from typing import Any, Callable, NamedTuple
+from typing import NamedTuple
 
 from swa.training import flags
 from swa.training.errors import UserError, wrong
@@ -48,33 +48,9 @@ ADAPTERS = (
 )
 
 
-class Option(NamedTuple):
-    """One entry of the adapter's parameter map."""
-
-    flag: str  # the flag that asks for it; "" where it is always set
-    key: str
-    field: str  # the one field of AttrValue the adapter reads: "b" or "s"
-    value: Callable[[Any], Any]  # from the configuration
-
-
 # Each flag's directory stands below data_save_path and is made only when asked for.
 DIRECTORIES = dict(
     over_dump="overflow_dump", data_dump_flag="data_dump", profiling="profiling"
-)
-
-OPTIONS = (
-    Option("", "use_off_line", "b", lambda c: True),
-    Option("", "precision_mode", "s", lambda c: c.precision_mode),
-    Option("modify_mixlist", "modify_mixlist", "s", lambda c: c.modify_mixlist),
-    Option("over_dump", "enable_dump_debug", "b", lambda c: True),
-    Option("over_dump", "dump_path", "s", lambda c: folder(c, "over_dump")),
-    Option("over_dump", "dump_debug_mode", "s", lambda c: "all"),
-    Option("data_dump_flag", "enable_dump", "b", lambda c: True),
-    Option("data_dump_flag", "dump_path", "s", lambda c: folder(c, "data_dump_flag")),
-    Option("data_dump_flag", "dump_step", "s", lambda c: c.data_dump_step),
-    Option("data_dump_flag", "dump_mode", "s", lambda c: "all"),
-    Option("profiling", "profiling_mode", "b", lambda c: True),
-    Option("profiling", "profiling_options", "s", lambda c: profiling_json(c)),
 )
 
 
@@ -123,19 +99,16 @@ def check_values(config):
         rule = f"modify_mixlist needs precision_mode {_MIXLIST_MODE}"
         raise wrong(rule, config.precision_mode)
     if folders(config):
-        _check_utf8(config.data_save_path)
+        try:
+            config.data_save_path.encode()
+        except UnicodeEncodeError:
+            rule = "data_save_path must be a path in UTF-8"
+            raise wrong(rule, config.data_save_path) from None
     if config.profiling:
         size = len(profiling_json(config).encode())
         if size > _LONGEST_JSON:
             rule = f"data_save_path makes profiling options of at most {_LONGEST_JSON}"
             raise wrong(f"{rule} bytes", size, "Use a shorter path.")
-
-
-def _check_utf8(path):
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise wrong("data_save_path must be a path in UTF-8", path) from None
 
 
 def check_adapter(config, adapter, rank_size):
@@ -186,40 +159,33 @@ def profiling_json(config):
 
 def given_flags(config):
     """The names of the NPU's flags that are not at their defaults."""
-    defaults = flags.read(flags.Config())
-    names = [flag.name for flag in flags.DEVICE if flag.name != "device"]
-    # data_save_path may have become output_dir
-    return [
-        name
-        for name in names
-        if getattr(config, name) not in (getattr(defaults, name), config.output_dir)
-    ]
+    idle = flags.read(flags.Config())._replace(device=config.device)
+    if config.data_save_path == config.output_dir:  # the default one cannot be made
+        idle = idle._replace(data_save_path=config.output_dir)
+    names = [flag.name for flag in flags.DEVICE]
+    return [name for name in names if getattr(config, name) != getattr(idle, name)]
 
 
 def wanted(config):
-    """The options of OPTIONS that the configuration asks for, with their values.
+    """The entries of the adapter's parameter map that the configuration asks for.
 
     Returns:
-      List of (key, field, value), value a bool for "b" and a str for "s".
+      dict by key: a bool for the field `b` of AttrValue, a str for `s`.
     """
-    asked = [one for one in OPTIONS if not one.flag or getattr(config, one.flag)]
-    return [(one.key, one.field, one.value(config)) for one in asked]
+    options = dict(use_off_line=True, precision_mode=config.precision_mode)
+    if config.modify_mixlist:
+        options.update(modify_mixlist=config.modify_mixlist)
+    if config.over_dump:
+        path = folder(config, "over_dump")
+        options.update(enable_dump_debug=True, dump_path=path, dump_debug_mode="all")
+    if config.data_dump_flag:
+        options.update(enable_dump=True, dump_path=folder(config, "data_dump_flag"))
+        options.update(dump_step=config.data_dump_step, dump_mode="all")
+    if config.profiling:
+        options.update(profiling_mode=True, profiling_options=profiling_json(config))
+    return options
 
 
 def find_adapter(version):
     """The row of ADAPTERS with this version."""
     return next(row for row in ADAPTERS if row.version == version)
-
-
-def newest_adapter(names):
-    """Tells the adapter's release from the names that its npu_init module offers.
-
-    `npu_bridge.__version__` is "v1.15.0" (TensorFlow's) on all of them.
-
-    Args:
-      names: set of names and, for functions, name(argument).
-
-    Returns:
-      The newest row of ADAPTERS whose probe is among them, or None.
-    """
-    return next((row for row in ADAPTERS[::-1] if row.probe in names), None)

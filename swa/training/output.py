@@ -1,6 +1,6 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""The output directory: one run at a time, and files that appear whole or not."""
+"""Files: one run at a time in a folder, and what is written appears whole or not."""
 
 import contextlib
 import errno
@@ -12,8 +12,7 @@ import shutil
 import tempfile
 import time
 
-from swa.training import errors
-from swa.training.errors import UserError, reason, shown
+from swa.training.errors import FAILED, UserError, reason, shortened, shown
 
 LOCK = ".lock"
 TEMPORARY = ".tmp"  # the end of a file's name while it is written
@@ -55,12 +54,11 @@ def locked(path, only_check=False, is_writer=True):
 
 
 def _take(handle, path):
-    for attempt in range(_TRIES):
+    for _ in range(_TRIES):
         try:
             return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if attempt < _TRIES - 1:
-                time.sleep(0.1)
+            time.sleep(0.1)
         except OSError:  # a file system without locks: better unguarded than not at all
             return print(f"{path} cannot be locked: start no second run on it.")
     holder = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
@@ -76,9 +74,9 @@ def one_line_errors(path, kinds=(OSError,), advice=""):
     except kinds as error:
         # TensorFlow's begins with a temporary file's name
         told = reason(error).split("; ")[-1]
-        place = errors.shortened(path, errors.LONGEST_VALUE)
+        place = shortened(path)
         message = f"{place} cannot be written: {told}.{advice}"
-        raise UserError(message, errors.FAILED) from error
+        raise UserError(message, FAILED) from error
 
 
 def check_writable(flag, path):
@@ -105,11 +103,8 @@ def check_writable(flag, path):
         raise UserError(f"{flag} must be writable, got {got}.") from None
 
 
-class Resource:
+class Resource(contextlib.AbstractContextManager):
     """What is to be closed, or used as a context."""
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *error):
         self.close()
@@ -155,6 +150,20 @@ def tell_started(path, resumes):
     with contextlib.suppress(ValueError, OSError):
         with open(int(descriptor), "w") as file:
             file.write(line + "\n")
+
+
+def read_json(name, path):
+    """What the JSON file `path` holds, which the flag or variable `name` names.
+
+    Raises:
+      UserError: there is no such file, or no JSON in it.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        got = f"{shown(path)}: {reason(error)}"
+        raise UserError(f"{name} must be a readable JSON file, got {got}.") from None
 
 
 def write(path, content):

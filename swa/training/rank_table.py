@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: MIT
 """The table that tells HCCL which rank runs on which device: JSON, version 1.0."""
 
-import json
 from typing import NamedTuple
 
-from swa.training.errors import UserError, reason
+from swa.training import output
+from swa.training.errors import UserError
 
 
 class Device(NamedTuple):
@@ -29,12 +29,7 @@ def read(path):
     Raises:
       UserError: no file, no JSON, or not what HCCL takes.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            table = json.load(file)
-    except (OSError, ValueError) as error:
-        rule = "RANK_TABLE_FILE must be a readable JSON file"
-        raise UserError(f"{rule}, got {path}: {reason(error)}.") from None
+    table = output.read_json("RANK_TABLE_FILE", path)
     try:
         devices = _devices(table)
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -46,11 +41,6 @@ def read(path):
         rule = "RANK_TABLE_FILE must hold the rank_id 0 to N - 1, each once"
         raise UserError(f"{rule}, got {ranks} in {path}.")
     return devices
-
-
-def of_server(devices, rank):
-    """The devices of the server that a rank is on."""
-    return [one for one in devices if one.server_id == devices[rank].server_id]
 
 
 def _devices(table):

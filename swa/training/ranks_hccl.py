@@ -21,14 +21,14 @@ def read_world(environ):
     Raises:
       UserError: a variable that is missing or out of its range, or a bad table.
     """
-    size = number_in(environ, "RANK_SIZE", 1, 1)
+    size = number_in(environ, "RANK_SIZE", 1, least=1)
     table = environ.get("RANK_TABLE_FILE")
     if size == 1:
         if table:
             rule = "RANK_TABLE_FILE must be unset for a single card (RANK_SIZE 1)"
             raise wrong(rule, table, "Unset it, or HCCL would start.")
         return World()
-    rank = number_in(environ, "RANK_ID", None, 0, size - 1)
+    rank = number_in(environ, "RANK_ID", None, least=0, most=size - 1)
     job_id = environ.get("JOB_ID", "")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", job_id):
         rule = "JOB_ID must be letters, digits, - and _ with RANK_SIZE above 1"
@@ -40,8 +40,9 @@ def read_world(environ):
     if len(devices) != size:
         rule = f"RANK_TABLE_FILE must hold RANK_SIZE = {size} devices"
         raise wrong(rule, len(devices), place=table)
-    here = [device.rank for device in rank_table.of_server(devices, rank)]
-    return World("hccl", rank, size, here.index(rank), len(here))
+    server_id = devices[rank].server_id
+    here = [device.rank for device in devices if device.server_id == server_id]
+    return World("hccl", rank, size, local_rank=here.index(rank), local_size=len(here))
 
 
 def sum_of_int64(vector, sum_vector):

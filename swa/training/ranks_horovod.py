@@ -10,7 +10,6 @@ import time
 from swa.training.errors import FAILED, UserError, shortened
 from swa.training.ranks import Ranks, World, number_in
 
-_DEFAULT_SECONDS = "30"  # Gloo's own
 _SCOPE = "swa_ranks"  # of the launcher's key-value store
 
 
@@ -20,13 +19,14 @@ def read_world(environ):
     Raises:
       UserError: a variable that is missing, or out of its range.
     """
-    size = number_in(environ, "HOROVOD_SIZE", 1, 1)
+    size = number_in(environ, "HOROVOD_SIZE", 1, least=1)
     if size == 1:
         return World()
-    rank = number_in(environ, "HOROVOD_RANK", None, 0, size - 1)
-    local_size = number_in(environ, "HOROVOD_LOCAL_SIZE", 1, 1, size)
-    local_rank = number_in(environ, "HOROVOD_LOCAL_RANK", 0, 0, local_size - 1)
-    return World("horovod", rank, size, local_rank, local_size)
+    rank = number_in(environ, "HOROVOD_RANK", None, least=0, most=size - 1)
+    local_size = number_in(environ, "HOROVOD_LOCAL_SIZE", 1, least=1, most=size)
+    most = local_size - 1
+    local_rank = number_in(environ, "HOROVOD_LOCAL_RANK", 0, least=0, most=most)
+    return World("horovod", rank, size, local_rank=local_rank, local_size=local_size)
 
 
 class HorovodRanks(Ranks):
@@ -97,7 +97,8 @@ def await_all(world, environ):
         got = f"{world.size} without HOROVOD_GLOO_RENDEZVOUS_ADDR and _PORT"
         rule = f"HOROVOD_SIZE must come from horovodrun --gloo, got {got}"
         raise UserError(f"{rule}. Use test/train_full_8p.sh.")
-    seconds = float(environ.get("HOROVOD_GLOO_TIMEOUT_SECONDS", _DEFAULT_SECONDS))
+    # 30 seconds are Gloo's own
+    seconds = float(environ.get("HOROVOD_GLOO_TIMEOUT_SECONDS", 30))
     deadline = time.monotonic() + seconds
     http_client.put_data_into_kvstore(address, port, _SCOPE, str(world.rank), "started")
     missing = set(range(world.size))

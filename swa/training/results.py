@@ -22,7 +22,7 @@ REPORT = "report.json"
 FINAL = {"losses": "loss", "accuracies": "accuracy", "learning_rates": "learning_rate"}
 
 
-def finish(job, training, outcome):
+def finish(job, training, train_seconds):
     """Evaluates both sets of weights, and writes them and the report.
 
     After a loss of NaN or Inf there is the report alone.
@@ -30,7 +30,7 @@ def finish(job, training, outcome):
     Args:
       job: run.Job.
       training: fit.Training.
-      outcome: fit.Outcome.
+      train_seconds: float.
 
     Returns:
       dict, what `report.json` holds; `status` is "completed" or "diverged".
@@ -39,7 +39,7 @@ def finish(job, training, outcome):
       UserError: a file cannot be written, or the ranks' weights differ.
     """
     test = None
-    if not outcome.has_diverged:
+    if not training.figures.has_diverged:
         with training.swa.trained_weights():
             trained = training.checkpoints.weights()
         sets = {"sgd": trained, "swa": training.checkpoints.weights()}
@@ -50,7 +50,7 @@ def finish(job, training, outcome):
             save_weights(job, sets)
         for tensorboard in training.tensorboard:
             tensorboard.write_test(test)
-    report = _report(job, training, outcome, test)
+    report = _report(job, training, train_seconds, test=test)
     if job.ranks.is_writer:
         path = report_path(job.config)
         write_json(path, report)
@@ -147,21 +147,22 @@ def _check_equal(ranks, training, sets):
     ranks.check_equal(arrays)
 
 
-def _report(job, training, outcome, test):
-    config, history, swa_callback = job.config, outcome.history, training.swa
-    plan = swa_callback.plan(config.train_epochs, 1, config.learning_rate, True)
+def _report(job, training, train_seconds, test):
+    config, history, swa_callback = job.config, training.figures.history, training.swa
+    rate, epochs = config.learning_rate, config.train_epochs
+    plan = swa_callback.plan(epochs, 1, learning_rate=rate, batch_norm=True)
     compiled = {1, *plan.sampled_epochs[:1], swa_callback.batch_norm_epoch}
     speed, compile_seconds = rates(history["seconds"], training.rows, compiled)
     settings = dict(config._asdict())
     del settings["resume"], settings["check"]  # how the result came about
     return {
-        "status": "diverged" if outcome.has_diverged else "completed",
+        "status": "diverged" if training.figures.has_diverged else "completed",
         "config": settings,
         "device": job.device.name,
         "ranks": job.ranks.size,
         "epochs": len(history["losses"]),
-        "train_seconds": outcome.train_seconds,
-        "e2e_seconds": training.describe()["e2e_seconds"],
+        "train_seconds": train_seconds,
+        "e2e_seconds": training.checkpoints.describe()["e2e_seconds"],
         "test": test,
         "n_averaged": swa_callback.n_averaged,
         "versions": versions(),
@@ -211,13 +212,9 @@ def rates(seconds, samples, compiled_epochs):
 def versions():
     """dict: what ran. `npu_bridge` is None where there is none."""
     adapter = sys.modules.get("npu_bridge")
-    return {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "numpy": np.__version__,
-        "swa": swa.__version__,
-        "npu_bridge": getattr(adapter, "__version__", None),
-    }
+    modules = {"tensorflow": tf, "numpy": np, "swa": swa, "npu_bridge": adapter}
+    found = {name: getattr(one, "__version__", None) for name, one in modules.items()}
+    return dict(found, python=platform.python_version())
 
 
 def commit():

@@ -75,13 +75,13 @@ def find(config, device, data, folder):
             console.say(f"warning: no checkpoint in {folder.path}: starting anew")
         return Start(config, made_of)
     config = continued(config, made_of, found)
-    ranks = found.run.get("ranks", 1)
-    if ranks != device.world.size:  # each has its own batch norm
-        now = f"now there are {device.world.size}"
-        console.say(f"the checkpoint is of {ranks} ranks, and {now}")
-    spent = {name: found.run[name] for name in ("train_seconds", "e2e_seconds")}
+    then, now = found.run.get("ranks", 1), device.world.size
+    if then != now:  # each has its own batch norm
+        console.say(f"the checkpoint is of {then} ranks, and now there are {now}")
+    more = {name: found.run[name] for name in ("train_seconds", "e2e_seconds")}
     report = completed(results.report_path(config), config, made_of)
-    return Start(config, made_of, found.path, found.snapshot, report=report, **spent)
+    more.update(snapshot=found.snapshot, report=report)
+    return Start(config, made_of, found.path, **more)
 
 
 def begin(job, start, folder):
@@ -97,12 +97,10 @@ def begin(job, start, folder):
     if start.snapshot:
         job.say(f"resuming after epoch {start.epoch}: {start.path}")
     if job.ranks.is_writer:
-        if start.snapshot:
-            folder.clean()
-        else:
-            folder.clear()
-            output.remove(output_dir, callbacks.TENSORBOARD)
         output.remove(output_dir, results.REPORT, "*" + output.TEMPORARY)
+        folder.clean()
+        if not start.snapshot:
+            output.remove(output_dir, checkpoint.FOLDER, callbacks.TENSORBOARD)
     output.tell_started(output_dir, resumes=start.snapshot is not None)
 
 
@@ -116,9 +114,8 @@ def fixed(config, made_of):
     Returns:
       dict of plain values.
     """
-    kinds = {flags.FIXED}
-    kinds |= {flags.FIXED_FOR_SYNTHETIC} if made_of.is_synthetic else set()
-    kinds |= {flags.FIXED_ON_NPU} if made_of.device == "npu" else set()
+    kinds = [flags.FIXED] + [flags.FIXED_FOR_SYNTHETIC] * made_of.is_synthetic
+    kinds += [flags.FIXED_ON_NPU] * (made_of.device == "npu")
     pairs = zip(flags.FLAGS.values(), config)
     values = {flag.name: value for flag, value in pairs if flag.on_resume in kinds}
     return dict(values, device=made_of.device, data=made_of.data_sha256)

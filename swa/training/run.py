@@ -80,8 +80,8 @@ def run(config, stop, began, environ=os.environ):
 
         folder = checkpoint.Folder(config.output_dir, config.max_to_keep)
         with folder, device.join() as ranks:
-            start = resume.find(config, device, data, folder)
-            job = Job(start.config, device, data, ranks, began)
+            start = resume.find(config, device, data, folder=folder)
+            job = Job(start.config, device, data, ranks=ranks, began=began)
             for line in (device.reason, str(data), *device.notes):
                 job.say(line)
             if start.report:
@@ -90,5 +90,5 @@ def run(config, stop, began, environ=os.environ):
             with session.opened(job.config, device):
                 with contextlib.closing(fit.prepare(job, start, folder)) as training:
                     resume.begin(job, start, folder)
-                    outcome = fit.fit(job, training, stop)
-                    return results.finish(job, training, outcome)
+                    train_seconds = fit.fit(job, training, stop)
+                    return results.finish(job, training, train_seconds)

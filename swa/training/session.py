@@ -41,9 +41,11 @@ def session_config(config, device):
     rewriter.memory_optimization = RewriterConfig.OFF
     custom_op = rewriter.custom_optimizers.add()
     custom_op.name = "NpuOptimizer"
-    for key, field, value in npu_options.wanted(config):
-        typed = os.fsencode(value) if field == "s" else value
-        setattr(custom_op.parameter_map[key], field, typed)
+    for key, value in npu_options.wanted(config).items():
+        if isinstance(value, bool):
+            custom_op.parameter_map[key].b = value
+        else:
+            custom_op.parameter_map[key].s = os.fsencode(value)
     return proto
 
 
@@ -87,7 +89,12 @@ def opened(config, device):
 
     if device.name == "npu":
         npu.import_adapter()  # registers its graph passes: before the first session.run
-        _make_directories(npu_options.folders(config))
+        for path in npu_options.folders(config):  # which the adapter expects to find
+            try:
+                os.makedirs(path, exist_ok=True)
+            except OSError as error:
+                needed = f"data_save_path needs {path!r}, which cannot be made"
+                raise UserError(f"{needed}: {reason(error)}.") from error
     proto = session_config(config, device)
     if device.name == "npu" and config.verbose >= 2:
         print(describe_options(proto))
@@ -98,13 +105,3 @@ def opened(config, device):
     finally:
         session.close()
         tf.compat.v1.keras.backend.clear_session()
-
-
-def _make_directories(paths):
-    """Makes the directories that the adapter and the profiler expect to find."""
-    for path in paths:
-        try:
-            os.makedirs(path, exist_ok=True)
-        except OSError as error:
-            needed = f"data_save_path needs {path!r}, which cannot be made"
-            raise UserError(f"{needed}: {reason(error)}.") from error

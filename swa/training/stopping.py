@@ -40,7 +40,6 @@ class Stop:
         self.last_resort = lambda: None
         self.saved_epoch = None
         self._is_deferred = False
-        self._has_told = False
 
     def __enter__(self):
         self._read_end, self._write_end = os.pipe()
@@ -81,10 +80,10 @@ class Stop:
         return 128 + self.number
 
     def tell(self):
-        """Prints, once, what stopped the run and how to go on."""
-        if self._has_told:
-            return
-        self._has_told = True
+        """Prints what stopped the run and how to go on.
+
+        Who does it leaves at once: the program, or its thread where that does not.
+        """
         when = " before an epoch began."
         if self.saved_epoch is not None:
             when = f"; saved after epoch {self.saved_epoch}. {TO_GO_ON}"
@@ -97,12 +96,10 @@ class Stop:
 
     def _watch(self):
         first = self._next_signal(None)
-        if first is None:
-            return
-        self.number = self.number or first
-        second = self._next_signal(PATIENCE)
+        second = first and self._next_signal(PATIENCE)
         if second is None:
             return
+        self.number = self.number or first
         try:
             if not second:
                 self.last_resort()
