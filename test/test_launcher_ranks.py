@@ -4,8 +4,6 @@
 
 import json
 import os
-import pathlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,44 +11,16 @@ import time
 
 import pytest
 from launcher import options, plan
+from support import launchers
 
 from swa.training import rank_table
 from swa.training.errors import UserError
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-FILES = "env.sh env_horovod.sh launch.py constraints.txt"
-LAUNCHERS = ("train_full_8p.sh", "train_performance_8p.sh")
-REPORT = {
-    "status": "completed",
-    "config": {"batch_size": 256},
-    "device": "npu",
-    "ranks": 2,
-    "samples_per_second": 64000.0,
-    "e2e_seconds": 12.345,
-    "final_loss": 0.25,
-    "final_accuracy": 0.875,
-    "epoch_losses": [1.5, 0.75, 0.25],
-}
-# Says what it was given; then does what the variables BAD_FLAG, FAIL, SLEEP and
-# STUBBORN ask for.
+LAUNCHERS = ["train_full_8p.sh", "train_performance_8p.sh"]
+FILES = ["env.sh", "env_horovod.sh", "launch.py", "constraints.txt", *LAUNCHERS]
+REPORT = dict(launchers.REPORT, device="npu", ranks=2)
+# Says what it was given; then does what the variables FAIL and SLEEP ask for.
 STUB = """
-import json, os, signal, sys, time
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from swa.training import output
-
-def stop(number, frame):
-    print("stopped by", number, flush=True)
-    if "STUBBORN" not in os.environ:
-        sys.exit(128 + number)
-
-if "--check" in sys.argv:
-    table = os.environ.get("RANK_TABLE_FILE")
-    assert not table or json.load(open(table))["version"] == "1.0", table
-    if "BAD_FLAG" in os.environ:
-        sys.exit(os.write(2, b"trainer: error: bad flag\\n") and 2)
-    sys.exit(0)
-signal.signal(signal.SIGINT, stop)
-signal.signal(signal.SIGTERM, stop)
 names = "RANK_ID RANK_SIZE JOB_ID ASCEND_DEVICE_ID RANK_TABLE_FILE DEVICE_ID".split()
 given = {name: os.environ.get(name) for name in names + ["HCCL_CONNECT_TIMEOUT"]}
 print(json.dumps(dict(given, flags=sys.argv[1:], cwd=os.getcwd(), pid=os.getpid())))
@@ -79,24 +49,16 @@ class Project:
     def __init__(self, folder):
         self.here = folder / "started here"
         self.here.mkdir()
-        self.project = folder / "a project"
-        (self.project / "test").mkdir(parents=True)
-        for name in FILES.split() + list(LAUNCHERS):
-            source = str(ROOT / "test" / name)
-            shutil.copy(source, str(self.project / "test"))
-        shutil.copytree(ROOT / "test/launcher", self.project / "test/launcher")
-        (self.project / "swa").symlink_to(ROOT / "swa")
-        (self.project / "train-tf.keras-npu.py").write_text(STUB)
+        self.project = launchers.make_project(folder, FILES, STUB)
         self.hccn = folder / "hccn.conf"
         lines = [f"address_{n}=10.0.{n}.1\nnetmask_{n}=255.255.255.0\n" for n in (0, 1)]
         self.hccn.write_text("".join(lines))
 
     def environment(self, **variables):
         foreign = ("RANK_", "ASCEND_", "JOB_ID", "DEVICE_ID", "HCCL_", "HOROVOD_")
-        known = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
-        known.update(PYTHON=sys.executable, SWA_HCCN_CONF=str(self.hccn))
+        known = dict(PYTHON=sys.executable, SWA_HCCN_CONF=str(self.hccn))
         known.update(REPORT=json.dumps(REPORT), SWA_DEVICE="npu")
-        return dict(known, **variables)
+        return launchers.environment(foreign, **dict(known, **variables))
 
     def command(self, *flags):
         script = str(self.project / "test" / "launch.py")

@@ -17,6 +17,7 @@ import time
 
 import pytest
 from launcher import log
+from support import launchers
 
 from swa.training import flags
 
@@ -27,36 +28,9 @@ SMALL = (
     "--num_samples=512 --batch_size=64 --train_epochs=4 --hidden_units=8"
     " --num_classes=3 --num_features=2 --device=cpu"
 ).split()
-REPORT = {
-    "status": "completed",
-    "config": {"batch_size": 256},
-    "device": "cpu",
-    "ranks": 1,
-    "samples_per_second": 64000.0,
-    "e2e_seconds": 12.345,
-    "final_loss": 0.25,
-    "final_accuracy": 0.875,
-    "epoch_losses": [1.5, 0.75, 0.25],
-}
-# Says what it was given; then does what the variables BAD_FLAG, NO_LINE, STATUS, SLEEP
-# ask for. Like the trainer it tells, with NO_LINE unset, when its checks are done.
+# Says what it was given; then does what the variables NO_LINE, STATUS, SLEEP ask for.
+# Like the trainer it tells, with NO_LINE unset, when its checks are done.
 STUB = """
-import json, os, signal, sys, time
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from swa.training import config, output
-
-def stop(number, frame):
-    print("stopped by", number)
-    print("last words")
-    sys.exit(128 + number)
-
-if "--check" in sys.argv:
-    print("checked")
-    if "BAD_FLAG" in os.environ:
-        sys.exit(os.write(2, b"trainer: error: bad flag\\n") and 2)
-    sys.exit(0)
-signal.signal(signal.SIGINT, stop)
-signal.signal(signal.SIGTERM, stop)
 settings = config.parse(sys.argv[1:])
 names = ("ASCEND_DEVICE_ID", "RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE", "JOB_ID")
 given = {name: os.environ.get(name) for name in names}
@@ -77,15 +51,10 @@ sys.exit(int(os.environ.get("STATUS", "0")))
 
 def environment(**variables):
     """This process's variables without Ascend's, on a machine without its software."""
-    ours = {
-        name: value
-        for name, value in os.environ.items()
-        if not re.match("ASCEND|RANK|JOB_ID|DEVICE_ID", name)
-    }
-    ours.update(PYTHON=sys.executable, SWA_FAKE_ROOT=os.devnull)
-    ours.update(REPORT=json.dumps(REPORT))
-    ours.update(variables)
-    return ours
+    foreign = ("ASCEND", "RANK", "JOB_ID", "DEVICE_ID")
+    ours = dict(PYTHON=sys.executable, SWA_FAKE_ROOT=os.devnull)
+    ours.update(REPORT=json.dumps(launchers.REPORT))
+    return launchers.environment(foreign, **dict(ours, **variables))
 
 
 class Launcher:
@@ -128,13 +97,8 @@ class Launcher:
 @pytest.fixture
 def launcher(tmp_path):
     """Launchers of a copy of the project with a stub for its trainer."""
-    project = tmp_path / "a project"
-    (project / "test").mkdir(parents=True)
-    for name in ("env.sh", "launch.py", FULL, PERFORMANCE):
-        shutil.copy(str(ROOT / "test" / name), str(project / "test" / name))
-    shutil.copytree(str(ROOT / "test/launcher"), str(project / "test/launcher"))
-    (project / "swa").symlink_to(ROOT / "swa")
-    (project / "train-tf.keras-npu.py").write_text(STUB)
+    names = ["env.sh", "launch.py", FULL, PERFORMANCE]
+    project = launchers.make_project(tmp_path, names, STUB)
     return Launcher(project, tmp_path / "the user's folder")
 
 

@@ -17,6 +17,7 @@ import pytest
 import tensorflow as tf
 from launcher import hccn
 from support import npu_fake
+from support.npu_fake import DIAGNOSTICS, MODES
 
 from swa.training import ranks_hccl
 
@@ -32,13 +33,6 @@ FLAGS = [
     "--save_interval=2",
     "--output_dir=out",
 ]
-MODES = (
-    "allow_mix_precision",
-    "allow_fp32_to_fp16",
-    "force_fp16",
-    "must_keep_origin_dtype",
-)
-DIAGNOSTICS = ("", "over_dump", "data_dump_flag", "profiling")
 READS = ("reference", "value")
 CASES = [
     (release, size, reads, MODES[number % 4], DIAGNOSTICS[(number + number // 4) % 4])

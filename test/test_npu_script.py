@@ -11,6 +11,7 @@ import sys
 import pytest
 from launcher import hccn
 from support import npu_fake
+from support.npu_fake import DIAGNOSTICS, MODES
 
 from swa.training import device, session
 from swa.training.config import Config, checked
@@ -57,13 +58,6 @@ def run_script(folder, *flags, release="1.6", **variables):
 
 # Every flag takes effect
 
-MODES = (
-    "allow_mix_precision",
-    "allow_fp32_to_fp16",
-    "force_fp16",
-    "must_keep_origin_dtype",
-)
-DIAGNOSTICS = ("", "over_dump", "data_dump_flag", "profiling")
 STEPS = ("10", "0|3-7")
 WORDS = ("True", "1")
 DEVICES = ("auto", "npu")

@@ -11,6 +11,13 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 FAKE = os.path.join(ROOT, "test", "fake_npu")
 OPP = os.path.join(FAKE, "opp")
 RELEASES = ("1.1", "1.2", "1.3", "1.5", "1.6", "1.7", "1.8")
+MODES = (  # of precision_mode
+    "allow_mix_precision",
+    "allow_fp32_to_fp16",
+    "force_fp16",
+    "must_keep_origin_dtype",
+)
+DIAGNOSTICS = ("", "over_dump", "data_dump_flag", "profiling")
 # What an Ascend installation, or a launcher, may have set on this machine.
 _FOREIGN = ("ASCEND", "RANK_", "JOB_ID", "DEVICE_ID", "PROFILING_", "FAKE_NPU_", "SWA_")
 
