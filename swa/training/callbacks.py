@@ -259,7 +259,7 @@ class StopOnSignal(_OfRanks):
         self._stop, self._checkpoints = stop, checkpoints
 
     def on_train_begin(self, logs=None):
-        self._stop.last_resort = self.save
+        self._stop.on_timeout = self.save
 
     def on_batch_end(self, batch, logs=None):
         """Leaves the epoch: its beginning is kept."""

@@ -46,7 +46,7 @@ class LastingStream:
         return getattr(self._stream, name)
 
 
-def keep_going():
+def protect_streams():
     """Makes standard output and error last; they may also have been closed before."""
     for descriptor in range(3):
         try:
@@ -76,13 +76,13 @@ def say_apart(line):
     say(line)
 
 
-def complain(message):
+def print_error(message):
     """Says on standard error what ends the program."""
     sys.stdout.flush()
     print(f"train-tf.keras-npu.py: error: {message}", file=sys.stderr, flush=True)
 
 
-def quieten(verbose):
+def set_verbosity(verbose):
     """Keeps what TensorFlow says of itself out of a run's log.
 
     Comes before its first import, which would end the program where a user's

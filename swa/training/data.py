@@ -197,7 +197,7 @@ def _check_classes(config, y):
 def _arrays(path):
     """The arrays of an `.npz` that are of use, by name."""
     try:
-        # first, for np.load complains on stderr by itself where this fails
+        # first, for np.load prints on stderr by itself where this fails
         zipfile.ZipFile(path).close()
         with np.load(path, allow_pickle=False) as file:
             names = sorted(file.files)

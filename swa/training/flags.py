@@ -158,7 +158,7 @@ def help_text():
 
 def print_help():
     """Prints what the train script says of itself."""
-    console.keep_going()
+    console.protect_streams()
     print(f"usage: train-tf.keras-npu.py [--flag=value ...]\n\n{help_text()}")
 
 

@@ -39,7 +39,7 @@ def main(argv, began):
     Returns:
       int, the exit status.
     """
-    console.keep_going()
+    console.protect_streams()
     stop = stopping.Stop()
     try:
         with stop:
@@ -49,7 +49,7 @@ def main(argv, began):
         stop.tell()
         return stop.status
     except UserError as error:
-        console.complain(error)
+        console.print_error(error)
         return error.status
 
 
@@ -69,7 +69,7 @@ def run(config, stop, began, environ=os.environ):
       UserError: what the user asked for cannot be done, or not to the end.
       stopping.Stopped: a signal came; a checkpoint has been written.
     """
-    console.quieten(config.verbose)
+    console.set_verbosity(config.verbose)
     device = devices.choose(config, environ)
     data = rows.load(config)
     devices.check_batches(config, device, len(data.x))

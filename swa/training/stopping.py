@@ -12,7 +12,7 @@ from swa.training import console
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TO_GO_ON = "To go on, give the same command with --resume."
-PATIENCE = 3.0  # seconds until a run that does not come to its end is left
+GRACE_SECONDS = 3.0  # until a run that does not come to its end is left
 
 
 class Stopped(BaseException):
@@ -25,19 +25,19 @@ class Stop:
     Outside of `deferred`, a signal raises Stopped where the program is. Within, it
     is only noted in `number`, for whoever asks `number` at a good moment. Python
     sees a signal when its current call returns, which may be minutes where a device
-    compiles, so that a thread watches too: it ends the process after PATIENCE, and at
-    once when a second signal comes. Signals that were ignored stay so.
+    compiles, so that a thread watches too: it ends the process after GRACE_SECONDS,
+    and at once when a second signal comes. Signals that were ignored stay so.
 
     Attributes:
       number: int, the signal that came, or None.
-      last_resort: function without arguments, called by the thread before it ends the
-        process after PATIENCE.
+      on_timeout: function without arguments, called by the thread before it ends the
+        process after GRACE_SECONDS.
       saved_epoch: int, set by who has saved what was trained, or None.
     """
 
     def __init__(self):
         self.number = None
-        self.last_resort = lambda: None
+        self.on_timeout = lambda: None
         self.saved_epoch = None
         self._is_deferred = False
 
@@ -96,13 +96,13 @@ class Stop:
 
     def _watch(self):
         first = self._next_signal(None)
-        second = first and self._next_signal(PATIENCE)
+        second = first and self._next_signal(GRACE_SECONDS)
         if second is None:
             return
         self.number = self.number or first
         try:
             if not second:
-                self.last_resort()
+                self.on_timeout()
                 self.tell()
         except Exception as error:
             console.say_apart(f"stopped, and not saved: {error}")

@@ -6,7 +6,7 @@
 # the rest. They differ in values only.
 
 set +o posix # bash that is called sh
-# not by cd, which complains where the working directory has been removed
+# not by cd, which prints an error where the working directory has been removed
 test_dir="$(readlink -f "$(dirname "${BASH_SOURCE[0]}")/..")"
 
 # Exits 2 after one line on stderr.

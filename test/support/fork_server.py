@@ -61,7 +61,7 @@ def main():
     sys.path.insert(0, str(ROOT))
     from swa.training import console
 
-    console.quieten(1)
+    console.set_verbosity(1)
     from swa.training import fit, results  # noqa: F401 (no session yet: may be forked)
 
     for line in iter(sys.stdin.readline, ""):
