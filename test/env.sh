@@ -377,17 +377,22 @@ swa_build_venv() (
 
 # ---------------------------------------------------------------------- choice
 
-# With Ascend software ($1: what was found) the interpreter must see npu_bridge, or the
-# run would train on the host without a word. $2: interpreter, $3: its words.
-swa_check_npu_bridge() {
-  if [[ -n "$1" && "${SWA_DEVICE:-auto}" != cpu ]] && ! swa_has "$3" npu_bridge; then
-    swa_fail "$1 is here, but $2 cannot find npu_bridge: install CANN's tfplugin or" \
+# Chooses interpreter $1, whose words are $2, if it has TensorFlow; returns 1 if not. With
+# Ascend software (npu: what was found) it must see npu_bridge, or the run would train on
+# the host without a word; returns 2 after a message.
+swa_take() {
+  if swa_has "$2" npu_bridge; then npu="${npu:-npu_bridge}"; fi
+  swa_has "$2" tensorflow || return 1
+  if [[ -n "${npu}" && "${SWA_DEVICE:-auto}" != cpu ]] && ! swa_has "$2" npu_bridge; then
+    swa_fail "${npu} is here, but $1 cannot find npu_bridge: install CANN's tfplugin or" \
       "source its set_env.sh, or choose --device=cpu."
+    return
   fi
+  export PYTHON="$1"
 }
 
 swa_choose_python() {
-  local ascend candidate words base='' pass npu
+  local ascend candidate words base='' pass look npu
   ascend="$(swa_ascend_folders)"
   swa_set_up_cann "${ascend}"
   npu="$(swa_first "${ascend%%$'\n'*}" "${SWA_FAKE_ROOT:-}"/dev/davinci*)"
@@ -405,12 +410,8 @@ swa_choose_python() {
       swa_fail "PYTHON=${candidate} does not run; set it to a Python 3.7, or unset it."
       return
     fi
-    if swa_has "${words}" npu_bridge; then npu="${npu:-npu_bridge}"; fi
-    if swa_has "${words}" tensorflow; then
-      swa_check_npu_bridge "${npu}" "${base}" "${words}" || return
-      export PYTHON="${base}"
-      return
-    fi
+    swa_take "${base}" "${words}" && return
+    [[ $? == 1 ]] || return 2
     if ! swa_has "${words}" 3.7; then
       swa_fail "PYTHON=${candidate} is Python ${words%% *} and has no working" \
         "TensorFlow 1.15; set it to a Python 3.7, or unset it."
@@ -424,18 +425,11 @@ swa_choose_python() {
     for pass in likely unlikely; do
       if [[ "${pass}" == unlikely && -z "${npu}" ]] && swa_venv_ready; then break; fi
       while IFS= read -r candidate; do
-        if swa_may_have_packages "${candidate}"; then
-          [[ "${pass}" == likely ]] || continue
-        else
-          [[ "${pass}" == unlikely ]] || continue
-        fi
-        words="$(swa_probe "${candidate}")"
-        if swa_has "${words}" npu_bridge; then npu="${npu:-npu_bridge}"; fi
-        if swa_has "${words}" tensorflow; then
-          swa_check_npu_bridge "${npu}" "${candidate}" "${words}" || return
-          export PYTHON="${candidate}"
-          return
-        fi
+        look=unlikely
+        if swa_may_have_packages "${candidate}"; then look=likely; fi
+        [[ "${look}" == "${pass}" ]] || continue
+        swa_take "${candidate}" "$(swa_probe "${candidate}")" && return
+        [[ $? == 1 ]] || return 2
       done < <(swa_candidates)
     done
   fi
