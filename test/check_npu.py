@@ -22,6 +22,7 @@ import tempfile
 import time
 
 import numpy as np
+from launcher.remedies import remedies
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCRIPT = os.path.join(ROOT, "train-tf.keras-npu.py")
@@ -50,25 +51,6 @@ SLOWEST = 0.1  # of the CPU's rate; a graph that is compiled again and again fal
 LONGEST_RUN = 300  # seconds
 # They would move the dumps that the checks read.
 MOVES_DUMPS = ("DUMP_GRAPH_PATH", "NPU_COLLECT_PATH")
-# What a failed run says, and what to do: as published by the vendor and its users.
-REMEDIES = (
-    (
-        "ra rdev init failed",
-        "the rank table's device_ip is not the card's: compare hccn_tool -i N -ip -g",
-    ),
-    ("EJ0001", "the last process on this card still ends: wait ten seconds, repeat"),
-    (
-        "memory_optimizer",
-        "a core dump in memory_optimizer: leave rewrite_options.memory_optimization "
-        "out of session_config in swa/training/session.py",
-    ),
-    (
-        "HCCL_CONNECT_TIMEOUT",
-        "a slow first import on one rank: export HCCL_CONNECT_TIMEOUT=600",
-    ),
-    ("HCCL_IF_BASE_PORT", "ports 60000 to 60015 must be free, or set the variable"),
-)
-
 CALLBACK_EPOCHS = 8
 
 Run = collections.namedtuple("Run", "status output folder report")
@@ -124,7 +106,7 @@ class Lab:
     def failures(self):
         """The last lines of every run that failed, and what is known to help."""
         return [
-            (name, run.output.splitlines()[-15:] + remedies(run))
+            (name, run.output.splitlines()[-15:] + remedies(run.output))
             for name, run in self._runs.items()
             if run.status != 0
         ]
@@ -195,11 +177,6 @@ def refused_operation(run):
     missing = sorted(set().union(*device_graphs(run.folder)) - listed)
     named = ", ".join(missing) or "an operation of the graph"
     return f"{named} is not in the operator list {path}, so the NPU cannot train it"
-
-
-def remedies(run):
-    """Lines that tell what helps against what a run said."""
-    return [f"remedy: {what}" for sign, what in REMEDIES if sign in run.output]
 
 
 def files_below(folder):

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """check_npu.sh passes on the fake, and fails on one that is broken in a point."""
 
+import argparse
 import json
 import os
 import re
@@ -141,12 +142,14 @@ def test_help_needs_no_tensorflow(tmp_path):
     assert "--only" in result.stdout
 
 
-def test_published_remedies_are_told():
-    output = "EJ0001: Failed to initialize the HCCP process\nra rdev init failed"
-    told = check.remedies(check.Run(1, output, "", None))
-    assert [line.startswith("remedy: ") for line in told] == [True, True]
-    assert "hccn_tool" in told[0] and "ten seconds" in told[1]
-    assert check.remedies(check.Run(1, "another", "", None)) == []
+def test_failed_runs_get_the_published_remedies(tmp_path):
+    lab = check.Lab(str(tmp_path), argparse.Namespace(num_samples=8, batch_size=4))
+    lab._runs["one"] = check.Run(1, "EJ0001: busy\nra rdev init failed", "", None)
+    lab._runs["another"] = check.Run(0, "EJ0001", "", None)
+    ((name, lines),) = lab.failures()
+    assert (name, lines[:2]) == ("one", ["EJ0001: busy", "ra rdev init failed"])
+    assert [line.startswith("remedy: ") for line in lines[2:]] == [True, True]
+    assert "hccn_tool" in lines[2] and "ten seconds" in lines[3]
 
 
 def test_only_entries_of_the_host_are_read(tmp_path):

@@ -41,6 +41,7 @@ sys.stdout.flush()
 if "NO_LINE" in os.environ:
     sys.exit(int(os.environ["NO_LINE"]))
 output.tell_started(settings.output_dir, settings.resume)
+print(os.environ.get("SAYS", ""))
 print("on a terminal" if sys.stdout.isatty() else "on none", flush=True)
 time.sleep(float(os.environ.get("SLEEP", "0")))
 with open(os.path.join(settings.output_dir, "report.json"), "w") as file:
@@ -437,6 +438,24 @@ def test_a_failed_run_gives_its_status_and_last_lines(launcher):
     assert status == 3
     assert "status 3; the last lines of" in err and err.endswith("on none\n")
     assert "Final" not in out
+
+
+@pytest.mark.parametrize(
+    "says, remedy",
+    [
+        ("ra rdev init failed, ret 328", "compare hccn_tool -i N -ip -g"),
+        ("EJ0001: Failed to initialize the HCCP process", "wait ten seconds, repeat"),
+        ("*** in memory_optimizer", "leave rewrite_options.memory_optimization out"),
+        ("see HCCL_CONNECT_TIMEOUT", "export HCCL_CONNECT_TIMEOUT=1200"),
+        ("bind failed, see HCCL_IF_BASE_PORT", "ports 60000 to 60015 must be free"),
+    ],
+)
+def test_a_failed_run_gets_the_published_remedy(launcher, says, remedy):
+    status, _, err = launcher.run(STATUS="1", SAYS=says)
+    lines = err.splitlines()
+    assert (status, lines[-1].startswith("remedy: ")) == (1, True)
+    assert remedy in lines[-1]
+    assert not any(line.startswith("remedy: ") for line in lines[:-1])
 
 
 def test_a_failed_runs_lines_are_not_shown_twice_in_one_place(launcher):

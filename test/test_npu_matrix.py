@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """The whole trainer on every release of the fake adapter saves what the CPU saves.
 
-One rank and two, reads by value and by reference, the NPU's flags in turn. A few cases
+One rank and two, reads by value and by reference, the NPU's flags pairwise. A few cases
 run always, all of them with SWA_TEST_NPU=all (a minute).
 """
 
@@ -34,12 +34,14 @@ FLAGS = [
     "--output_dir=out",
 ]
 READS = ("reference", "value")
+SIZES = (1, 2)
+# Two orthogonal Latin squares: every two columns hold every pair of their values.
 CASES = [
-    (release, size, reads, MODES[number % 4], DIAGNOSTICS[(number + number // 4) % 4])
-    for number, (release, size, reads) in enumerate(
-        itertools.product(npu_fake.RELEASES, (1, 2), READS)
-    )
+    (release, size, reads, MODES[column ^ row % 4], DIAGNOSTICS[column ^ turn])
+    for row, (release, turn) in enumerate(zip(npu_fake.RELEASES, (0, 2, 3, 1) * 2))
+    for column, (size, reads) in enumerate(itertools.product(SIZES, READS))
 ]
+WITH_MIXLIST = ("1.6", "1.8")  # where precision_mode takes one
 ALWAYS = (("1.1", 1), ("1.2", 2), ("1.8", 2))
 # Horovod's names in the place of an installed one: tests need no build of it, and
 # sums, by the fake's exchange of files, have the order that they have on the fake NPU.
@@ -182,16 +184,27 @@ def case_params():
             yield release, size, reads, mode, diagnostic
 
 
+def test_the_cases_hold_every_pair():
+    values = npu_fake.RELEASES, SIZES, READS, MODES, DIAGNOSTICS
+    for one, other in itertools.combinations(range(len(values)), 2):
+        pairs = {(case[one], case[other]) for case in CASES}
+        assert pairs == set(itertools.product(values[one], values[other]))
+
+
 @pytest.mark.parametrize("release, size, reads, mode, diagnostic", case_params())
 def test_npu_saves_what_the_cpu_saves(
     server, on_cpu, tmp_path, release, size, reads, mode, diagnostic
 ):
     def flags(rank):
         flags = ["--device=npu", f"--precision_mode={mode}"]
+        if mode == "allow_mix_precision" and release in WITH_MIXLIST:
+            flags.append(f"--modify_mixlist={mixlist}")
         if diagnostic:
             flags += [f"--{diagnostic}=True", f"--data_save_path=save{rank}"]
         return flags
 
+    mixlist = tmp_path / "mixlist.json"
+    mixlist.write_text("{}")
     variables = {"FAKE_NPU_ADAPTER": release, "FAKE_NPU_READS": reads}
     if size > 1:
         variables["RANK_TABLE_FILE"] = str(tmp_path / "table.json")

@@ -18,6 +18,7 @@ import types
 import numpy as np
 import pytest
 from conftest import IS_EAGER, ROOT
+from launcher.remedies import REMEDIES
 
 pytestmark = pytest.mark.skipif(IS_EAGER, reason="says nothing about eager mode")
 PAGES = {
@@ -422,6 +423,14 @@ def test_the_flag_table_is_the_launchers_help(launcher):
             assert default == {"train_full_1p.sh": "100"}.get(launcher, "40")
         elif table[name] and default:
             assert default == table[name], name
+
+
+@pytest.mark.parametrize("page", PAIRS[2])
+def test_each_published_remedy_is_in_the_table_of_failures(page):
+    heads = "| 报错 | 原因与做法 |", "| message | cause and remedy |"
+    table = dict(rows_after(PAGES[page], heads["zh" not in page]))
+    for sign, _ in REMEDIES:
+        assert f"`{sign}`" in table
 
 
 @pytest.mark.parametrize("page", PAIRS[0])

@@ -11,6 +11,7 @@ import tempfile
 
 from launcher import job, options, plan, zoo
 from launcher.log import Screen
+from launcher.remedies import remedies
 from swa.training import config, flags, output
 from swa.training.errors import FAILED, UserError, one_line, reason, shown
 
@@ -64,7 +65,9 @@ def _launch(name, case_suffix, has_ranks, argv):
             running.run(command, environ)
         _keep_rank_table(planned, running)
     if running.failure:
+        helps = remedies("\n".join(running.failure.lines))
         sys.stderr.write(_told_of(name, running, screen))
+        sys.stderr.write("".join(line + "\n" for line in helps))
         return running.failure.status
     if running.has_begun and planned.ranks[0].number == 0:
         for line in zoo.write(settings.output_dir, case_suffix):

@@ -89,11 +89,6 @@ class NpuSession:
             types=sorted({node.op for node in graph.optimized}),
             host_types=sorted({node.op for node in placement.host}),
             unsupported=unsupported,
-            keep_dtype=sorted(
-                operation.name
-                for operation in graph.operations
-                if "_keep_dtype" in operation.node_def.attr
-            ),
             collectives=[value.decode() for value in collectives],
             unordered=graph.rewritten.unordered if graph.rewritten else [],
         )

@@ -1,0 +1,27 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""What helps against failures of an NPU, as published by the vendor and its users."""
+
+# (what a failed run says, what to do): the table in docs/ascend.md has the same.
+REMEDIES = (
+    (
+        "ra rdev init failed",
+        "the rank table's device_ip is not the card's: compare hccn_tool -i N -ip -g",
+    ),
+    ("EJ0001", "the last process on this card still ends: wait ten seconds, repeat"),
+    (
+        "memory_optimizer",
+        "a core dump in memory_optimizer: leave rewrite_options.memory_optimization "
+        "out of session_config in swa/training/session.py",
+    ),
+    (
+        "HCCL_CONNECT_TIMEOUT",
+        "a slow first import on one rank: export HCCL_CONNECT_TIMEOUT=1200",
+    ),
+    ("HCCL_IF_BASE_PORT", "ports 60000 to 60015 must be free, or set the variable"),
+)
+
+
+def remedies(text):
+    """Lines that tell what helps against what a failed run said: a list of str."""
+    return [f"remedy: {what}" for sign, what in REMEDIES if sign in text]
