@@ -87,6 +87,7 @@ def test_check_passes_on_the_fake(tmp_path):
         ("lost_inputs", ["accuracy"]),
         ("slow", ["speed"]),
         ("lost_writes", ["weights"]),
+        ("exchange", ["weights"]),
         ("stale_reads", ["weights", "rate"]),
     ],
 )

@@ -41,7 +41,7 @@ CASES = [
     for row, (release, turn) in enumerate(zip(npu_fake.RELEASES, (0, 2, 3, 1) * 2))
     for column, (size, reads) in enumerate(itertools.product(SIZES, READS))
 ]
-WITH_MIXLIST = ("1.6", "1.8")  # where precision_mode takes one
+WITH_MIXLIST = ("1.6", "1.8")  # two of the releases that know modify_mixlist
 ALWAYS = (("1.1", 1), ("1.2", 2), ("1.8", 2))
 # Horovod's names in the place of an installed one: tests need no build of it, and
 # sums, by the fake's exchange of files, have the order that they have on the fake NPU.

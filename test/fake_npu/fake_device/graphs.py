@@ -55,7 +55,7 @@ class Graph:
         self.optimized = _optimized(session, self.all, feeds, fetches, targets)
         self.rewritten = None  # references.Rewritten, unless reads are by value
         self.shapes = None  # of the feeds, static from the first call on
-        self.number = -1
+        self.number, self.has_run = -1, False
 
     def attributes(self, name):
         """The values of this attribute on the operations that have it."""

@@ -16,6 +16,7 @@ DEFECTS = {
     "lost_inputs": "features, but not labels, fed to a callable arrive as zeros",
     "slow": "every call takes a twentieth of a second longer",
     "lost_writes": "what is fed to an assignment outside training does not arrive",
+    "exchange": "of weights put in and exchanged for others, the first ones stay",
     "stale_reads": "a variable that was fetched once is fetched as it was then",
 }
 READS = os.environ.get("FAKE_NPU_READS", "reference")
