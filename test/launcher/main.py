@@ -65,9 +65,10 @@ def _launch(name, case_suffix, has_ranks, argv):
             running.run(command, environ)
         _keep_rank_table(planned, running)
     if running.failure:
-        helps = remedies("\n".join(running.failure.lines))
         sys.stderr.write(_told_of(name, running, screen))
-        sys.stderr.write("".join(line + "\n" for line in helps))
+        if not running.signal_name:
+            for line in remedies("\n".join(running.failure.lines)):
+                sys.stderr.write(line + "\n")
         return running.failure.status
     if running.has_begun and planned.ranks[0].number == 0:
         for line in zoo.write(settings.output_dir, case_suffix):
