@@ -425,6 +425,11 @@ def test_the_flag_table_is_the_launchers_help(launcher):
             assert default == table[name], name
 
 
+@pytest.mark.parametrize("page", ["README.md", "README.zh.md", "docs/developing.md"])
+def test_the_switch_of_the_slow_tests_is_named(page):
+    assert "`SWA_TEST_NPU=all`" in PAGES[page]
+
+
 @pytest.mark.parametrize("page", PAIRS[2])
 def test_each_published_remedy_is_in_the_table_of_failures(page):
     heads = "| 报错 | 原因与做法 |", "| message | cause and remedy |"
