@@ -179,11 +179,8 @@ def check(now, saved):
     Raises:
       UserError: naming each setting, its value then and now.
     """
-    changed = [
-        f"{name} {shown(saved.get(name))}, got {shown(now.get(name))}"
-        for name in sorted(set(now) | set(saved))
-        if now.get(name) != saved.get(name)
-    ]
+    changed = sorted(n for n in {*saved, *now} if saved.get(n) != now.get(n))
     if changed:
-        needed = f"resume needs the settings of the checkpoint: {'; '.join(changed)}"
+        told = [f"{n} {shown(saved.get(n))}, got {shown(now.get(n))}" for n in changed]
+        needed = f"resume needs the settings of the checkpoint: {'; '.join(told)}"
         raise UserError(f"{needed}. Give these, or start anew without --resume.")
