@@ -348,8 +348,9 @@ class SWA:
             return self.restore()
         self._run.end()
         self._close_guard()
-        if self._run.rates.sets_rate:
-            self.model.history.history["lr"] = list(self._run.rates.history)
+        history = getattr(self.model, "history", None)  # a loop by hand has none
+        if self._run.rates.sets_rate and history is not None:
+            history.history["lr"] = list(self._run.rates.history)
 
     # Small things
 

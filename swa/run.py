@@ -62,6 +62,8 @@ class Run:
 
     def begin(self, params):
         """Refuses what cannot work; ready where the model has weights already."""
+        model = self.step.model
+        model.stop_training = getattr(model, "stop_training", False)  # a loop by hand
         self.progress.params = params
         self._check()
         self._make_ready()

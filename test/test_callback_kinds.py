@@ -901,6 +901,40 @@ def test_validation_takes_a_list(kit):
     assert len(history["swa_loss"]) == 3
 
 
+# A loop of the user's
+
+
+def test_a_loop_by_hand_calls_the_hooks(kit):
+    """As in a GAN's: `train_on_batch`, and each hook called by the user."""
+    (x, y), swa, seen = data(), kit.SWA(2, "cyclic", 0.01, 0.05, 2), recorder(kit)
+    model, callbacks = build(kit), (swa, seen)
+    starts, batches = range(0, ROWS, BATCH), len(range(0, ROWS, BATCH))
+    for one in callbacks:
+        one.set_model(model)
+        one.set_params({"epochs": 6, "steps": batches})
+        one.on_train_begin()
+    for epoch in range(6):
+        for one in callbacks:
+            one.on_epoch_begin(epoch)
+        for batch, start in enumerate(starts):
+            for one in callbacks:
+                one.on_batch_begin(batch, {})
+            rows = slice(start, start + BATCH)
+            model.train_on_batch(x[rows], y[rows])
+            for one in callbacks:
+                one.on_batch_end(batch, {})
+        for one in callbacks:
+            one.on_epoch_end(epoch, {})
+    for one in callbacks:
+        one.on_train_end()
+    assert_mean(model.get_weights(), [seen.weights[1], seen.weights[3]], STATISTICS)
+    assert_statistics(model.get_weights(), x)
+    assert rate_of(kit, model) == pytest.approx(0.1)
+    np.testing.assert_allclose(
+        seen.rates, swa.plan(6, batches, 0.1).rates.ravel(), rtol=5e-7
+    )
+
+
 # Steps and memory
 
 
