@@ -134,7 +134,8 @@ def update_bn_of(keras):
             (x, y) and (x, y, sample_weight) tuples x is taken.
           batch_size: int >= 1, rows per batch where `x` is arrays.
           ranks: as of `SWA`: the statistics are those of all processes' rows.
-          steps: int >= 1, batches to take of `x`; needed where `x` has no end.
+          steps: int >= 1, batches to take of `x`; needed where `x` has no end (a
+            generator, which cannot be asked, would be read for ever).
 
         Raises:
           ValueError: `x` without rows, with NaN or Inf, without end and no `steps`,

@@ -74,10 +74,12 @@ class SWA:
       swa_lr2: float > 0 or 'auto' (a quarter of the way from swa_lr to the
         compiled rate).
       swa_freq: int >= 1, epochs per sample; >= 2 with 'cyclic'.
-      batch_size: accepted for code written for keras-swa; not needed.
+      batch_size: accepted for code written for keras-swa; not needed. `validation`
+        alone reads it, where training tells no batch size; None: 32.
       verbose: 0 silent, 1 announces each stage.
       snapshot: 'cycle_start' (the reference's phase: first epoch of a cycle) or
-        'cycle_end' (the paper's: where the rate is lowest).
+        'cycle_end' (the paper's: where the rate is lowest; the first epoch averaged
+        is then start_epoch + swa_freq - 1).
       validation: (x, y) or (x, y, sample_weight) of arrays, a Sequence or a finite
         data set: the average is evaluated on it after each sample, and each epoch's
         logs and history from the first sample on get swa_loss and swa_<metric>.
