@@ -78,7 +78,7 @@ class Rows:
             arrays = [np.asarray(rows) for rows in batch]
             size = size or len(arrays[0])
             if len(arrays[0]) != size and has_static_shapes():
-                raise self._uneven(f"batches of {size} and {len(arrays[0])}")
+                self._refuse(f"batches of {size} and {len(arrays[0])}")
             yield [a[:, None] if a.ndim == 1 else a for a in arrays]  # as Keras does
         if batch is None:
             kind = type(self._x).__name__
@@ -107,15 +107,15 @@ class Rows:
         size, count = self._batch_size, len(parts[0]) if parts else 0
         is_last_short = 0 < count // size < (self._steps or count) and count % size
         if is_last_short and has_static_shapes():
-            raise self._uneven(f"{count} rows for batch_size {size}")
+            self._refuse(f"{count} rows for batch_size {size}")
         slices = [slice(start, start + size) for start in range(0, count, size)]
         batches = ([np.asarray(part[one]) for part in parts] for one in slices)
         return (dict(zip(x, b)) if isinstance(x, dict) else b for b in batches)
 
-    def _uneven(self, got):
-        rule = f"{self._name} must give batches of equal size on an NPU, got {got}"
-        return ValueError(f"{rule}. Choose a batch_size that divides the rows, or "
-                          f"leave some out.")  # fmt: skip
+    def _refuse(self, got):
+        raise ValueError(f"{self._name} must give batches of equal size on an NPU, got "
+                         f"{got}. Choose a batch_size that divides the rows, or leave "
+                         f"some out.")  # fmt: skip
 
 
 def has_static_shapes():
