@@ -61,7 +61,7 @@ def checked(*values, **named) -> Settings:
     _check_choice("snapshot", snapshot, SNAPSHOTS)
     if swa_lr == "auto" and swa_lr2 != "auto":
         raise ValueError(f"swa_lr2 must be 'auto' when swa_lr is 'auto', got "
-                         f"{swa_lr2!r}. Give both rates or neither.")  # fmt: skip
+                         f"{swa_lr2!r}. Give swa_lr too.")  # fmt: skip
     if lr_schedule == "cyclic":
         if swa_freq < 2:
             raise ValueError(f"swa_freq must be at least 2 (epochs) with lr_schedule "
