@@ -4,6 +4,7 @@
 
 import os
 import pathlib
+import signal
 import sys
 from collections import namedtuple
 
@@ -13,6 +14,9 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# a shell that runs the tests in its background has SIGINT ignored, here and in children
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 IS_EAGER = os.environ.get("SWA_TEST_MODE") == "eager"
 
