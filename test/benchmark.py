@@ -7,8 +7,10 @@ throughput: the trainer's samples per second beside the bare train step's.
 scaling: seconds of a fold and of a checkpoint over the number of weights.
 networks: a first and a second `fit` of MobileNetV2, ResNet50, a hundred batch norms
 and an LSTM, with SWA, without, and with keras-swa; memory and operations.
-quality: held-out accuracy and loss on real data at equal budgets.
-all: the five, in under 30 minutes on two cores.
+quality: held-out accuracy, loss and calibration on seven tasks at equal budgets,
+with the settings that --choose has found.
+all: the five, in under 30 minutes on two quiet cores. A part that FILE has already,
+with as many rounds and seeds, is passed over: a run that was ended goes on there.
 
 Each prints a table and writes its figures to FILE (benchmark-NAME.json in the
 current folder by default). With --update-readme the figures also go into
@@ -17,10 +19,21 @@ alone is done where no NAME is given.
 """
 
 import argparse
+import contextlib
 import os
 import sys
+import time
 
-from benchmarks import common, networks, overhead, quality, readme, scaling, throughput
+from benchmarks import (
+    choice,
+    common,
+    networks,
+    overhead,
+    quality,
+    readme,
+    scaling,
+    throughput,
+)
 
 BENCHMARKS = {
     "overhead": overhead.run,
@@ -58,7 +71,8 @@ def parsed(argv):
     parser.add_argument(
         "--choose",
         action="store_true",
-        help="with quality: choose its settings on the validation rows, once",
+        help="with quality: choose its settings on validation rows (40 minutes); what "
+        "settings.json has tried already is not tried again",
     )
     parser.add_argument(
         "--update-readme",
@@ -84,20 +98,44 @@ def parsed(argv):
 def main(argv):
     options, path = parsed(argv)
     if options.choose:
-        return quality.choose(options)
+        return choice.choose()
     content = {}
-    if options.name is not None:
-        environment = common.environment()
-        for name in BENCHMARKS if options.name == "all" else [options.name]:
-            print(f"{name}:", flush=True)
-            content[name] = BENCHMARKS[name](options)
-            content[name]["environment"] = environment
-            content[name]["is_whole"] = options.rounds >= 15 and options.seeds >= 20
-        common.write(path, content)
-        print(f"figures written to {path}")
+    if options.name == "all":
+        with contextlib.suppress(FileNotFoundError):
+            content = common.read(path)
+        for name in BENCHMARKS:
+            measure(name, options, content, path)
+    elif options.name is not None:
+        measure(options.name, options, content, path)
     if options.update_readme:
         readme.keep(content)
         readme.update()
+
+
+def measure(name, options, content, path):
+    """Puts the figures of a part into `content` and the file, if they are not there."""
+    asked = {"rounds": options.rounds, "seeds": options.seeds}
+    if content.get(name, {}).get("asked") == asked:
+        print(f"{name}: passed over, {path} has it")
+        return
+    print(f"{name}: {expected(name, asked)}", flush=True)
+    start = time.monotonic()
+    figures = BENCHMARKS[name](options)
+    figures["seconds"] = time.monotonic() - start
+    figures["environment"] = common.environment()
+    figures["is_whole"] = options.rounds >= 15 and options.seeds >= 20
+    content[name] = dict(figures, asked=asked)
+    common.write(path, content)
+    print(f"figures written to {path}")
+
+
+def expected(name, asked):
+    """How long a part will take: as long as last time, where that is known."""
+    kept = common.read(readme.RESULTS) if readme.RESULTS.exists() else {}
+    last = kept.get(name, {})
+    if last.get("asked") != asked:
+        return "it is not known how long this takes; never so measured before"
+    return f"about {max(1, round(last['seconds'] / 60))} minutes, as last time"
 
 
 if __name__ == "__main__":

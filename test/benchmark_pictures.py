@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402, the backend comes first
 import numpy as np  # noqa: E402
-from benchmarks import common, readme  # noqa: E402
+from benchmarks import common, mlp, networks, quality, readme  # noqa: E402
 
 FOLDER = common.ROOT / "test" / "benchmarks" / "pictures"
 BLUE, ORANGE, GREEN, GREY = "#1f5fa8", "#d9772b", "#3a8f4f", "#8a8a8a"
@@ -55,7 +55,7 @@ def curve(results):
     axis.set_ylim(raw[3:].min() - 0.5, 100 * averaged[:, 1].max() + 0.5)
     axis.set_xlabel("epoch")
     axis.set_ylabel("test accuracy, %")
-    axis.set_title("digits, MLP, constant rate, one seed", fontsize=10)
+    axis.set_title("MNIST-1D, MLP, constant rate, one seed", fontsize=10)
     axis.legend(fontsize=8, frameon=False, loc="lower right")
     return figure
 
@@ -117,11 +117,58 @@ def surface(results):
     return figure
 
 
+def width(results):
+    """By how much the train loss rises under noise, around SGD's weights and SWA's."""
+    figure, axis = plt.subplots(figsize=(5, 3))
+    for arm, label, color in (
+        ("sgd", "SGD", GREY),
+        ("swa constant", "SWA", BLUE),
+    ):
+        groups = results["quality"]["groups"]
+        found = quality.group_of(groups, readme.FIRST, arm, "accuracy")["rise"]
+        noise = [0, *mlp.NOISE]
+        low, middle, high = (
+            [0, *values] for values in np.percentile(found, [10, 50, 90], axis=0)
+        )
+        axis.plot(noise, middle, color=color, label=f"{label}, median of the seeds")
+        axis.fill_between(noise, low, high, color=color, alpha=0.25, lw=0)
+    axis.set_xlabel("noise over the length of a unit's weights")
+    axis.set_ylabel("rise of the train loss")
+    axis.set_title("MNIST-1D, MLP: the width of the optimum", fontsize=10)
+    axis.legend(fontsize=8, frameon=False, loc="upper left")
+    return figure
+
+
+def first_fit(results):
+    """Seconds of a first `fit` of each network."""
+    figure, axis = plt.subplots(figsize=(8, 3))
+    arms = (
+        ("plain", "plain", GREY),
+        ("this", "SWA", BLUE),
+        ("keras-swa", "keras-swa 0.1.7", ORANGE),
+    )
+    measured = results["networks"]["networks"]
+    for index, (arm, label, color) in enumerate(arms):
+        found = {i: m[arm] for i, m in enumerate(measured.values()) if arm in m}
+        seconds = [networks.median(figures, "first") for figures in found.values()]
+        places = np.array([*found]) + 0.27 * (index - 1)
+        axis.bar(places, seconds, 0.25, color=color, label=label)
+        for place, value in zip(places, seconds):
+            axis.annotate(f"{value:.1f}", (place, value), ha="center", fontsize=7)
+    axis.set_xticks(range(len(measured)))
+    axis.set_xticklabels([*measured], fontsize=8)
+    axis.set_ylabel("seconds of the first fit")
+    axis.legend(fontsize=8, frameon=False)
+    return figure
+
+
 PICTURES = {
     "schedule": schedule,
     "curve": curve,
     "overhead": overhead,
     "surface": surface,
+    "width": width,
+    "networks": first_fit,
 }
 
 
@@ -136,6 +183,9 @@ def main(argv):
     folder.mkdir(parents=True, exist_ok=True)
     results = common.read(options.json)
     for name, draw in PICTURES.items():
+        if name == "networks" and name not in results:
+            print("networks.png: left out, they are not measured yet")
+            continue
         figure = draw(results)
         figure.tight_layout()
         path = folder / f"{name}.png"

@@ -8,7 +8,17 @@ import sys
 
 import numpy as np
 import pytest
-from benchmarks import common, overhead, quality, readme, scaling
+from benchmarks import (
+    choice,
+    common,
+    mlp,
+    overhead,
+    quality,
+    readme,
+    scaling,
+    tasks,
+    training,
+)
 from conftest import IS_EAGER, ROOT
 
 pytestmark = pytest.mark.skipif(IS_EAGER, reason="measures graph mode")
@@ -50,81 +60,175 @@ def test_ratios_are_paired_and_the_best_runs_are_compared():
 def test_the_calibration_error_is_the_gap_of_confidence_and_accuracy():
     # both rows of one bin: mean confidence 0.9, half of them right
     predicted = np.array([[0.9, 0.1], [0.9, 0.1]])
-    assert quality.calibration_error(predicted, np.array([0, 1])) == pytest.approx(0.4)
+    assert training.calibration_error(predicted, np.array([0, 1])) == pytest.approx(0.4)
     # sure and right
-    assert quality.calibration_error(np.eye(3), np.arange(3)) == 0
+    assert training.calibration_error(np.eye(3), np.arange(3)) == 0
 
 
-def test_no_validation_row_is_a_test_row():
-    pytest.importorskip("sklearn")
-    x, _, x_validation, _ = quality.held_out("digits", is_validation=True)
-    _, _, x_test, _ = quality.held_out("digits")
-    found = {row.tobytes() for row in quality.images("digits")[0]}
-    whole = quality.images("digits")[0]
-    assert len(found) == len(whole)  # no two images are equal
-    for one, other in ((x, x_test), (x_validation, x_test), (x, x_validation)):
-        assert not {r.tobytes() for r in one} & {r.tobytes() for r in other}
+@pytest.mark.parametrize("name, package", [("digits", "sklearn"), ("mnist1d",) * 2])
+def test_no_row_is_in_two_parts(name, package):
+    pytest.importorskip(package)
+    data = tasks.load(name)
+    parts = [{row.tobytes() for row in rows.x} for rows in data.values()]
+    assert sum(map(len, parts)) == len(set().union(*parts))
+    sizes = {part: len(rows.y) for part, rows in data.items()}
+    if name == "digits":
+        assert sizes == {"train": 898, "validation": 300, "test": 599}
+    else:
+        assert sizes.pop("more") == 10000
+        assert sizes == {"train": 4000, "validation": 5000, "test": 1000}
+    assert all(set(rows.y) == set(range(10)) for rows in data.values())
 
 
-def test_the_settings_were_chosen_with_seeds_of_their_own():
-    settings = common.read(quality.SETTINGS)
-    assert min(settings["seeds"]) >= 100  # a test has --seeds from 0
-    arms = quality.OWN_ARMS + [quality.PEER_ARM]
-    for task in quality.TASKS:
-        for arm in arms:
-            tried = [
-                one
-                for one in settings["tried"]
-                if (one["task"], one["arm"]) == (task.name, arm)
-            ]
-            best = min(tried, key=lambda one: one["loss"])
-            assert settings["chosen"][task.name][arm] == best["rates"]
-            assert len(tried) == 5  # as many candidates for each
+def test_a_fifth_of_the_labels_are_redrawn_and_no_others():
+    y = np.arange(1000) % 10
+    noisy = tasks.redrawn(y)
+    assert 140 < np.sum(noisy != y) <= 200  # one in ten is drawn as it was
+    assert list(y) == list(np.arange(1000) % 10)
 
 
-@pytest.mark.parametrize("arm", quality.OWN_ARMS)
+TINY = tasks.Task("digits", "mlp", 8, 64, 8, 0.1, 0.002)
+
+
+def job(arm, seed=7, **named):
+    return training.Job(tasks.Task(*named.pop("task", TINY)), arm, 0.1, 0.001, seed)
+
+
+@pytest.mark.parametrize("arm", ["sgd", "swa constant", "swa cyclic", "swa auto"])
 def test_equal_seeds_give_equal_rows(arm):
     pytest.importorskip("sklearn")
-    task = quality.Task("digits", "convnet", 64, 4)
-    rates = {"sgd": [0.05], "swa constant": [0.05, 0.01]}.get(arm, [0.05, 0.01, 0.02])
-    first, second = quality.seeds_work([(task, arm, rates, 7), (task, arm, rates, 7)])
+    task = TINY._replace(network="convnet", width=4, epochs=16)
+    first, second = training.work([job(arm, task=task), job(arm, task=task)])
     assert first == second
     assert first["accuracy"] > 0.3 and first["loss"] > 0
 
 
-def test_the_surfaces_numpy_network_is_the_trained_one():
+def test_weights_that_were_kept_are_judged_as_in_their_own_process(tmp_path):
     pytest.importorskip("sklearn")
-    task = quality.Task("digits", "mlp", 256, 3)
-    x, y, x_test, y_test = data = quality.held_out("digits")
-    keras = quality.fresh(0)
-    model = quality.compiled(keras, task, x, [0.1])
-    model.fit(x, y, 256, 2, verbose=0)
-    from swa.tfkeras import update_bn
+    (row,) = training.work([job("sgd")], str(tmp_path))
+    (judged,) = training.judge_work([job("sgd")], str(tmp_path))
+    assert judged == {kind: pytest.approx(row[kind]) for kind in training.FIGURES}
 
-    update_bn(model, x)
-    _, accuracy = quality.figures_of(model.get_weights(), data)
+
+def test_three_quarters_of_the_epochs_are_a_run_of_their_own():
+    arms = "sgd", "swa constant", "swa three quarters"
+    assert [training.epochs_of(job(arm)) for arm in arms] == [8, 8, 6]
+
+
+def test_sgd_has_the_papers_rate():
+    rates = []
+    scheduler = lambda rate: rates.append(rate)  # noqa: E731
+    keras = type("K", (), {})
+    keras.callbacks = type("C", (), {"LearningRateScheduler": staticmethod(scheduler)})
+    training.sgd(keras, job("sgd", task=TINY._replace(epochs=10)))
+    told = [rates[0](epoch) for epoch in range(10)]
+    assert told[:6] == [0.1] * 6  # held to half
+    assert told[7] == pytest.approx(0.1 * (1 - 0.99 / 2))
+    assert told[9] == pytest.approx(0.001)
+
+
+def test_the_numpy_network_is_the_trained_one():
+    pytest.importorskip("sklearn")
+    data = tasks.load("digits")
+    model, row = training.trained(job("sgd"), data)
+    _, accuracy = mlp.figures(model.get_weights(), data["train"], data["test"])
     # one test image in 599 may lie on the border of two classes
-    assert accuracy == pytest.approx(model.evaluate(x_test, y_test, verbose=0)[1], 2e-3)
-    keras.backend.clear_session()
+    assert accuracy == pytest.approx(row["accuracy"], abs=4e-3)
+
+
+def random_mlp(seed):
+    generator = np.random.RandomState(seed)
+    shapes = [(64, 8), *[(8,)] * 4, (8, 8), *[(8,)] * 4, (8, 10), (10,)]
+    weights = [generator.normal(size=shape) for shape in shapes]
+    rows = [
+        tasks.Rows(generator.normal(size=(n, 64)), np.arange(n) % 10) for n in (9, 5)
+    ]
+    return weights, rows
+
+
+def test_the_rise_is_that_of_the_units_whatever_their_length():
+    weights, rows = random_mlp(0)
+    risen = mlp.rise(weights, *rows)
+    assert len(risen) == len(mlp.NOISE) and risen[-1] > 0
+    scaled = list(weights)
+    # batch norm takes the length of a kernel out, up to its epsilon
+    scaled[0], scaled[5] = 10 * weights[0], 10 * weights[5]
+    np.testing.assert_allclose(mlp.rise(scaled, *rows), risen, rtol=0.05, atol=1e-3)
 
 
 def test_a_surface_has_its_points_at_the_weights():
-    generator = np.random.RandomState(0)
-    shapes = [(64, 8), (8,), (8,), (8,), (8,), (8,)]
-    shapes += [(8, 8), (8,), (8,), (8,), (8,), (8,), (8, 10), (10,)]
-    first, last = ([generator.normal(size=s) for s in shapes] for _ in range(2))
+    (first, rows), (last, _) = random_mlp(0), random_mlp(1)
     average = [(a + b) / 2 + 0.1 for a, b in zip(first, last)]
-    data = (
-        generator.normal(size=(9, 64)),
-        np.arange(9),
-        generator.normal(size=(5, 64)),
-        np.arange(5),
-    )
-    told = quality.surface(first, last, average, data, side=3)
+    told = mlp.surface(first, last, average, *rows, side=3)
     assert told["points"][0] == [0.0, 0.0]
     distance = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(first, average)))
     assert np.hypot(*told["points"][2]) == pytest.approx(distance)
     assert np.shape(told["train_loss"]) == np.shape(told["test_error"]) == (3, 3)
+
+
+def fake_runs(jobs, title, peer_folder=None):
+    """Figures that are best at rate 0.8 and decay 0.002, as if they were trained."""
+    off = [abs(np.log(j.rate / 0.8)) + abs(np.log(j.decay / 0.002)) for j in jobs]
+    return [{"accuracy": -one, "loss": one, "calibration_error": one} for one in off]
+
+
+def test_a_grid_grows_until_no_choice_is_on_its_edge(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "many", fake_runs)
+    monkeypatch.setattr(choice, "SETTINGS", tmp_path / "settings.json")
+    monkeypatch.setattr(tasks, "TASKS", [TINY])
+    choice.choose()
+    content = common.read(choice.SETTINGS)
+    assert content["grids"][TINY.name]["rate"] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6]
+    assert content["grids"][TINY.name]["decay"] == [0.001, 0.002, 0.004]
+    assert content["chosen"][TINY.name]["sgd"] == {
+        "accuracy": [0.8, 0.002],
+        "loss": [0.8, 0.002],
+    }
+    assert len(content["tried"]) == 2 * 6 * 3  # each candidate once
+    assert "edge" not in capsys.readouterr().out
+    monkeypatch.setattr(training, "many", None)
+    choice.choose()  # all of it is known
+
+
+def test_a_choice_that_stays_on_an_edge_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "many", fake_runs)
+    monkeypatch.setattr(choice, "SETTINGS", tmp_path / "settings.json")
+    monkeypatch.setattr(choice, "GROWTHS", 1)
+    monkeypatch.setattr(tasks, "TASKS", [TINY])
+    choice.choose()
+    assert "still on an edge of its grid: rate" in capsys.readouterr().out
+
+
+def test_the_settings_were_chosen_with_seeds_of_their_own():
+    settings = common.read(choice.SETTINGS)
+    assert min(settings["seeds"]) >= 100  # a test has --seeds from 0
+    assert set(settings["chosen"]) == {task.name for task in tasks.TASKS}
+    for task, arms in settings["chosen"].items():
+        tried = [one for one in settings["tried"] if one["task"] == task]
+        grid = settings["grids"][task]
+        for arm, chosen in arms.items():
+            own = [one for one in tried if one["arm"] == arm]
+            # the same candidates for each
+            assert len(own) == len(grid["rate"]) * len(grid["decay"])
+            for by, (rate, decay) in chosen.items():
+                best = choice.chosen(own, arm, by)
+                assert [rate, decay] == [best["rate"], best["decay"]]
+
+
+def test_equal_settings_are_one_group_and_keras_swa_has_swas():
+    chosen = {
+        "sgd": {"accuracy": [0.1, 0.01], "loss": [0.1, 0.01]},
+        "swa constant": {"accuracy": [0.1, 0.01], "loss": [0.2, 0.01]},
+    }
+    groups = [
+        group for arm in quality.ARMS for group in quality.groups_of(TINY, arm, chosen)
+    ]
+    assert [(g["arm"], g["by"], g["rate"]) for g in groups] == [
+        ("sgd", ["accuracy", "loss"], 0.1),
+        ("swa constant", ["accuracy"], 0.1),
+        ("swa constant", ["loss"], 0.2),
+        (training.PEER_ARM, ["accuracy"], 0.1),
+    ]
 
 
 def test_overhead_measures_every_arm_as_often():
@@ -154,17 +258,30 @@ def test_a_checkpoint_is_written_and_read_as_often():
 
 
 def test_the_summary_pairs_the_seeds():
-    rows = [
-        {"task": "t", "arm": arm, "seed": seed, "accuracy": value, "loss": 1.0}
+    groups = [
+        {"task": "t", "arm": arm, "by": ["accuracy", "loss"], "accuracy": values}
         for arm, values in (("sgd", [0.1, 0.5]), ("x", [0.2, 0.6]))
-        for seed, value in enumerate(values)
     ]
-    for row in rows:
-        row["calibration_error"] = 0.0
-    told = quality.summed("t", "x", rows)["accuracy"]
+    told = quality.summed("t", "x", groups)["accuracy"]
     assert told["minus_sgd"] == pytest.approx(0.1)
     # the differences are equal, whatever the spread of the seeds
     assert told["low"] == pytest.approx(told["high"]) == pytest.approx(0.1)
+
+
+def test_a_part_that_the_file_has_is_passed_over(tmp_path, monkeypatch, capsys):
+    import benchmark
+
+    done, path = [], str(tmp_path / "x.json")
+    kinds = {name: lambda options: done.append(1) or {} for name in ("a", "b")}
+    monkeypatch.setattr(benchmark, "BENCHMARKS", kinds)
+    monkeypatch.setattr(common, "environment", dict)
+    first, _ = benchmark.parsed(["all", "--seeds=3"])
+    benchmark.measure("a", first, {}, path)
+    benchmark.main(["all", "--seeds=3", "--json", path])
+    assert len(done) == 2 and "a: passed over" in capsys.readouterr().out
+    assert set(common.read(path)) == {"a", "b"}
+    benchmark.main(["all", "--seeds=4", "--json", path])
+    assert len(done) == 4
 
 
 def test_a_process_with_another_swa_is_refused(tmp_path):
@@ -231,17 +348,17 @@ def test_results_are_few_lines_and_five_digits(tmp_path):
 @pytest.mark.skipif(not readme.RESULTS.exists(), reason="nothing measured yet")
 def test_the_results_hold_every_seed_and_name_no_machine():
     results = common.read(readme.RESULTS)
-    rows = results["quality"]["rows"]
+    groups = results["quality"]["groups"]
     for one in results["quality"]["summary"]:
-        own = [r for r in rows if (r["task"], r["arm"]) == (one["task"], one["arm"])]
-        assert [row["seed"] for row in own] == list(range(results["quality"]["seeds"]))
-        mean = np.mean([row["accuracy"] for row in own])
+        own = quality.group_of(groups, one["task"], one["arm"], "accuracy")
+        assert len(own["accuracy"]) == results["quality"]["seeds"]
+        mean = np.mean(own["accuracy"])
         assert one["accuracy"]["mean"] == pytest.approx(mean, rel=1e-4)  # five digits
     told = json.dumps(results)
     assert "/tmp" not in told and "/home" not in told and "/root" not in told
 
 
-@pytest.mark.parametrize("name", ["schedule", "curve", "overhead", "surface"])
+@pytest.mark.parametrize("name", ["schedule", "curve", "overhead", "surface", "width"])
 def test_the_pictures_are_small(name):
     path = ROOT / "test" / "benchmarks" / "pictures" / f"{name}.png"
     assert 1000 < path.stat().st_size < 60000

@@ -177,10 +177,14 @@ def processor():
 
 def versions_work():
     """Versions of what is measured."""
+    import pkg_resources
+
     versions = {"python": platform.python_version(), "keras-swa": PEER.split("==")[1]}
     for name in ("swa", "tensorflow", "numpy", "sklearn", "mlxtend"):
         with contextlib.suppress(ImportError):
             versions[name] = importlib.import_module(name).__version__
+    with contextlib.suppress(pkg_resources.DistributionNotFound):
+        versions["mnist1d"] = pkg_resources.get_distribution("mnist1d").version
     return versions
 
 

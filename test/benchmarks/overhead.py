@@ -239,7 +239,12 @@ def work(cases, rounds, has_null):
         import tensorflow as tf
 
         tf.compat.v1.enable_eager_execution()
-    return [measure_case(case, rounds, has_null) for case in cases]
+    measured = []
+    for index, case in enumerate(cases):
+        measured.append(measure_case(case, rounds, has_null))
+        told = f"{index + 1} of {len(cases)} cases"
+        print(f"  overhead, {case.mode}: {told}", flush=True)
+    return measured
 
 
 def run(options):

@@ -110,6 +110,7 @@ def run(options):
     """Prints the tables of folds and of checkpoints; returns their figures."""
     spec = {"cases": FOLDS, "rounds": options.rounds}
     folds = common.in_process("scaling.fold_work", spec)
+    print(f"  scaling: {len(folds)} folds; next the checkpoints", flush=True)
     for one in folds:
         for name in ("fold", "numpy", "copy"):
             one[name] = statistics.median(one[name + "_seconds"])

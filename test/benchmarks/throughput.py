@@ -130,13 +130,15 @@ def run(options):
         print("2 ranks: skipped, horovod is not installed.")
     else:
         names.append("2 ranks")
-    for _ in range(min(ROUNDS, options.rounds)):
+    count = min(ROUNDS, options.rounds)
+    for turn in range(count):
         rates = common.in_process("throughput.step_work", {"epochs": epochs})
         rates["trainer"] = trainer_rate(1, epochs)
         rates["2 processes"] = trainer_rate(2, epochs)
         if "2 ranks" in names:
             rates["2 ranks"] = ranks_rate(epochs)
         rounds.append(rates)
+        print(f"  throughput: round {turn + 1} of {count}", flush=True)
     rows = []
     for name in names:
         row = {"name": name}
