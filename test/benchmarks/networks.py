@@ -97,7 +97,7 @@ def fit_work(name, arm):
 def run(options):
     """Prints the table; returns the figures of every process."""
     peer = common.peer_folder(options.peers)
-    rounds = min(options.rounds, 5)
+    rounds = min(options.rounds, 3)
     measured, rows = {}, []
     for name in NETWORKS:
         arms = [arm for arm in ARMS if peer or arm != "keras-swa"]

@@ -287,14 +287,18 @@ def sides(results, arm, kind):
 
 def gains(results):
     """SWA's accuracy minus SGD's, measured in other ways too."""
-    heads = ("", "as above 同上", "both chosen by the loss 均按损失选定")
+    heads = ("", "as above 同上")
     heads += ("both with Keras's own statistics 均用 Keras 自己的统计量",)
     heads += ("on 10,000 further rows 另外一万行",)
+    heads += ("both chosen by the loss 均按损失选定", "then the loss 此时的损失之差")
     rows = []
     for one in results["quality"]["summary"]:
         if one["arm"] == "swa constant":
-            kinds = ("accuracy", "accuracy by loss", "own_accuracy", "more_accuracy")
-            cells = (points(one[kind]) if kind in one else "–" for kind in kinds)
+            kinds = ("accuracy", "own_accuracy", "more_accuracy")
+            cells = [points(one[kind]) if kind in one else "–" for kind in kinds]
+            by_loss = one.get("by_loss")
+            cells.append(points(by_loss["accuracy"]) if by_loss else "–")
+            cells.append(interval(by_loss["loss"]) if by_loss else "–")
             rows.append([TASKS[one["task"]], *cells])
     return table(heads, rows)
 
@@ -306,7 +310,8 @@ def claims(results):
     rows = []
     for arm in ("swa constant", *CLAIMS):
         one = _summary_row(results, FIRST, arm)
-        rows.append([ARMS[arm], points(one["accuracy"]), interval(one["loss"])])
+        if one:
+            rows.append([ARMS[arm], points(one["accuracy"]), interval(one["loss"])])
     rise = [_summary_row(results, FIRST, arm)["rise"][-1] for arm in DIGEST_ARMS[:2]]
     told = (
         "Under noise of half the length of each unit's weights the train loss rises by "
@@ -323,7 +328,7 @@ def rates(results):
     heads = ("compiled rate 编译时的学习率", "SGD", "`swa_lr` = that rate, minus SGD")
     heads += ("`swa_lr='auto'`, minus SGD",)
     rows = {}
-    for one in results["quality"]["rates"]:
+    for one in results["quality"].get("rates", ()):
         cells = rows.setdefault(one["rate"], [f"{one['rate']:g}"])
         is_sgd = one["arm"] == "sgd"
         cells.append(f"{100 * one['mean']:.2f}%" if is_sgd else points(one))
@@ -339,8 +344,9 @@ def settings(results):
     heads += [f"{ARMS[arm]}, {names[by]}" for arm, by in pairs]
     found = results["quality"]["settings"]
     for task in (task for task in TASKS if task in found):
-        cells = ("{:g} / {:g}".format(*found[task][arm][by]) for arm, by in pairs)
-        rows.append([TASKS[task], *cells])
+        cells = [found[task][arm].get(by) for arm, by in pairs]
+        texts = ("{:g} / {:g}".format(*cell) if cell else "–" for cell in cells)
+        rows.append([TASKS[task], *texts])
     return table(heads, rows)
 
 
@@ -420,8 +426,10 @@ def digest(results, is_chinese):
     packages, rows = ("this", "keras-swa"), []
     for task, title in TASKS.items():
         sgd, own, peer = (_summary_row(results, task, arm) for arm in DIGEST_ARMS)
-        label = accuracy.format(f"{100 * sgd['accuracy']['mean']:.2f}%", title)
-        rows.append([label, points(own["accuracy"]), points(peer["own_accuracy"])])
+        if own:
+            label = accuracy.format(f"{100 * sgd['accuracy']['mean']:.2f}%", title)
+            other = points(peer["own_accuracy"]) if peer else "–"
+            rows.append([label, points(own["accuracy"]), other])
     for size in (32, 16384):
         found = [_overhead_row(results, package, size) for package in packages]
         rows.append([time.format(size), *(f"{r['wall']['median']:.2f}" for r in found)])
@@ -451,8 +459,10 @@ def _overhead_row(results, package, batch_size):
 
 
 def _summary_row(results, task, arm):
+    """The figures of an arm, or None where it was not measured."""
     rows = results["quality"]["summary"]
-    return next(row for row in rows if (row["task"], row["arm"]) == (task, arm))
+    found = (row for row in rows if (row["task"], row["arm"]) == (task, arm))
+    return next(found, None)
 
 
 def _workload_row(results, package):
