@@ -43,6 +43,8 @@ TASKS = {
 FIRST = "mnist1d mlp"  # the task that more is measured on
 CLAIMS = ("swa cyclic", "swa three quarters")  # these
 DIGEST_ARMS = ("sgd", "swa constant", "keras-swa constant")
+WIDTH = "![Rise of the train loss under noise]", "![噪声之下训练损失的上升]"
+NETWORKS = "![Seconds of a first fit]", "![第一次 fit 的秒数]"
 SECTIONS = {  # of the results, where a table has another name
     "figures": "quality",
     "digest": "quality",
@@ -352,8 +354,7 @@ def settings(results):
 
 def first(results):
     """The networks' picture."""
-    told = "Seconds of a first fit on each network 各网络第一次 fit 的秒数"
-    return f"![{told}](../test/benchmarks/pictures/networks.png)"
+    return NETWORKS[0] + "(../test/benchmarks/pictures/networks.png)"
 
 
 def workloads(results):
@@ -419,8 +420,8 @@ def digest(results, is_chinese):
     heads = ("", "SWA", "keras-swa 0.1.7")
     names = (
         ("accuracy minus SGD's {}, {}", "准确率与 SGD 的 {} 之差，{}"),
-        ("time of `fit` over plain, batch {}", "`fit` 时间与不带回调之比，批大小 {}"),
-        ("first `fit` over plain, {}", "第一次 `fit` 与不带回调之比，{}"),
+        ("time of `fit` over plain, batch {} / {}", "`fit` 时间之比，批大小 {} / {}"),
+        ("first `fit` over plain, {}", "第一次 `fit` 时间之比，{}"),
     )
     accuracy, time, network = (name[is_chinese] for name in names)
     packages, rows = ("this", "keras-swa"), []
@@ -430,9 +431,10 @@ def digest(results, is_chinese):
             label = accuracy.format(f"{100 * sgd['accuracy']['mean']:.2f}%", title)
             other = points(peer["own_accuracy"]) if peer else "–"
             rows.append([label, points(own["accuracy"]), other])
-    for size in (32, 16384):
-        found = [_overhead_row(results, package, size) for package in packages]
-        rows.append([time.format(size), *(f"{r['wall']['median']:.2f}" for r in found)])
+    sizes = 32, 16384
+    found = [[_overhead_row(results, p, size) for size in sizes] for p in packages]
+    medians = ([f"{row['wall']['median']:.2f}" for row in own] for own in found)
+    rows.append([time.format(*sizes), *map(" / ".join, medians)])
     measured = results.get("networks", {"networks": {}})["networks"]
     for name, arms in measured.items():
         cells = (
@@ -440,12 +442,10 @@ def digest(results, is_chinese):
             for arm in packages
         )
         rows.append([network.format(name), *cells])
-    text = table(heads, rows)
+    pictures = f"{WIDTH[is_chinese]}(test/benchmarks/pictures/width.png)"
     if measured:
-        title = ("Seconds of a first fit on each network", "各网络第一次 fit 的秒数")
-        path = "test/benchmarks/pictures/networks.png"
-        text += f"\n\n![{title[is_chinese]}]({path})"
-    return text
+        pictures += f" {NETWORKS[is_chinese]}(test/benchmarks/pictures/networks.png)"
+    return f"{table(heads, rows)}\n\n{pictures}"
 
 
 def _overhead_row(results, package, batch_size):
