@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402, the backend comes first
 import numpy as np  # noqa: E402
-from benchmarks import common, mlp, networks, quality, readme  # noqa: E402
+from benchmarks import common, gains, mlp, networks, quality, readme  # noqa: E402
 
 FOLDER = common.ROOT / "test" / "benchmarks" / "pictures"
 BLUE, ORANGE, GREEN, GREY = "#1f5fa8", "#d9772b", "#3a8f4f", "#8a8a8a"
@@ -125,7 +125,7 @@ def width(results):
         ("swa constant", "SWA", BLUE),
     ):
         groups = results["quality"]["groups"]
-        found = quality.group_of(groups, readme.FIRST, arm, "accuracy")["rise"]
+        found = quality.group_of(groups, gains.FIRST, arm, "accuracy")["rise"]
         noise = [0, *mlp.NOISE]
         low, middle, high = (
             [0, *values] for values in np.percentile(found, [10, 50, 90], axis=0)

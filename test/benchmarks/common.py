@@ -69,6 +69,12 @@ def print_table(heads, rows):
         print("  ".join(cells).rstrip(), flush=True)
 
 
+def markdown_table(heads, rows):
+    """A Markdown table."""
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
 # Processes
 
 

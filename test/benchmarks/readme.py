@@ -8,7 +8,7 @@ in both languages; NAME is followed by ` en` or ` zh` in the documents of one la
 
 import re
 
-from benchmarks import common, networks
+from benchmarks import common, gains, networks
 
 RESULTS = common.ROOT / "test" / "benchmarks" / "results.json"
 DOCUMENTS = {  # and the tables that each must have
@@ -24,25 +24,6 @@ BLOCK = re.compile(
     r"(<!-- benchmark: (\w+)(?: (en|zh))? -->\n).*?(<!-- /benchmark -->)", re.DOTALL
 )
 NOT_MEASURED = "*Not measured yet. 尚未测量。*"
-ARMS = {
-    "sgd": "SGD",
-    "swa constant": "SWA, constant",
-    "swa cyclic": "SWA, cyclic",
-    "keras-swa constant": "keras-swa 0.1.7, constant",
-    "swa three quarters": "SWA, constant, ¾ of the epochs 四分之三的轮数",
-}
-TASKS = {
-    "mnist1d mlp": "MNIST-1D MLP",
-    "noisy mnist5k mlp": "MNIST MLP, noisy labels",
-    "mnist5k mlp": "MNIST MLP",
-    "digits mlp": "digits MLP",
-    "mnist1d convnet": "MNIST-1D ConvNet",
-    "mnist5k convnet": "MNIST ConvNet",
-    "digits convnet": "digits ConvNet",
-}
-FIRST = "mnist1d mlp"  # the task that more is measured on
-CLAIMS = ("swa cyclic", "swa three quarters")  # these
-DIGEST_ARMS = ("sgd", "swa constant", "keras-swa constant")
 WIDTH = "![Rise of the train loss under noise]", "![噪声之下训练损失的上升]"
 NETWORKS = "![Seconds of a first fit]", "![第一次 fit 的秒数]"
 SECTIONS = {  # of the results, where a table has another name
@@ -59,11 +40,6 @@ SECTIONS = {  # of the results, where a table has another name
     "settings": "quality",
     "first": "networks",
     "workloads": "quality",
-}
-PACKAGES = {
-    "this": "SWA",
-    "this, eager": "SWA, eager",
-    "keras-swa": "keras-swa 0.1.7",
 }
 
 
@@ -96,12 +72,6 @@ def rendered(text, results):
     return BLOCK.sub(block, text)
 
 
-def table(heads, rows):
-    """A Markdown table."""
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
 def overhead(results):
     """Ratios of wall time, with SWA over without."""
     heads = ("", "batch 批大小", "model 模型")
@@ -118,7 +88,7 @@ def overhead(results):
         wall, processor, calls = row["wall"], row["processor"], row["session_calls"]
         rows.append(
             (
-                PACKAGES[row["package"]] + fits.get(row["fit"], ""),
+                gains.PACKAGES[row["package"]] + fits.get(row["fit"], ""),
                 f"{row['batch_size']}",
                 row["model"],
                 f"{wall['median']:.3f} [{wall['low']:.3f}, {wall['high']:.3f}]",
@@ -127,7 +97,7 @@ def overhead(results):
                 "" if calls is None else "{} → {} ({})".format(*calls),
             )
         )
-    return table(heads, rows)
+    return common.markdown_table(heads, rows)
 
 
 def setup(results):
@@ -150,13 +120,13 @@ def network_rows(results):
     heads += ("second `fit` 第二次 (s)", "over plain 之比", "peak 内存峰值 (MB)")
     heads += ("operations in the graph 图中运算", "forms compiled 编译形式")
     measured = results["networks"]["networks"]
-    names = {**PACKAGES, "plain": "plain 不带", "plain again": "null arm 空对照"}
+    names = {**gains.PACKAGES, "plain": "plain 不带", "plain again": "null arm 空对照"}
     rows = [
         [network, names[arm], *cells]
         for name in measured
         for network, arm, *cells in networks.rows_of(name, measured[name])
     ]
-    return table(heads, rows)
+    return common.markdown_table(heads, rows)
 
 
 def throughput(results):
@@ -179,7 +149,7 @@ def throughput(results):
         )
         for row in results["throughput"]["rows"]
     ]
-    return table(heads, rows)
+    return common.markdown_table(heads, rows)
 
 
 def smallest(results, is_chinese):
@@ -203,7 +173,7 @@ def folds(results):
         )
         for one in results["scaling"]["folds"]
     ]
-    return table(heads, rows)
+    return common.markdown_table(heads, rows)
 
 
 def checkpoints(results):
@@ -218,138 +188,7 @@ def checkpoints(results):
         )
         for one in results["scaling"]["checkpoints"]
     ]
-    return table(heads, rows)
-
-
-def interval(figures, scale=1, digits=4):
-    """A paired difference to SGD with its interval, as text."""
-    if figures["minus_sgd"] is None:
-        return ""
-    ends = [scale * figures[end] for end in ("minus_sgd", "low", "high")]
-    return "{:+.{d}f} [{:+.{d}f}, {:+.{d}f}]".format(*ends, d=digits).replace("-", "−")
-
-
-def points(figures):
-    """The same in points of accuracy."""
-    return interval(figures, 100, 2)
-
-
-def quality(results):
-    """Held-out figures, and their paired differences to SGD."""
-    heads = ("", "", "accuracy ± spread 准确率 ± 标准差")
-    heads += ("minus SGD [95%] 与 SGD 之差", "loss ± spread 损失 ± 标准差")
-    heads += ("minus SGD [95%] 与 SGD 之差", "calibration error 校准误差")
-    heads += ("minus SGD [95%] 与 SGD 之差",)
-    heads += ("accuracy as `fit` leaves it `fit` 结束时的准确率",)
-    rows, last = [], None
-    for one in results["quality"]["summary"]:
-        if one["arm"] in CLAIMS:
-            continue
-        cells = ["" if one["task"] == last else TASKS[one["task"]], ARMS[one["arm"]]]
-        last = one["task"]
-        found = one["accuracy"]
-        cells.append(f"{100 * found['mean']:.2f}% ± {100 * found['spread']:.2f}")
-        cells.append(points(found))
-        found = one["loss"]
-        cells.append(f"{found['mean']:.4f} ± {found['spread']:.4f}")
-        cells.append(interval(found))
-        found = one["calibration_error"]
-        cells += [f"{found['mean']:.4f}", interval(found)]
-        cells.append(f"{100 * one['own_accuracy']['mean']:.2f}%")
-        rows.append(cells)
-    return table(heads, rows)
-
-
-def verdict(results):
-    """For each arm, where its paired difference to SGD is beyond chance."""
-    heads = ("", "of 指标", "better on 优于 SGD", "worse on 劣于 SGD")
-    heads += ("no difference beyond chance on 无显著差别",)
-    kinds = ("accuracy 准确率", "loss 损失", "calibration_error 校准误差")
-    rows = []
-    for arm in ("swa constant", "keras-swa constant"):
-        for kind in kinds:
-            found = sides(results, arm, kind.split()[0])
-            if any(found.values()):
-                names = (", ".join(TASKS[t] for t in tasks) for tasks in found.values())
-                rows.append([ARMS[arm], kind.replace("_", " "), *names])
-    return table(heads, rows)
-
-
-def sides(results, arm, kind):
-    """{"better", "worse", "neither": tasks} by the intervals of an arm."""
-    sign = 1 if "accuracy" in kind else -1
-    found = {"better": [], "worse": [], "neither": []}
-    for one in results["quality"]["summary"]:
-        if one["arm"] == arm and one[kind]["low"] is not None:
-            low, high = sorted(sign * one[kind][end] for end in ("low", "high"))
-            side = "better" if low > 0 else "worse" if high < 0 else "neither"
-            found[side].append(one["task"])
-    return found
-
-
-def gains(results):
-    """SWA's accuracy minus SGD's, measured in other ways too."""
-    heads = ("", "as above 同上")
-    heads += ("both with Keras's own statistics 均用 Keras 自己的统计量",)
-    heads += ("on 10,000 further rows 另外一万行",)
-    heads += ("both chosen by the loss 均按损失选定", "then the loss 此时的损失之差")
-    rows = []
-    for one in results["quality"]["summary"]:
-        if one["arm"] == "swa constant":
-            kinds = ("accuracy", "own_accuracy", "more_accuracy")
-            cells = [points(one[kind]) if kind in one else "–" for kind in kinds]
-            by_loss = one.get("by_loss")
-            cells.append(points(by_loss["accuracy"]) if by_loss else "–")
-            cells.append(interval(by_loss["loss"]) if by_loss else "–")
-            rows.append([TASKS[one["task"]], *cells])
-    return table(heads, rows)
-
-
-def claims(results):
-    """What else was tried on the first task, and the width of the optimum."""
-    heads = ("", "accuracy minus SGD's [95%] 准确率与 SGD 之差")
-    heads += ("loss minus SGD's [95%] 损失与 SGD 之差",)
-    rows = []
-    for arm in ("swa constant", *CLAIMS):
-        one = _summary_row(results, FIRST, arm)
-        if one:
-            rows.append([ARMS[arm], points(one["accuracy"]), interval(one["loss"])])
-    rise = [_summary_row(results, FIRST, arm)["rise"][-1] for arm in DIGEST_ARMS[:2]]
-    told = (
-        "Under noise of half the length of each unit's weights the train loss rises by "
-        "{:.3f} with SGD's weights and by {:.3f} with SWA's, {:.2f} times as much. "
-        "噪声为各单元权重长度的一半时，训练损失在 SGD 的权重处上升 {:.3f}，"
-        "在 SWA 的权重处上升 {:.3f}，为前者的 {:.2f} 倍。"
-    )
-    figures = (*rise, rise[1] / rise[0])
-    return table(heads, rows) + "\n\n" + told.format(*figures, *figures)
-
-
-def rates(results):
-    """SWA's gain on the first task over the grid of rates."""
-    heads = ("compiled rate 编译时的学习率", "SGD", "`swa_lr` = that rate, minus SGD")
-    heads += ("`swa_lr='auto'`, minus SGD",)
-    rows = {}
-    for one in results["quality"].get("rates", ()):
-        cells = rows.setdefault(one["rate"], [f"{one['rate']:g}"])
-        is_sgd = one["arm"] == "sgd"
-        cells.append(f"{100 * one['mean']:.2f}%" if is_sgd else points(one))
-    return table(heads, rows.values())
-
-
-def settings(results):
-    """The rate and weight decay that each arm chose, by accuracy and by loss."""
-    heads = ["rate / weight decay 学习率 / 权重衰减"]
-    rows = []
-    names = {"accuracy": "by accuracy 按准确率", "loss": "by loss 按损失"}
-    pairs = [(arm, by) for arm in DIGEST_ARMS[:2] for by in names]
-    heads += [f"{ARMS[arm]}, {names[by]}" for arm, by in pairs]
-    found = results["quality"]["settings"]
-    for task in (task for task in TASKS if task in found):
-        cells = [found[task][arm].get(by) for arm, by in pairs]
-        texts = ("{:g} / {:g}".format(*cell) if cell else "–" for cell in cells)
-        rows.append([TASKS[task], *texts])
-    return table(heads, rows)
+    return common.markdown_table(heads, rows)
 
 
 def first(results):
@@ -357,29 +196,12 @@ def first(results):
     return NETWORKS[0] + "(../test/benchmarks/pictures/networks.png)"
 
 
-def workloads(results):
-    """Accuracy before and after SWA's last epoch on the synthetic workloads."""
-    heads = ("workload 负载", "", "before SWA's last epoch SWA 最后一轮之前")
-    heads += ("after training 训练结束后",)
-    names = {"default": "default 默认", "reference": "reference 参考实现"}
-    rows = [
-        (
-            f"{names[row['workload']]} ({row['epochs']})",
-            PACKAGES[row["package"]],
-            f"{row['before']['accuracy']:.2%}",
-            f"{row['after']['accuracy']:.2%}",
-        )
-        for row in results["quality"]["workloads"]
-    ]
-    return table(heads, rows)
-
-
 def figures(results, is_chinese):
     """The three figures that decide whether this is for a reader."""
     cost = _overhead_row(results, "this", 32)["wall"]
-    gain = _summary_row(results, FIRST, "swa constant")["accuracy"]
-    loss = _workload_row(results, "keras-swa")
-    found = sides(results, "swa constant", "accuracy")
+    gain = gains.summary_row(results, gains.FIRST, "swa constant")["accuracy"]
+    loss = gains.workload_row(results, "keras-swa")
+    found = gains.sides(results, "swa constant", "accuracy")
     lines = (
         "- **Cost**: `fit` takes {cost} times as long as without (default model, batch "
         "32; 95% interval {low} to {high}).",
@@ -404,8 +226,8 @@ def figures(results, is_chinese):
         cost=f"{cost['median']:.2f}",
         low=f"{cost['low']:.2f}",
         high=f"{cost['high']:.2f}",
-        gain=points(gain),
-        task=TASKS[FIRST],
+        gain=gains.points(gain),
+        task=gains.TASKS[gains.FIRST],
         seeds=results["quality"]["seeds"],
         better=len(found["better"]),
         worse=len(found["worse"]),
@@ -425,12 +247,14 @@ def digest(results, is_chinese):
     )
     accuracy, time, network = (name[is_chinese] for name in names)
     packages, rows = ("this", "keras-swa"), []
-    for task, title in TASKS.items():
-        sgd, own, peer = (_summary_row(results, task, arm) for arm in DIGEST_ARMS)
+    for task, title in gains.TASKS.items():
+        sgd, own, peer = (
+            gains.summary_row(results, task, arm) for arm in gains.DIGEST_ARMS
+        )
         if own:
             label = accuracy.format(f"{100 * sgd['accuracy']['mean']:.2f}%", title)
-            other = points(peer["own_accuracy"]) if peer else "–"
-            rows.append([label, points(own["accuracy"]), other])
+            other = gains.points(peer["own_accuracy"]) if peer else "–"
+            rows.append([label, gains.points(own["accuracy"]), other])
     sizes = 32, 16384
     found = [[_overhead_row(results, p, size) for size in sizes] for p in packages]
     medians = ([f"{row['wall']['median']:.2f}" for row in own] for own in found)
@@ -445,7 +269,7 @@ def digest(results, is_chinese):
     pictures = f"{WIDTH[is_chinese]}(test/benchmarks/pictures/width.png)"
     if measured:
         pictures += f" {NETWORKS[is_chinese]}(test/benchmarks/pictures/networks.png)"
-    return f"{table(heads, rows)}\n\n{pictures}"
+    return f"{common.markdown_table(heads, rows)}\n\n{pictures}"
 
 
 def _overhead_row(results, package, batch_size):
@@ -456,19 +280,6 @@ def _overhead_row(results, package, batch_size):
         and row["model"] == "SGD, batch norm"
         and row["fit"] not in ("null arm", "training epochs", "batch-norm epoch")
     )
-
-
-def _summary_row(results, task, arm):
-    """The figures of an arm, or None where it was not measured."""
-    rows = results["quality"]["summary"]
-    found = (row for row in rows if (row["task"], row["arm"]) == (task, arm))
-    return next(found, None)
-
-
-def _workload_row(results, package):
-    rows = results["quality"]["workloads"]
-    wanted = "default", package
-    return next(row for row in rows if (row["workload"], row["package"]) == wanted)
 
 
 def machine(results):
@@ -507,13 +318,13 @@ TABLES = {
     "smallest": smallest,
     "folds": folds,
     "checkpoints": checkpoints,
-    "quality": quality,
-    "verdict": verdict,
-    "gains": gains,
-    "claims": claims,
-    "rates": rates,
-    "settings": settings,
+    "quality": gains.quality,
+    "verdict": gains.verdict,
+    "gains": gains.gains,
+    "claims": gains.claims,
+    "rates": gains.rates,
+    "settings": gains.settings,
     "first": first,
-    "workloads": workloads,
+    "workloads": gains.workloads,
     "machine": machine,
 }
