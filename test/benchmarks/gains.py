@@ -22,6 +22,7 @@ TASKS = {
 }
 FIRST = "mnist1d mlp"  # the task that more is measured on
 CLAIMS = ("swa cyclic", "swa three quarters")  # these
+WIDTH = "![Rise of the train loss under noise]", "![噪声之下训练损失的上升]"
 DIGEST_ARMS = ("sgd", "swa constant", "keras-swa constant")
 PACKAGES = {
     "this": "SWA",
@@ -131,7 +132,8 @@ def claims(results):
         "在 SWA 的权重处上升 {:.3f}，为前者的 {:.2f} 倍。"
     )
     figures = (*rise, rise[1] / rise[0])
-    return common.markdown_table(heads, rows) + "\n\n" + told.format(*figures, *figures)
+    text = common.markdown_table(heads, rows), told.format(*figures, *figures)
+    return "\n\n".join([*text, f"{WIDTH[0]}(../test/benchmarks/pictures/width.png)"])
 
 
 def rates(results):

@@ -24,7 +24,6 @@ BLOCK = re.compile(
     r"(<!-- benchmark: (\w+)(?: (en|zh))? -->\n).*?(<!-- /benchmark -->)", re.DOTALL
 )
 NOT_MEASURED = "*Not measured yet. 尚未测量。*"
-WIDTH = "![Rise of the train loss under noise]", "![噪声之下训练损失的上升]"
 NETWORKS = "![Seconds of a first fit]", "![第一次 fit 的秒数]"
 SECTIONS = {  # of the results, where a table has another name
     "figures": "quality",
@@ -266,7 +265,7 @@ def digest(results, is_chinese):
             for arm in packages
         )
         rows.append([network.format(name), *cells])
-    pictures = f"{WIDTH[is_chinese]}(test/benchmarks/pictures/width.png)"
+    pictures = f"{gains.WIDTH[is_chinese]}(test/benchmarks/pictures/width.png)"
     if measured:
         pictures += f" {NETWORKS[is_chinese]}(test/benchmarks/pictures/networks.png)"
     return f"{common.markdown_table(heads, rows)}\n\n{pictures}"
