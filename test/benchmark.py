@@ -19,7 +19,6 @@ alone is done where no NAME is given.
 """
 
 import argparse
-import contextlib
 import os
 import sys
 import time
@@ -101,8 +100,7 @@ def main(argv):
         return choice.choose()
     content = {}
     if options.name == "all":
-        with contextlib.suppress(FileNotFoundError):
-            content = common.read(path)
+        content = measured_before(path)
         for name in BENCHMARKS:
             measure(name, options, content, path)
     elif options.name is not None:
@@ -110,6 +108,16 @@ def main(argv):
     if options.update_readme:
         readme.keep(content)
         readme.update()
+
+
+def measured_before(path):
+    """The figures that a file has, none where there is no such file."""
+    try:
+        return common.read(path)
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        Parser().error(f"--json must hold figures, or not exist yet, got {path!r}.")
 
 
 def measure(name, options, content, path):

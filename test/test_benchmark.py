@@ -309,6 +309,13 @@ def test_a_wrong_argument_is_one_line(arguments, told, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_holds_no_figures_is_one_line(tmp_path):
+    (tmp_path / "x.json").write_text("{")
+    done = run("all", "--json=x.json", cwd=str(tmp_path))
+    assert done.returncode == 2
+    assert "--json must hold figures" in done.stderr and done.stderr.count("\n") == 1
+
+
 @pytest.mark.skipif(not readme.RESULTS.exists(), reason="nothing measured yet")
 @pytest.mark.parametrize("name", sorted(readme.DOCUMENTS))
 def test_the_documents_figures_are_those_of_the_results(name):

@@ -186,7 +186,7 @@ def judged(model, job, data):
     row = figures(model, data[job.part])
     if job.part == "test" and "more" in data:
         row["more_accuracy"] = figures(model, data["more"])["accuracy"]
-        if job.task.network == "mlp":
+        if job.task.network == "mlp" and job.arm in ("sgd", "swa constant"):
             parts = data["train"], data["test"]
             row["rise"] = mlp.rise(model.get_weights(), *parts)
     return row
