@@ -70,8 +70,9 @@ class SWA:
       lr_schedule: 'manual' (the rate is yours), 'constant' (anneal to `swa_lr`
         and stay) or 'cyclic' (then fall from `swa_lr2` to `swa_lr` in each
         cycle of `swa_freq` epochs). See `swa.schedules.epoch_rates`.
-      swa_lr: float > 0 or 'auto' (a tenth of the compiled rate). As docs/results.md
-        shows, 'constant' did better with the compiled rate itself: try that first.
+      swa_lr: float > 0 or 'auto' (a tenth of the compiled rate). Measured in
+        docs/results.md, 'constant' gained with the compiled rate itself and not with
+        'auto': try that rate first.
       swa_lr2: float > 0 or 'auto' (a quarter of the way from swa_lr to the
         compiled rate).
       swa_freq: int >= 1, epochs per sample; >= 2 with 'cyclic'.
