@@ -32,10 +32,10 @@ class Task(NamedTuple):
 TASKS = [
     Task("mnist1d", "mlp", 100, 100, 60, 0.2, 0.002),
     Task("noisy mnist5k", "mlp", 64, 64, 30, 0.1, 0.004),
-    Task("mnist5k", "mlp", 64, 64, 20, 0.05, 0.002),
-    Task("digits", "mlp", 64, 32, 30, 0.05, 0.001),
-    Task("mnist1d", "convnet", 25, 100, 40, 0.1, 0.001),
-    Task("mnist5k", "convnet", 8, 64, 20, 0.05, 0.002),
+    Task("mnist5k", "mlp", 64, 64, 20, 0.1, 0.004),
+    Task("digits", "mlp", 64, 32, 30, 0.1, 0.002),
+    Task("mnist1d", "convnet", 25, 100, 40, 0.1, 0.002),
+    Task("mnist5k", "convnet", 8, 64, 20, 0.1, 0.004),
     Task("digits", "convnet", 8, 32, 30, 0.05, 0.001),
 ]
 
