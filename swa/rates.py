@@ -77,9 +77,12 @@ class Rates:
 
     def begin_batch(self, batch):
         """Sets the rate of a batch, where the step cannot do so itself."""
-        self._batch = batch
-        if self._step.sets_rate_by_batch:
-            self.insist()
+        before, self._batch = self._batch, batch
+        if not self._step.sets_rate_by_batch:
+            return
+        rate = self._of(batch)
+        if (batch == 0 or rate != self._of(before)) and not math.isnan(rate):
+            self._step.rate = rate
 
     def insist(self):
         """The same once more, after all other callbacks and before the batch."""

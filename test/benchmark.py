@@ -9,7 +9,7 @@ networks: a first and a second `fit` of MobileNetV2, ResNet50, a hundred batch n
 and an LSTM, with SWA, without, and with keras-swa; memory and operations.
 quality: held-out accuracy, loss and calibration on seven tasks at equal budgets,
 with the settings that --choose has found.
-all: the five, in under 30 minutes on two quiet cores. A part that FILE has already,
+all: the five; each says how long it took last time. A part that FILE has already,
 with as many rounds and seeds, is passed over: a run that was ended goes on there.
 
 Each prints a table and writes its figures to FILE (benchmark-NAME.json in the

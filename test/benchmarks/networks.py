@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks import common
 
 EPOCHS, ROWS, BATCH = 6, 16, 8
+ROUNDS = 2  # at most: one takes eight minutes
 RATE = 1e-5  # a hundred batch norms on eight rows diverge at usual ones
 ARMS = ("plain", "this", "plain again", "keras-swa")  # the third is the null arm
 NETWORKS = ("MobileNetV2", "ResNet50", "100 x (Dense, BatchNormalization)", "LSTM")
@@ -97,7 +98,7 @@ def fit_work(name, arm):
 def run(options):
     """Prints the table; returns the figures of every process."""
     peer = common.peer_folder(options.peers)
-    rounds = min(options.rounds, 3)
+    rounds = min(options.rounds, ROUNDS)
     measured, rows = {}, []
     for name in NETWORKS:
         arms = [arm for arm in ARMS if peer or arm != "keras-swa"]

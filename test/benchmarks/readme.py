@@ -132,6 +132,8 @@ def throughput(results):
     """Samples per second of the default workload."""
     names = {
         "bare step": "train step alone, one resident batch 仅训练步，固定一批",
+        "fit": "`fit` with the trainer's rows and SWA 训练脚本的样本与 SWA",
+        "plain fit": "the same without SWA 同上，不带 SWA",
         "one-hot fit": "`fit`, one-hot labels, shuffled 打乱",
         "trainer": "the trainer, with SWA 训练脚本，含 SWA",
         "2 processes": "two trainers, half the cores each 两个进程，各用一半的核",

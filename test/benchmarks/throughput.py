@@ -3,6 +3,7 @@
 """The trainer's samples per second beside the bare train step's and another way's.
 
 bare step: the compiled train function on one batch again and again, no data.
+fit: the trainer's rows, order and SWA, in turns with the bare step in one process.
 one-hot fit: one-hot labels, shuffled by `fit`, as the original script does it.
 trainer: `train-tf.keras-npu.py`, SWA included, as its report says.
 2 processes: two trainers at once, each on half of the cores; their sum.
@@ -23,6 +24,8 @@ from benchmarks import common
 
 ROUNDS = 3  # at most: each starts four processes
 EPOCHS = 12
+PAIRS = 9  # of the bare step and `fit`
+IN_TURNS = ("bare step", "fit", "plain fit")
 TRAINER = common.ROOT / "train-tf.keras-npu.py"
 SMALLEST = (
     "bash test/train_performance_1p.sh --train_epochs=24 --num_samples=4096 "
@@ -30,35 +33,60 @@ SMALLEST = (
 )
 
 
-def step_work(epochs):
-    """Samples per second of the bare train step and of a one-hot shuffled `fit`."""
+def fit_work(epochs, pairs):
+    """Samples per second of the bare train step and of `fit`, in turns.
+
+    Returns:
+      dict of lists of `pairs` numbers, "bare step", "fit" with SWA, "plain fit"
+      without; and those of a one-hot shuffled `fit`.
+    """
     import tensorflow as tf
 
+    from swa.tfkeras import SWA
     from swa.training import config as settings
     from swa.training import data, model
 
-    config = settings.checked(settings.Config(device="cpu"))
-    rows = data.load(config)
-    network = model.build(config, config.num_features, config.num_classes)
-    network._make_train_function()
-    size = config.batch_size
-    feeds = [rows.x[:size], rows.y[:size, None], True]  # the learning phase last
-    steps = epochs * len(rows.x) // size
-    network.train_function(feeds)  # warm
-    start = time.perf_counter()
-    for _ in range(steps):
-        network.train_function(feeds)
-    bare = steps * size / (time.perf_counter() - start)
+    config = settings.checked(settings.Config(device="cpu", train_epochs=epochs))
+    rows, size = data.load(config), config.batch_size
+    network = model.build(config, config.num_features)
+    steps = len(rows.x) // size
 
+    def bare_step():
+        feeds = [rows.x[:size], rows.y[:size, None], True]  # the learning phase last
+        for _ in range(epochs * steps):
+            network.train_function(feeds)
+
+    def fit(*callbacks):
+        batches = data.batches(rows.x, rows.y, size, seed=config.seed)
+        options = {"epochs": epochs, "verbose": 0, "workers": 0}
+        network.fit(batches, steps_per_epoch=steps, callbacks=[*callbacks], **options)
+
+    def fit_with_swa():
+        fit(SWA(*settings.swa_settings(config)))
+
+    def one_hot_fit():
+        network.fit(rows.x, one_hot, size, epochs=epochs, verbose=0, shuffle=True)
+
+    def rate(work):
+        start = time.perf_counter()
+        work()
+        return epochs * len(rows.x) / (time.perf_counter() - start)
+
+    arms = dict(zip(IN_TURNS, (bare_step, fit_with_swa, fit)))
+    fit()  # makes the train function
+    for work in arms.values():
+        work()  # warm
+    rates = {name: [] for name in [*arms, "one-hot fit"]}
+    for _ in range(pairs):
+        for name, work in arms.items():
+            rates[name].append(rate(work))
     tf.keras.backend.clear_session()
-    network = model.build(config, config.num_features, config.num_classes)
+    network = model.build(config, config.num_features)
     network.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
     one_hot = tf.keras.utils.to_categorical(rows.y, config.num_classes)
-    network.fit(rows.x, one_hot, size, epochs=1, verbose=0)  # warm
-    start = time.perf_counter()
-    network.fit(rows.x, one_hot, size, epochs=epochs, verbose=0, shuffle=True)
-    one_hot_fit = epochs * len(rows.x) / (time.perf_counter() - start)
-    return {"bare step": bare, "one-hot fit": one_hot_fit}
+    one_hot_fit()  # warm
+    rates["one-hot fit"] = [rate(one_hot_fit) for _ in range(pairs)]
+    return rates
 
 
 def trainer_rate(processes, epochs):
@@ -121,30 +149,36 @@ def smallest():
     return [re.sub(r": /.*/output/", ": .../output/", line) for line in lines[first:]]
 
 
+def over(rates, name, base):
+    """The median ratio: of pairs where both were taken in turns, else of medians."""
+    if len(rates[name]) == len(rates[base]) and name in IN_TURNS:
+        return statistics.median(a / b for a, b in zip(rates[name], rates[base]))
+    return statistics.median(rates[name]) / statistics.median(rates[base])
+
+
 def run(options):
     """Prints the table of rates; returns its figures."""
     epochs = EPOCHS if options.rounds >= 5 else 4
-    rounds = []
-    names = ["bare step", "one-hot fit", "trainer", "2 processes"]
+    spec = {"epochs": epochs, "pairs": min(PAIRS, options.rounds)}
+    rates = common.in_process("throughput.fit_work", spec)
+    print("  throughput: the step and fit are done", flush=True)
+    rates.update({"trainer": [], "2 processes": []})
     if importlib.util.find_spec("horovod") is None:
         print("2 ranks: skipped, horovod is not installed.")
     else:
-        names.append("2 ranks")
+        rates["2 ranks"] = []
     count = min(ROUNDS, options.rounds)
     for turn in range(count):
-        rates = common.in_process("throughput.step_work", {"epochs": epochs})
-        rates["trainer"] = trainer_rate(1, epochs)
-        rates["2 processes"] = trainer_rate(2, epochs)
-        if "2 ranks" in names:
-            rates["2 ranks"] = ranks_rate(epochs)
-        rounds.append(rates)
         print(f"  throughput: round {turn + 1} of {count}", flush=True)
+        rates["trainer"].append(trainer_rate(1, epochs))
+        rates["2 processes"].append(trainer_rate(2, epochs))
+        if "2 ranks" in rates:
+            rates["2 ranks"].append(ranks_rate(epochs))
     rows = []
-    for name in names:
-        row = {"name": name}
-        row["samples_per_second"] = statistics.median(r[name] for r in rounds)
+    for name in rates:
+        row = {"name": name, "samples_per_second": statistics.median(rates[name])}
         for base in ("bare step", "one-hot fit"):
-            row["over " + base] = statistics.median(r[name] / r[base] for r in rounds)
+            row["over " + base] = over(rates, name, base)
         rows.append(row)
     common.print_table(
         ("", "samples/s", "over bare step", "over one-hot fit"),
@@ -158,4 +192,4 @@ def run(options):
             for row in rows
         ],
     )
-    return {"rounds": rounds, "rows": rows, "smallest": smallest()}
+    return {"rates": rates, "rows": rows, "smallest": smallest()}
