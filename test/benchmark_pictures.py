@@ -150,6 +150,8 @@ def first_fit(results):
     measured = results["networks"]["networks"]
     for index, (arm, label, color) in enumerate(arms):
         found = {i: m[arm] for i, m in enumerate(measured.values()) if arm in m}
+        if not found:
+            continue
         seconds = [networks.median(figures, "first") for figures in found.values()]
         places = np.array([*found]) + 0.27 * (index - 1)
         axis.bar(places, seconds, 0.25, color=color, label=label)

@@ -78,7 +78,7 @@ def markdown_table(heads, rows):
 # Processes
 
 
-def in_process(work, spec, path=ROOT, threads=None):
+def in_process(work, spec, path=ROOT, threads=None, seconds=None):
     """Runs `module.function` of this package with `path` first on the module path.
 
     Args:
@@ -86,9 +86,10 @@ def in_process(work, spec, path=ROOT, threads=None):
       spec: dict, the function's arguments, as JSON can hold them.
       path: folder with the `swa` to be measured.
       threads: int, of numpy's and TensorFlow's; None: as many as they like.
+      seconds: float, after which the process is ended; None: it is waited for.
 
     Returns:
-      What the function returned, as JSON can hold it.
+      What the function returned, as JSON can hold it; None where it was ended.
     """
     with tempfile.TemporaryDirectory() as folder:
         result = os.path.join(folder, "result.json")
@@ -96,7 +97,11 @@ def in_process(work, spec, path=ROOT, threads=None):
         if threads is not None:
             environ.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
         command = [sys.executable, str(SCRIPT), "--worker", work, json.dumps(spec)]
-        subprocess.run(command + [str(path), result], check=True, env=environ)
+        command += [str(path), result]
+        try:
+            subprocess.run(command, check=True, env=environ, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return None
         with open(result) as file:
             return json.load(file)
 

@@ -125,6 +125,9 @@ def network_rows(results):
         for name in measured
         for network, arm, *cells in networks.rows_of(name, measured[name])
     ]
+    both = f"> {networks.PATIENCE}"  # fits together, of a process that was ended
+    late = results["networks"].get("late", [])
+    rows += [[network, names[arm], both, *["–"] * 6] for network, arm in late]
     return common.markdown_table(heads, rows)
 
 
