@@ -67,7 +67,9 @@ def quality(results):
         cells += [f"{found['mean']:.4f}", interval(found)]
         cells.append(f"{100 * one['own_accuracy']['mean']:.2f}%")
         rows.append(cells)
-    return common.markdown_table(heads, rows)
+    table = common.markdown_table(heads, rows)
+    left_out = ", ".join(TASKS[name] for name in sorted(results["quality"]["skipped"]))
+    return table + (f"\n\nNot measured 未测量: {left_out}." if left_out else "")
 
 
 def verdict(results):
