@@ -130,9 +130,10 @@ def _save_sets(model, sets, path):
         scratch = os.path.join(path, checkpoint.SCRATCH, "weights")
         model.save_weights(scratch, save_format="tf")
         values[name] = {**checkpoint.arrays_of(scratch), **dict(zip(names, weights))}
-    with checkpoint.HostGraph(values[name]) as host:
-        for name in sets:
-            host.save(values[name], os.path.join(path, name + ".ckpt"))
+    (first, *_) = values.values()  # all have the same names and shapes
+    with checkpoint.HostGraph(first) as host:
+        for name, arrays in values.items():
+            host.save(arrays, os.path.join(path, name + ".ckpt"))
 
 
 def _check_equal(ranks, training, sets):
