@@ -43,6 +43,12 @@ def schedule(results):
     return figure
 
 
+def titled(axis, title, place):
+    """Gives a diagram its title, and its legend at a place."""
+    axis.set_title(title, fontsize=10)
+    axis.legend(fontsize=8, frameon=False, loc=place)
+
+
 def curve(results):
     """Test accuracy of the weights and of their running average."""
     told = results["quality"]["curve"]
@@ -53,10 +59,8 @@ def curve(results):
     axis.plot(averaged[:, 0], 100 * averaged[:, 1], color=BLUE, label="their average")
     axis.axvline(told["start_epoch"], color=GREY, lw=0.8, ls="--")
     axis.set_ylim(raw[3:].min() - 0.5, 100 * averaged[:, 1].max() + 0.5)
-    axis.set_xlabel("epoch")
-    axis.set_ylabel("test accuracy, %")
-    axis.set_title("MNIST-1D, MLP, constant rate, one seed", fontsize=10)
-    axis.legend(fontsize=8, frameon=False, loc="lower right")
+    axis.set(xlabel="epoch", ylabel="test accuracy, %")
+    titled(axis, "MNIST-1D, MLP, constant rate, one seed", "lower right")
     return figure
 
 
@@ -132,10 +136,9 @@ def width(results):
         )
         axis.plot(noise, middle, color=color, label=f"{label}, median of the seeds")
         axis.fill_between(noise, low, high, color=color, alpha=0.25, lw=0)
-    axis.set_xlabel("noise over the length of a unit's weights")
-    axis.set_ylabel("rise of the train loss")
-    axis.set_title("MNIST-1D, MLP: the width of the optimum", fontsize=10)
-    axis.legend(fontsize=8, frameon=False, loc="upper left")
+    noise_label = "noise over the length of a unit's weights"
+    axis.set(xlabel=noise_label, ylabel="rise of the train loss")
+    titled(axis, "MNIST-1D, MLP: the width of the optimum", "upper left")
     return figure
 
 

@@ -151,7 +151,7 @@ def smallest():
 
 def over(rates, name, base):
     """The median ratio: of pairs where both were taken in turns, else of medians."""
-    if len(rates[name]) == len(rates[base]) and name in IN_TURNS:
+    if {name, base} <= {*IN_TURNS}:
         return statistics.median(a / b for a, b in zip(rates[name], rates[base]))
     return statistics.median(rates[name]) / statistics.median(rates[base])
 
