@@ -25,6 +25,9 @@ import json, os, signal, sys, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from swa.training import config, output
 
+for stream in (sys.stdout, sys.stderr):  # the log has the lines as they come
+    stream.reconfigure(line_buffering=True)
+
 def stop(number, frame):
     print("stopped by", number, flush=True)
     if "STUBBORN" not in os.environ:
