@@ -298,7 +298,8 @@ class GraphStep:
 class _Ramp:
     """The operations that move a rate along a line, batch by batch.
 
-    rate = last + remaining * slope, so that an epoch's last rate is exact.
+    rate = last + remaining * slope, so that an epoch's last rate is exact; `remaining`
+    counts the batches that follow, and in the variable is that of the next batch.
 
     Args:
       rate: the optimizer's rate variable.
@@ -312,7 +313,7 @@ class _Ramp:
         self._line = tf.compat.v1.Variable(lambda: tf.zeros(3, dtype), **options)
         self._rate, self._fed = rate, tf.compat.v1.placeholder(dtype, (3,))
         last, slope, remaining = tf.unstack(self._fed)
-        kept = self._line.assign(self._fed, read_value=False)
+        kept = self._line.assign(self._fed - [0.0, 0.0, 1.0], read_value=False)
         self._begin = tf.group(kept, self._assign(last + remaining * slope))
 
     def start(self, session, rates):
@@ -330,13 +331,11 @@ class _Ramp:
         with tf.control_dependencies([updates_op]):
             last, slope, remaining = tf.unstack(self._line.read_value())
             difference = tf.cast(self._rate.read_value(), last.dtype) - last
-        after = tf.maximum(remaining - 1.0, 0.0)
-        line = tf.stack([last, slope, after])
+        rate = last + tf.maximum(remaining, 0.0) * slope
         # nothing may be read that the same call assigns, unless it is used before
-        with tf.control_dependencies([difference, line]):
-            kept = self._line.assign(line, read_value=False)
-            rate = self._assign(last + after * slope)
-            with tf.control_dependencies([kept, rate]):
+        with tf.control_dependencies([difference, rate]):
+            counted = self._line.assign_add([0.0, 0.0, -1.0], read_value=False)
+            with tf.control_dependencies([counted, self._assign(rate)]):
                 return tf.identity(difference)
 
     def _assign(self, rate):
