@@ -9,6 +9,7 @@ made lives as long as what it was made for: the function, the rate, a tensor.
 """
 
 import contextlib
+import functools
 from collections import namedtuple
 
 import numpy as np
@@ -23,9 +24,9 @@ from swa.rates import set_rate
 _BUILT = "_callable_fn _feed_arrays _feed_symbols _symbol_vals _session".split()
 _BUILT += ["_fetches"]
 
-# A form that a train function has now: its name and fetches, and the `updates_op` that
-# the function had.
-_Hooked = namedtuple("_Hooked", "function name fetches plain")
+# A train function that has a form of SWA's now: the `updates_op` that it had, the
+# fetches that were added, and what `_hook` was given.
+_Hooked = namedtuple("_Hooked", "function updates_op fetches given")
 
 
 class GraphStep:
@@ -52,7 +53,7 @@ class GraphStep:
         self.variables = keras.weights(model)
         self.sets_rate_by_batch = True  # until `prepare` knows better
         self._uses = {}  # list of moment_search.Use by layer
-        self._hooked = self._start = None  # a _Hooked, and the function that made it
+        self._hooked = None  # or a _Hooked
 
     def prepare(self, has_rate):
         """Finds the batch-norm layers that are trained, and makes all operations.
@@ -137,33 +138,34 @@ class GraphStep:
         """
         self._ramp().start(self._session(), rates)
         if not self.sets_rate_by_batch:
-            self._start = lambda: self._hook("rate", [note])
-            self._start()
+            self._hook("rate", [note])
 
     def start_pass(self, statistics):
         """From now on batches train nothing; their moments go to `statistics`."""
         fetches, values = self._fetches(), {}
 
-        def receive(tensor):
-            def store(value):
-                values[tensor] = value
-                if tensor is fetches[-1]:
-                    self._merge(values, statistics)
+        def receive(tensor, value):
+            values[tensor] = value
+            if tensor is fetches[-1]:
+                self._merge(values, statistics)
 
-            return store
-
-        self._start = lambda: self._hook("pass", [receive(one) for one in fetches])
-        self._start()
+        self._hook("pass", [functools.partial(receive, one) for one in fetches])
 
     def stop(self):
         """Gives the train function back as it was."""
-        self._start = None
-        self._unhook()
+        if self._hooked is None:
+            return
+        function, updates_op, fetches, _ = self._hooked
+        for fetch in fetches:
+            function.fetch_callbacks.pop(fetch, None)
+        others = [one for one in function.fetches if one not in fetches]
+        _exchange_call(function, others, updates_op)
+        self._hooked = None
 
     def follow(self):
         """Takes hold of a train function that Keras made in the place of the old."""
         if self._hooked and self.model.train_function is not self._hooked.function:
-            self._start()
+            self._hook(*self._hooked.given)
 
     def forward(self, batches, statistics):
         """Runs the model on each batch in training mode; no weight changes.
@@ -187,40 +189,29 @@ class GraphStep:
     def _form(self, name):
         """(fetches, updates_op) of a form, made once for what the function runs."""
         function = self.model.train_function
+        updates_op = function.updates_op
         forms = vars(function).setdefault("_swa_forms", {})
-        key = name, function.updates_op, id(name == "rate" and self.optimizer.lr)
-        if key not in forms and name == "rate":
+        key = name, updates_op, id(name == "rate" and self.optimizer.lr)
+        if key not in forms:
             with self._building():
-                difference = self._ramp().advance(function.updates_op)
-            forms[key] = [difference], function.updates_op
-        elif key not in forms:
-            with self._building():
-                forms[key] = self._fetches(), tf.group(*self._forward_updates(function))
+                if name == "rate":
+                    forms[key] = [self._ramp().advance(updates_op)], updates_op
+                else:
+                    kept = self._forward_updates(updates_op)
+                    forms[key] = self._fetches(), tf.group(*kept)
         return forms[key]
 
     def _hook(self, name, receivers):
-        self._unhook()
-        function = self.model.train_function
-        fetches, updates_op = self._form(name)
-        self._hooked = _Hooked(function, name, fetches, function.updates_op)
-        function.fetches = function.fetches + fetches
-        function.updates_op = updates_op
+        """Gives the train function a form; `receivers` get the values it fetches."""
+        self.stop()
+        function, (fetches, updates_op) = self.model.train_function, self._form(name)
+        given = name, receivers
+        self._hooked = _Hooked(function, function.updates_op, fetches, given)
         function.fetch_callbacks.update(zip(fetches, receivers))
-        _exchange_calls(self._hooked, "plain", name)
+        _exchange_call(function, function.fetches + fetches, updates_op)
 
-    def _unhook(self):
-        if self._hooked is None:
-            return
-        function, name, fetches, plain = self._hooked
-        function.fetches = [one for one in function.fetches if one not in fetches]
-        function.updates_op = plain
-        for fetch in fetches:
-            function.fetch_callbacks.pop(fetch, None)
-        _exchange_calls(self._hooked, name, "plain")
-        self._hooked = None
-
-    def _forward_updates(self, function):
-        """What the function runs that is neither the optimizer's nor re-estimated."""
+    def _forward_updates(self, updates_op):
+        """What `updates_op` runs that is neither the optimizer's nor re-estimated."""
         place_of, parts = moment_search.place_of, parts_of(self.model)
         given = [u for part in parts for u in getattr(part, "_updates", None) or ()]
         given += self._keras.metric_updates(self.model)
@@ -230,7 +221,7 @@ class GraphStep:
         statistics, kept = set(), []
         for layer in self._uses:
             statistics.update(map(place_of, (layer.moving_mean, layer.moving_variance)))
-        for update in moment_search.leaves([function.updates_op]):
+        for update in moment_search.leaves([updates_op]):
             assigned = set(moment_search.assignments_of(update))
             if (update in own or assigned & places) and not assigned & statistics:
                 kept.append(update)
@@ -343,15 +334,16 @@ class _Ramp:
         return self._rate.assign(rate, read_value=False)
 
 
-def _exchange_calls(hooked, before, after):
-    """Keeps the call that Keras built for one form, gives back that of the other.
+def _exchange_call(function, fetches, updates_op):
+    """Makes a train function run these; keeps the call that Keras built for the others.
 
     To build one costs seconds on a deep network, on an NPU a compilation. Keras still
     compares inputs, fetches and session with those it was built for.
     """
-    function, plain = hooked.function, hooked.plain
     kept = vars(function).setdefault("_swa_calls", {})
-    kept[before, plain] = {name: getattr(function, name, None) for name in _BUILT}
+    built = {name: getattr(function, name, None) for name in _BUILT}
+    kept[(function.updates_op, *function.fetches)] = built
     function._fetches = None  # if a Ctrl-C comes now, Keras builds its call anew
+    function.fetches, function.updates_op = fetches, updates_op
     for name in _BUILT:
-        setattr(function, name, kept.get((after, plain), {}).get(name))
+        setattr(function, name, kept.get((updates_op, *fetches), {}).get(name))
