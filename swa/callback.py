@@ -27,10 +27,10 @@ __all__ = ["Keras", "SWA"]
 # What a binding knows about its Keras: its name, as users write it; the module with
 # get_session, get_value, learning_phase; its class Model and its LambdaCallback; and
 # functions: () -> whether it is eager; of a model -> its variables in `get_weights()`
-# order; -> its layers' updates, frozen ones left out; -> its metrics' updates.
+# order; -> its layers' updates, frozen ones left out.
 Keras = namedtuple(
     "Keras",
-    "name backend model_class lambda_callback is_eager weights updates metric_updates",
+    "name backend model_class lambda_callback is_eager weights updates",
 )
 
 

@@ -73,12 +73,9 @@ class GraphStep:
             self.model._make_train_function()
         function = self.model.train_function
         is_own = hasattr(function, "fetch_callbacks")  # Keras's, not a user's
-        if not is_own:
-            self.find()
-        elif not hasattr(function.updates_op, "_swa_uses"):
-            function.updates_op._swa_uses = self._found([function.updates_op])
-        self._uses = function.updates_op._swa_uses if is_own else self._uses
-        if not is_own and self._uses:
+        if is_own:
+            self._find([function.updates_op])
+        elif self.find():
             raise ValueError(
                 f"model.train_function must be Keras's own for a model with batch "
                 f"normalization, whose last epoch SWA changes, got {function!r}. Call "
@@ -94,8 +91,7 @@ class GraphStep:
 
     def find(self):
         """Finds the batch-norm layers that the flags of now call trainable."""
-        self._uses = self._found(self._keras.updates(self.model))
-        return list(self._uses)
+        return self._find(self._keras.updates(self.model))
 
     def read(self):
         """The weights as arrays, which may share memory with the variables."""
@@ -212,12 +208,10 @@ class GraphStep:
 
     def _forward_updates(self, updates_op):
         """What `updates_op` runs that is neither the optimizer's nor re-estimated."""
-        place_of, parts = moment_search.place_of, parts_of(self.model)
+        parts = parts_of(self.model) + self.model.metrics
         given = [u for part in parts for u in getattr(part, "_updates", None) or ()]
-        given += self._keras.metric_updates(self.model)
-        pairs = [update for update in given if isinstance(update, tuple)]
-        own = set(moment_search.leaves([one for one in given if one not in pairs]))
-        places = {place_of(variable) for variable, _ in pairs}
+        own, place_of = set(moment_search.leaves(given)), moment_search.place_of
+        places = {place_of(update[0]) for update in given if isinstance(update, tuple)}
         statistics, kept = set(), []
         for layer in self._uses:
             statistics.update(map(place_of, (layer.moving_mean, layer.moving_variance)))
@@ -229,11 +223,10 @@ class GraphStep:
 
     # Moments
 
-    def _found(self, updates):
-        """List of moment_search.Use by layer; updates that are pairs have none."""
-        updates = [update for update in updates if not isinstance(update, tuple)]
-        leaves = moment_search.leaves(updates)
-        return moment_search.uses(leaves, batch_norms_of(self.model))
+    def _find(self, updates):
+        """Finds where these updates get the moments of layers, and lists the layers."""
+        self._uses = moment_search.uses(updates, batch_norms_of(self.model))
+        return list(self._uses)
 
     def _fetches(self):
         """Mean, variance and, where it is open, shape of each use, each once."""

@@ -23,8 +23,6 @@ _KERAS = callback.Keras(
     is_eager=lambda: False,  # Keras 2.3.1 builds graphs whatever TensorFlow's mode
     weights=lambda model: [w for layer in model.layers for w in layer.weights],
     updates=lambda model: list(model.updates),
-    # Keras 2.3.1 updates its metrics in the train function
-    metric_updates=lambda model: [u for one in model.metrics for u in one.updates],
 )
 
 

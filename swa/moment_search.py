@@ -45,8 +45,11 @@ def place_of(variable):
 
 
 def leaves(updates):
-    """The operations that updates consist of, groups taken apart, each once."""
-    rest = dict.fromkeys(getattr(update, "op", update) for update in updates)
+    """The operations that updates consist of, groups taken apart, each once.
+
+    Pairs of a variable and its value, as stand-alone Keras has them, are none.
+    """
+    rest = [getattr(one, "op", one) for one in updates if not isinstance(one, tuple)]
     return [op for op in _walk(rest, lambda op: op.type == "NoOp" and op.control_inputs)
             if op.type != "NoOp"]  # fmt: skip
 
@@ -70,7 +73,7 @@ def uses(updates, layers):
     """The uses of batch-norm layers whose statistics some updates move.
 
     Args:
-      updates: list of operations, from `leaves`.
+      updates: list of operations, groups among them, or of pairs, which have none.
       layers: list of layers with `moving_mean` and `moving_variance`.
 
     Returns:
@@ -81,7 +84,7 @@ def uses(updates, layers):
       ValueError: a statistic that is not provably a moment of one tensor.
     """
     assigned = {}
-    for update in updates:
+    for update in leaves(updates):
         for place, assignment in assignments_of(update).items():
             assigned.setdefault(place, []).append(assignment)
     found = {}
@@ -191,7 +194,7 @@ def _above(op):
 
 def _walk(start, above):
     """`start` and, one after the other, what `above` gives for each, each once."""
-    rest, seen = list(start), set(start)
+    rest, seen = list(dict.fromkeys(start)), set(start)
     for op in rest:  # grows while it is walked
         yield op
         for one in above(op) or ():

@@ -23,7 +23,6 @@ _KERAS = callback.Keras(
     is_eager=tf.executing_eagerly,
     weights=lambda model: list(model.weights),
     updates=lambda m: [*m.get_updates_for(None), *m.get_updates_for(m.inputs)],
-    metric_updates=lambda model: [],  # fetched results update the metrics
 )
 
 
