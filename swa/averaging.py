@@ -59,12 +59,12 @@ class Average:
             return False
         if not self.n_averaged:
             self.mean = [_as_mean(array) for array in weights]  # one set is its mean
-        for index, (mean, array) in enumerate(zip(self.mean, weights)):
-            if self.n_averaged and self._avg_fn is None:
+        elif self._avg_fn is None:
+            for mean, array in zip(self.mean, weights):
                 _fold(mean.reshape(-1), array.reshape(-1), self.n_averaged + 1)
-            elif self.n_averaged:
-                folded = self._avg_fn(mean, array, self.n_averaged)
-                self.mean[index] = np.array(folded, mean.dtype)
+        else:
+            self.mean = [np.array(self._avg_fn(m, w, self.n_averaged), m.dtype)
+                         for m, w in zip(self.mean, weights)]  # fmt: skip
         self.n_averaged += 1
         return True
 

@@ -90,8 +90,8 @@ class Statistics:
         return filled
 
 
-def re_estimate(step, layers, arrays, *, batches, sum_over_ranks=None):
-    """Gives a model's layers the statistics of some rows, by a forward pass.
+def re_estimated(step, layers, arrays, *, batches, sum_over_ranks):
+    """The statistics that a model's layers have on some rows, by a forward pass.
 
     Args:
       step: the model's step, of `swa.steps`, which has found the layers.
@@ -101,17 +101,15 @@ def re_estimate(step, layers, arrays, *, batches, sum_over_ranks=None):
       sum_over_ranks: function of a list of arrays, or None.
 
     Returns:
-      List of arrays: what was put into the model, None where nothing was.
+      List of arrays, the statistics among them; the model is as before.
 
     Raises:
-      ValueError: rows that cannot be used; the model is then as before.
+      ValueError: rows that cannot be used.
     """
     statistics = Statistics(layers)
     step.forward(batches, statistics)
     statistics.merge_ranks(sum_over_ranks)
-    filled = statistics.filled_in(arrays, step.variables)
-    step.put(filled)
-    return filled
+    return statistics.filled_in(arrays, step.variables)
 
 
 def update_bn_of(keras):
@@ -151,6 +149,6 @@ def update_bn_of(keras):
         layers, nothing = step.find(), [None] * len(step.variables)
         if layers:
             options = dict(batches=rows.batches(model), sum_over_ranks=sum_over_ranks)
-            re_estimate(step, layers, nothing, **options)
+            step.put(re_estimated(step, layers, nothing, **options))
 
     return update_bn

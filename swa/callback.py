@@ -17,7 +17,6 @@ import numpy as np
 import tensorflow as tf
 
 from swa import batch_norm, exchange, moments, rates, schedules
-from swa.averaging import Average
 from swa.rows import Rows
 from swa.run import WAITING, Options, Run, check_state
 from swa.validation import Validation
@@ -130,10 +129,10 @@ class SWA:
         given = start_epoch, lr_schedule, swa_lr, swa_lr2, swa_freq, snapshot
         self.settings = schedules.checked(*given)
         self.batch_size, self.verbose = batch_size, verbose
-        self._validation = None
         if validation is not None:
-            self._validation = Validation(validation, validation_rows, batch_size)
-        self._sum_over_ranks, self._avg_fn = moments.summing(ranks), avg_fn
+            validation = Validation(validation, validation_rows, batch_size)
+        given = self.settings, moments.summing(ranks), validation, avg_fn
+        self._options = Options(*given)
         self._run = self._guard = None  # the last Run that began; its Guard while open
         self._compiled_rate = math.nan  # before any callback's on_train_begin
         self._loaded = None  # a state that waits for its run
@@ -214,9 +213,8 @@ class SWA:
             raise ValueError(f"x must be given for a model with batch normalization: "
                              f"averaged weights need statistics of their own, got "
                              f"{x!r}.")  # fmt: skip
-        rows = None if x is None else Rows(x, batch_size, steps)
         with run.weights.lent(keeps=True):
-            self._place_average(rows)
+            self._place_average(x, batch_size, steps)
 
     def restore(self) -> None:
         """Gives back the trained weights, the rate and the train function.
@@ -245,10 +243,9 @@ class SWA:
           ValueError: no average yet, or rows that cannot be used.
         """
         run = self._run_with_average()
-        rows = None if x is None else Rows(x, batch_size, steps)
         with run.weights.lent():
-            if rows is not None or not run.weights.is_average_there:
-                self._place_average(rows)
+            if x is not None or not run.weights.is_average_there:
+                self._place_average(x, batch_size, steps)
             yield
 
     @contextlib.contextmanager
@@ -320,7 +317,8 @@ class SWA:
         self._guard.open()
         if self._run.step.sets_rate_by_batch and self._run.rates.sets_rate:
             last = self._keras.lambda_callback(on_batch_begin=self._run.insist)
-            exchange.append_to_lists(self, last)  # it sets the rate after all others
+            for callbacks in exchange.lists_on_stack(self):
+                callbacks.append(last)  # it sets the rate after all others
 
     def on_epoch_begin(self, epoch, logs=None):
         """Says where averaging starts."""
@@ -343,8 +341,8 @@ class SWA:
         if self._guard.is_failing():
             return
         self._run.end_epoch()
-        if self._validation is not None and logs is not None:
-            logs.update(self._validation.logs(self))
+        if self._options.validation is not None and logs is not None:
+            logs.update(self._options.validation.logs(self))
 
     def on_train_end(self, logs=None):
         """Sets the average where it is right to; gives everything else back."""
@@ -360,9 +358,8 @@ class SWA:
 
     def _begun(self, state):
         """A run of the model that has begun, from a state or None."""
-        given = self.settings, self._sum_over_ranks, self._validation, self.verbose
-        parts = dict(average=Average(self._avg_fn), compiled_rate=self._compiled_rate)
-        run = Run(self._keras, self.model, Options(*given), state=state, **parts)
+        options = dict(verbose=self.verbose, compiled_rate=self._compiled_rate)
+        run = Run(self._keras, self.model, self._options, state=state, **options)
         averages = [one.average.mean for one in _RUNS if one is not self._run]
         if sum(array.nbytes for mean in averages for array in mean) > _HELD:
             gc.collect()  # Keras's callback lists are cycles, with earlier callbacks in
@@ -370,16 +367,16 @@ class SWA:
         _RUNS.add(run)
         return run
 
-    def _place_average(self, rows):
-        """Puts the average into the model, with the statistics of `rows`, or None."""
+    def _place_average(self, x, batch_size, steps):
+        """Puts the average into the model, with the statistics of `x`, or None."""
         run, averaged = self._run, self._run.averaged()
-        layers, batches = run.statistics.layers, None
-        if rows is not None and layers:
-            batches = rows.batches(run.step.model)  # refused before anything changes
+        layers = run.statistics.layers
+        rows = None if x is None else Rows(x, batch_size, steps)
         run.weights.place(averaged)
-        if batches is not None:
-            options = dict(batches=batches, sum_over_ranks=self._sum_over_ranks)
-            estimate = batch_norm.re_estimate(run.step, layers, averaged, **options)
+        if rows is not None and layers:
+            ranks = self._options.sum_over_ranks
+            options = dict(batches=rows.batches(run.step.model), sum_over_ranks=ranks)
+            estimate = batch_norm.re_estimated(run.step, layers, averaged, **options)
             run.weights.place(estimate)
 
     def _close_guard(self):

@@ -181,12 +181,6 @@ def check_alone(callback, model):
         other.restore()
 
 
-def append_to_lists(callback, other):
-    """Puts another callback behind all others in the `fit` of `callback`."""
-    for callbacks in lists_on_stack(callback):
-        callbacks.append(other)
-
-
 def lists_on_stack(callback):
     """Keras's callback lists that hold `callback` and whose `fit` runs now."""
     found = {}

@@ -15,9 +15,9 @@ from swa.steps import step_of
 
 WAITING, TRAINING, PASS, PASSED = "waiting", "training", "pass", "passed"
 
-# What a run is told by its callback: schedules.Settings; a function that sums arrays
-# over the ranks, or None; a validation.Validation, or None; int, whether to announce.
-Options = namedtuple("Options", "settings sum_over_ranks validation verbose")
+# What a callback is made with: schedules.Settings; a function that sums arrays over the
+# ranks, or None; a validation.Validation, or None; a rule of averaging, or None.
+Options = namedtuple("Options", "settings sum_over_ranks validation avg_fn")
 
 
 class Run:
@@ -33,7 +33,7 @@ class Run:
       keras: the binding's `swa.callback.Keras`.
       model: the model that trains.
       options: Options.
-      average: averaging.Average of no set.
+      verbose: int, whether to announce the stages.
       compiled_rate: float, the optimizer's before any callback began.
       state: dict from `SWA.state` to go on from, or None.
 
@@ -48,8 +48,9 @@ class Run:
       batch_norm_epoch: int counted from one, or None.
     """
 
-    def __init__(self, keras, model, options, *, average, compiled_rate, state):
-        self._options, self._state, self.average = options, state, average
+    def __init__(self, keras, model, options, *, verbose, compiled_rate, state):
+        self._options, self._verbose, self._state = options, verbose, state
+        self.average = averaging.Average(options.avg_fn)
         self.step, self.progress = step_of(keras, model), Progress()
         self.weights, self.statistics = Weights(self.step), batch_norm.Statistics([])
         self.stage, self.batch_norm_epoch = WAITING, None
@@ -67,8 +68,6 @@ class Run:
         self.progress.params = params
         self._check()
         self._make_ready()
-        if self._options.validation is not None:
-            self._options.validation.begin()
 
     def begin_epoch(self, epoch, params):
         """Says where averaging starts; the first batch decides what the epoch is."""
@@ -104,8 +103,13 @@ class Run:
 
     def end_batches(self):
         """No batch follows in this epoch: the pass ends, if it was whole."""
-        if self.stage is PASS and self.progress.is_whole and self._has_moments():
-            self.weights.place(self._final())
+        if self.stage is not PASS or not self.progress.is_whole:
+            return
+        statistics, variables = self.statistics, self.step.variables
+        self.step.stop()
+        statistics.merge_ranks(self._options.sum_over_ranks)
+        if not statistics.spoiled():  # by NaN or Inf: the pass is cut short then
+            self.weights.place(statistics.filled_in(self.averaged(), variables))
             self.rates.give_back()
             self.stage = PASSED
 
@@ -168,7 +172,7 @@ class Run:
         self.statistics = batch_norm.Statistics(layers)
         self._check()
         if validation is not None:
-            validation.check(model, self.progress.params, bool(layers))
+            validation.begin(model, self.progress.params, bool(layers))
         if self._state is not None:
             check_state(self._state, self.step)
             counts = self._state["n_averaged"], self._state["n_skipped"]
@@ -209,15 +213,6 @@ class Run:
         self._say("reinitializing batch normalization layers")
         self._say("running forward pass to adjust batch normalization")
 
-    def _has_moments(self):
-        """Merges those of the ranks; False where NaN or Inf was among the rows."""
-        self.step.stop()
-        self.statistics.merge_ranks(self._options.sum_over_ranks)
-        return not self.statistics.spoiled()
-
-    def _final(self):
-        return self.statistics.filled_in(self.averaged(), self.step.variables)
-
     def _cut_pass_short(self):
         if self.statistics.spoiled():
             warn("the rows of the batch-norm epoch hold NaN or Inf.")
@@ -239,7 +234,7 @@ class Run:
         return (is_whole or progress.is_whole) and not is_last
 
     def _say(self, what):
-        if self._options.verbose > 0:
+        if self._verbose > 0:
             print(f"\nEpoch {self.progress.epoch + 1:05d}: {what}", flush=True)
 
 

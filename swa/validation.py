@@ -29,15 +29,10 @@ class Validation:
                 raise ValueError(f"{name} must be rows that can be read again, arrays "
                                  f"or a Sequence, got {kind}.")  # fmt: skip
         self._held_out, self._training_rows = held_out, training_rows
-        self._given_size = self._size = batch_size or 32
-        self.begin()
+        self._batch_size = batch_size or 32
 
-    def begin(self):
-        """The state of a run that has not begun."""
-        self._results, self._n_averaged = {}, 0
-
-    def check(self, model, params, has_batch_norm):
-        """Refuses what cannot be evaluated, before training.
+    def begin(self, model, params, has_batch_norm):
+        """Starts anew; refuses what cannot be evaluated, before training.
 
         Args:
           model: a built model.
@@ -47,7 +42,8 @@ class Validation:
         Raises:
           ValueError: no rows for the statistics; batches that an NPU cannot take.
         """
-        self._size = params.get("batch_size") or self._given_size
+        self._results, self._n_averaged = {}, 0
+        self._size = params.get("batch_size") or self._batch_size
         if has_batch_norm and self._training_rows is None:
             raise ValueError(
                 f"validation_rows must be given with validation and batch "
