@@ -12,6 +12,7 @@ from typing import Any, Optional
 import numpy as np
 
 from swa import moments
+from swa.layers import statistics_of
 from swa.rows import Rows
 from swa.steps import step_of
 
@@ -25,7 +26,9 @@ class Statistics:
 
     def __init__(self, layers):
         self.layers = list(layers)
-        self._moments = {}  # moments.Moments by layer, of those that saw rows
+        zeros = [np.zeros(layer.moving_mean.shape.as_list()) for layer in self.layers]
+        none = [moments.Moments(0, zero, zero) for zero in zeros]
+        self._moments = dict(zip(self.layers, none))
 
     def add(self, layer, count, mean, variance, is_unbiased):
         """Merges the moments of one batch.
@@ -39,11 +42,11 @@ class Statistics:
         """
         if not count:
             return
-        shape = tuple(layer.moving_mean.shape.as_list())
+        shape = self._moments[layer].mean.shape
         mean, variance = [np.asarray(m, "f8").reshape(shape) for m in (mean, variance)]
         variance = variance * ((count - 1) / count) if is_unbiased else variance
         batch = moments.Moments(count, mean, variance)
-        self._moments[layer] = moments.merged(self._moments.get(layer), batch)
+        self._moments[layer] = moments.merged(self._moments[layer], batch)
 
     def merge_ranks(self, sum_over_ranks):
         """Makes them those of the rows of all ranks, in the order of `layers`.
@@ -51,13 +54,10 @@ class Statistics:
         Args:
           sum_over_ranks: function of a list of arrays, or None for one rank.
         """
-        if sum_over_ranks is None or not self.layers:
-            return
-        zeros = [np.zeros(layer.moving_mean.shape.as_list()) for layer in self.layers]
-        own = [self._moments.get(layer) or moments.Moments(0, zero, zero)
-               for layer, zero in zip(self.layers, zeros)]  # fmt: skip
-        merged = moments.merged_over_ranks(own, sum_over_ranks)
-        self._moments = {lay: one for lay, one in zip(self.layers, merged) if one.count}
+        if sum_over_ranks is not None and self.layers:
+            own = [self._moments[layer] for layer in self.layers]
+            merged = moments.merged_over_ranks(own, sum_over_ranks)
+            self._moments = dict(zip(self.layers, merged))
 
     def spoiled(self):
         """List of the layers that saw NaN or Inf."""
@@ -82,9 +82,8 @@ class Statistics:
                              f"{layer.name!r} sees them, got NaN or Inf.")  # fmt: skip
         places = {id(variable): index for index, variable in enumerate(weights)}
         filled = list(arrays)
-        for layer, (_, *values) in self._moments.items():
-            variables = layer.moving_mean, layer.moving_variance
-            for variable, value in zip(variables, values):
+        for layer, (count, *values) in self._moments.items():
+            for variable, value in zip(statistics_of(layer), values if count else ()):
                 dtype = variable.dtype.as_numpy_dtype
                 filled[places[id(variable)]] = value.astype(dtype)
         return filled

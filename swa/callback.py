@@ -23,14 +23,10 @@ from swa.validation import Validation
 
 __all__ = ["Keras", "SWA"]
 
-# What a binding knows about its Keras: its name, as users write it; the module with
-# get_session, get_value, learning_phase; its class Model and its LambdaCallback; and
+# What a binding knows about its Keras: its name, as users write it; its module; and
 # functions: () -> whether it is eager; of a model -> its variables in `get_weights()`
 # order; -> its layers' updates, frozen ones left out.
-Keras = namedtuple(
-    "Keras",
-    "name backend model_class lambda_callback is_eager weights updates",
-)
+Keras = namedtuple("Keras", "name module is_eager weights updates")
 
 
 _RUNS = weakref.WeakSet()  # those whose weights are still held
@@ -261,9 +257,8 @@ class SWA:
 
     def get_config(self) -> Dict[str, Any]:
         """dict: the constructor's plain arguments."""
-        config = dict(self.settings._asdict())
-        config.update(batch_size=self.batch_size, verbose=self.verbose)
-        return config
+        others = dict(batch_size=self.batch_size, verbose=self.verbose)
+        return dict(self.settings._asdict(), **others)
 
     @property
     def state(self) -> Dict[str, Any]:
@@ -301,7 +296,7 @@ class SWA:
     def set_model(self, model: Any) -> None:
         """Called before any callback's `on_train_begin`: the rate is the compiled."""
         super().set_model(model)
-        if isinstance(model, self._keras.model_class):
+        if isinstance(model, self._keras.module.Model):
             optimizer = getattr(model, "optimizer", None)
             self._compiled_rate = rates.rate_of(self._keras, optimizer)
 
@@ -316,7 +311,8 @@ class SWA:
         self._guard = exchange.Guard(self, self.model, self._run.step.follow)
         self._guard.open()
         if self._run.step.sets_rate_by_batch and self._run.rates.sets_rate:
-            last = self._keras.lambda_callback(on_batch_begin=self._run.insist)
+            new = self._keras.module.callbacks.LambdaCallback
+            last = new(on_batch_begin=self._run.insist)
             for callbacks in exchange.lists_on_stack(self):
                 callbacks.append(last)  # it sets the rate after all others
 
@@ -394,7 +390,7 @@ class SWA:
 def check_model(keras, model, settings):
     """Raises ValueError for a model that cannot be averaged so, in one line."""
     kind = f"{type(model).__module__}.{type(model).__name__}"
-    if not isinstance(model, keras.model_class):
+    if not isinstance(model, keras.module.Model):
         raise ValueError(f"model must be a {keras.name} model, got {kind}.")
     strategy = getattr(model, "_distribution_strategy", None)
     if tf.distribute.has_strategy() or strategy:

@@ -30,30 +30,41 @@ class EagerStep:
         self.optimizer = getattr(model, "optimizer", None)
         self.variables, self._layers = keras.weights(model), []
         self._replaced = Replaced()
-        self._was_eager = None
 
     def prepare(self, has_rate):
-        del has_rate
         self.variables = self._keras.weights(self.model)
-        compiled = getattr(self.model, "_compiled_trainable_state", {})
-        return self._found(lambda layer: compiled.get(layer, layer.trainable))
+        return self.find(getattr(self.model, "_compiled_trainable_state", {}))
 
-    def find(self):
-        return self._found(lambda layer: layer.trainable)
+    def find(self, flags=None):
+        """As in graph mode; `flags`: whether layers are trained, where not as now."""
+        is_trained, layers = (flags or {}).get, batch_norms_of(self.model)
+        self._layers = [one for one in layers if is_trained(one, one.trainable)]
+        for layer in self._layers:
+            check_supported(layer)
+            own = [c.call.__code__ for c in type(layer).__mro__ if "call" in vars(c)
+                   and not c.__module__.startswith("tensorflow")]  # fmt: skip
+            # a class of the user's must hand its inputs on to Keras's own `call`
+            is_handed_on = all("call" in code.co_names for code in own)
+            if not (hasattr(layer, "_assign_moving_average") and is_handed_on):
+                raise ValueError(
+                    f"batch-norm layer {layer.name!r} must leave its moments to "
+                    f"BatchNormalization in eager mode, where SWA can see no others, "
+                    f"got {type(layer).__name__}. Freeze it, or train in graph mode.")
+        return self._layers
 
     def read(self):
-        return self._keras.backend.batch_get_value(self.variables)
+        return tf.keras.backend.batch_get_value(self.variables)
 
     def put(self, arrays):
         pairs = [(v, a) for v, a in zip(self.variables, arrays) if a is not None]
-        self._keras.backend.batch_set_value(pairs)
+        tf.keras.backend.batch_set_value(pairs)
 
     def is_usable(self):
         return True
 
     @property
     def rate(self):
-        return float(self._keras.backend.get_value(self.optimizer.lr))
+        return float(tf.keras.backend.get_value(self.optimizer.lr))
 
     @rate.setter
     def rate(self, value):
@@ -64,17 +75,14 @@ class EagerStep:
 
     def start_pass(self, statistics):
         self.stop()
-        self._was_eager = def_function.RUN_FUNCTIONS_EAGERLY
-        tf.config.experimental_run_functions_eagerly(True)
+        # what tf.config.experimental_run_functions_eagerly sets
+        self._replaced.put(def_function, "RUN_FUNCTIONS_EAGERLY", True)
         # Keras calls it in the place of gradients and optimizer
         self._replaced.put(self.model, "_backwards", lambda tape, loss: None)
         self._hook_layers(statistics)
 
     def stop(self):
         self._replaced.give_back()
-        if self._was_eager is not None:
-            tf.config.experimental_run_functions_eagerly(self._was_eager)
-            self._was_eager = None
 
     def follow(self):
         """Nothing to do: all that is changed is on the model's parts."""
@@ -89,21 +97,6 @@ class EagerStep:
         finally:
             self.stop()
 
-    def _found(self, is_trained):
-        self._layers = [one for one in batch_norms_of(self.model) if is_trained(one)]
-        for layer in self._layers:
-            check_supported(layer)
-            own = [c.call.__code__ for c in type(layer).__mro__ if "call" in vars(c)
-                   and not c.__module__.startswith("tensorflow")]  # fmt: skip
-            # a class of the user's must hand its inputs on to Keras's own `call`
-            is_handed_on = all("call" in code.co_names for code in own)
-            if not (hasattr(layer, "_assign_moving_average") and is_handed_on):
-                raise ValueError(
-                    f"batch-norm layer {layer.name!r} must leave its moments to "
-                    f"BatchNormalization in eager mode, where SWA can see no others, "
-                    f"got {type(layer).__name__}. Freeze it, or train in graph mode.")
-        return self._layers
-
     def _tensors(self, batch):
         """A batch's rows as the model is called with them, of the types it wants."""
         inputs = tf.nest.flatten(self.model.inputs)
@@ -111,7 +104,7 @@ class EagerStep:
         rows = list(batch.values()) if isinstance(batch, dict) else batch
         if len(names) != len(rows) or isinstance(batch, dict):
             is_float = [np.issubdtype(one.dtype, np.floating) for one in rows]
-            names = [self._keras.backend.floatx() if f else None for f in is_float]
+            names = [tf.keras.backend.floatx() if f else None for f in is_float]
         tensors = [tf.constant(one, dtype) for one, dtype in zip(rows, names)]
         if isinstance(batch, dict):
             return dict(zip(batch, tensors))
@@ -119,41 +112,33 @@ class EagerStep:
 
     def _hook_layers(self, statistics):
         for layer in self._layers:
-            moments, assign, call = {}, layer._assign_moving_average, layer.call
-            note = _noting(layer, moments, assign)
-            hand_over = _handing_over(layer, moments, call, statistics=statistics)
-            self._replaced.put(layer, "_assign_moving_average", note)
-            self._replaced.put(layer, "call", hand_over)
+            self._hook_layer(layer, statistics)
         for part in parts_of(self.model):
             # a wrapper that would else be called twice with the first time step
             if hasattr(part, "_always_use_reshape"):
                 self._replaced.put(part, "_always_use_reshape", True)
 
+    def _hook_layer(self, layer, statistics):
+        """The moments of each call go to `statistics`, and move nothing."""
+        moments, assign, call = {}, layer._assign_moving_average, layer.call
 
-def _noting(layer, moments, assign):
-    """In the place of `_assign_moving_average`: keeps the moments, moves nothing."""
+        def note(variable, value, *options):
+            if not hasattr(value, "numpy"):  # a graph is traced, as for a saved model
+                return assign(variable, value, *options)
+            is_mean = variable is layer.moving_mean
+            moments["mean" if is_mean else "variance"] = value.numpy()
+            return None
 
-    def note(variable, value, *options):
-        if not hasattr(value, "numpy"):  # a graph is traced, to be saved for example
-            return assign(variable, value, *options)
-        moments["mean" if variable is layer.moving_mean else "variance"] = value.numpy()
-        return None
+        def call_and_hand_over(inputs, *args, **options):
+            moments.clear()
+            outputs = call(inputs, *args, **options)
+            if len(moments) == 2:
+                shape = inputs.shape.as_list()
+                channels = np.prod([shape[axis] for axis in layer.axis], dtype=np.int64)
+                count = int(np.prod(shape, dtype=np.int64) // max(channels, 1))
+                is_unbiased = bool(layer.fused and layer._bessels_correction_test_only)
+                statistics.add(layer, count, is_unbiased=is_unbiased, **moments)
+            return outputs
 
-    return note
-
-
-def _handing_over(layer, moments, call, *, statistics):
-    """In the place of `call`: the same, and the moments go to `statistics`."""
-
-    def call_and_hand_over(inputs, *args, **options):
-        moments.clear()
-        outputs = call(inputs, *args, **options)
-        if len(moments) == 2:
-            shape = inputs.shape.as_list()
-            channels = np.prod([shape[axis] for axis in layer.axis], dtype=np.int64)
-            count = int(np.prod(shape, dtype=np.int64) // max(channels, 1))
-            is_unbiased = bool(layer.fused and layer._bessels_correction_test_only)
-            statistics.add(layer, count, is_unbiased=is_unbiased, **moments)
-        return outputs
-
-    return call_and_hand_over
+        self._replaced.put(layer, "_assign_moving_average", note)
+        self._replaced.put(layer, "call", call_and_hand_over)

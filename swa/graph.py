@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from swa import moment_search
-from swa.layers import batch_norms_of, parts_of
+from swa.layers import batch_norms_of, parts_of, statistics_of
 from swa.rates import set_rate
 
 # What Keras keeps of a call that it has built, names of 1.15; what tells it that the
@@ -52,7 +52,7 @@ class GraphStep:
         self.optimizer = getattr(model, "optimizer", None)
         self.variables = keras.weights(model)
         self.sets_rate_by_batch = True  # until `prepare` knows better
-        self._uses = {}  # list of moment_search.Use by layer
+        self._uses = []  # of moment_search.Use
         self._hooked = None  # or a _Hooked
 
     def prepare(self, has_rate):
@@ -73,9 +73,8 @@ class GraphStep:
             self.model._make_train_function()
         function = self.model.train_function
         is_own = hasattr(function, "fetch_callbacks")  # Keras's, not a user's
-        if is_own:
-            self._find([function.updates_op])
-        elif self.find():
+        layers = self._find([function.updates_op]) if is_own else self.find()
+        if layers and not is_own:
             raise ValueError(
                 f"model.train_function must be Keras's own for a model with batch "
                 f"normalization, whose last epoch SWA changes, got {function!r}. Call "
@@ -83,11 +82,11 @@ class GraphStep:
         self.sets_rate_by_batch = not is_own
         if has_rate:
             self._ramp()
-        for name in ["rate"] * (has_rate and is_own) + ["pass"] * bool(self._uses):
+        for name in ["rate"] * (has_rate and is_own) + ["pass"] * bool(layers):
             self._form(name)
         if not self._feeds_initial_values():
             self.put(self.read())  # Keras makes its operations at the first use
-        return list(self._uses)
+        return layers
 
     def find(self):
         """Finds the batch-norm layers that the flags of now call trainable."""
@@ -95,13 +94,13 @@ class GraphStep:
 
     def read(self):
         """The weights as arrays, which may share memory with the variables."""
-        return self._keras.backend.batch_get_value(self.variables)
+        return self._keras.module.backend.batch_get_value(self.variables)
 
     def put(self, arrays):
         """Sets the weights, in one session call; None leaves one as it is."""
         pairs = [(v, a) for v, a in zip(self.variables, arrays) if a is not None]
         if not self._feeds_initial_values():
-            return self._keras.backend.batch_set_value(pairs)
+            return self._keras.module.backend.batch_set_value(pairs)
         # an initializer assigns what it is fed: no operation is added for it
         feeds = {v.initializer.inputs[1]: array for v, array in pairs}
         self._session().run([v.initializer for v, _ in pairs], feeds)
@@ -115,7 +114,7 @@ class GraphStep:
     @property
     def rate(self):
         """float: the optimizer's learning rate."""
-        return float(self._keras.backend.get_value(self.optimizer.lr))
+        return float(self._keras.module.backend.get_value(self.optimizer.lr))
 
     @rate.setter
     def rate(self, value):
@@ -171,7 +170,7 @@ class GraphStep:
           statistics: `swa.batch_norm.Statistics` that gets the moments.
         """
         inputs = tf.nest.flatten(self.model.inputs)
-        phase, fetches = self._keras.backend.learning_phase(), self._fetches()
+        phase, fetches = self._keras.module.backend.learning_phase(), self._fetches()
         for batch in batches:
             types = [tensor.dtype.as_numpy_dtype for tensor in inputs]
             feeds = dict(zip(inputs, map(np.asarray, batch, types)))
@@ -212,9 +211,8 @@ class GraphStep:
         given = [u for part in parts for u in getattr(part, "_updates", None) or ()]
         own, place_of = set(moment_search.leaves(given)), moment_search.place_of
         places = {place_of(update[0]) for update in given if isinstance(update, tuple)}
-        statistics, kept = set(), []
-        for layer in self._uses:
-            statistics.update(map(place_of, (layer.moving_mean, layer.moving_variance)))
+        pairs, kept = [statistics_of(use.layer) for use in self._uses], []
+        statistics = {place_of(variable) for pair in pairs for variable in pair}
         for update in moment_search.leaves([updates_op]):
             assigned = set(moment_search.assignments_of(update))
             if (update in own or assigned & places) and not assigned & statistics:
@@ -226,13 +224,12 @@ class GraphStep:
     def _find(self, updates):
         """Finds where these updates get the moments of layers, and lists the layers."""
         self._uses = moment_search.uses(updates, batch_norms_of(self.model))
-        return list(self._uses)
+        return list(dict.fromkeys(use.layer for use in self._uses))
 
     def _fetches(self):
         """Mean, variance and, where it is open, shape of each use, each once."""
-        tensors = [t for uses in self._uses.values() for use in uses
-                   for t in (use.mean, use.variance, self._shape(use)) if t is not None]
-        return list(dict.fromkeys(tensors))
+        given = [(use.mean, use.variance, self._shape(use)) for use in self._uses]
+        return list(dict.fromkeys(t for three in given for t in three if t is not None))
 
     def _shape(self, use):
         """The tensor of a use's shape, made once; None where the shape is known."""
@@ -246,12 +243,11 @@ class GraphStep:
 
     def _merge(self, values, statistics):
         """Hands the moments of a batch on; `values` are by tensor."""
-        for layer, uses in self._uses.items():
-            for use in uses:
-                shape = values.get(self._shape(use), use.inputs.shape.as_list())
-                count = int(np.prod([shape[axis] for axis in use.axes], dtype=np.int64))
-                moments = values[use.mean], values[use.variance]
-                statistics.add(layer, count, *moments, use.is_unbiased)
+        for use in self._uses:
+            shape = values.get(self._shape(use), use.inputs.shape.as_list())
+            count = int(np.prod([shape[axis] for axis in use.axes], dtype=np.int64))
+            moments = values[use.mean], values[use.variance]
+            statistics.add(use.layer, count, *moments, use.is_unbiased)
 
     # Small things
 
@@ -269,7 +265,7 @@ class GraphStep:
         return is_feedable and len(set(values)) == len(values)
 
     def _session(self):
-        return self._keras.backend.get_session()
+        return self._keras.module.backend.get_session()
 
     @contextlib.contextmanager
     def _building(self):

@@ -17,9 +17,7 @@ __all__ = ["SWA", "update_bn"]
 
 _KERAS = callback.Keras(
     name="keras",
-    backend=keras.backend,
-    model_class=keras.Model,
-    lambda_callback=keras.callbacks.LambdaCallback,
+    module=keras,
     is_eager=lambda: False,  # Keras 2.3.1 builds graphs whatever TensorFlow's mode
     weights=lambda model: [w for layer in model.layers for w in layer.weights],
     updates=lambda model: list(model.updates),

@@ -24,6 +24,11 @@ def batch_norms_of(model):
     return [p for p in parts_of(model) if all(hasattr(p, name) for name in names)]
 
 
+def statistics_of(layer):
+    """The two variables that a batch-norm layer keeps of its inputs."""
+    return layer.moving_mean, layer.moving_variance
+
+
 def check_supported(layer):
     """Raises ValueError for a layer whose statistics are of another kind."""
     for option in ("renorm", "virtual_batch_size", "adjustment"):

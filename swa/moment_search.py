@@ -17,12 +17,12 @@ from collections import namedtuple
 import numpy as np
 import tensorflow as tf
 
-from swa.layers import check_supported
+from swa.layers import check_supported, statistics_of
 
 # The moments of one use of a layer: mean, variance, tensors with one value for each
 # channel; inputs, the tensor of which they are the moments over `axes`; is_unbiased,
 # whether the variance is divided by count - 1.
-Use = namedtuple("Use", "mean variance inputs axes is_unbiased")
+Use = namedtuple("Use", "layer mean variance inputs axes is_unbiased")
 
 _KINDS = "AssignVariableOp AssignSubVariableOp AssignAddVariableOp"
 _ASSIGNMENTS = f"{_KINDS} Assign AssignSub AssignAdd".split()
@@ -32,11 +32,13 @@ _LEADING = ("NoOp", "Merge", "Switch", "Identity", "ReadVariableOp")
 # these keep the elements of their first input where they are; these may reshape it
 _KEEPING = ("Identity", "Switch", "RefSwitch", "Cast", "StopGradient")
 _PASSING = _KEEPING + ("Squeeze", "Reshape")
-# these pass one of several inputs on; the first of a Select is its condition
-_CHOOSING = {"Merge": 0, "Select": 1, "SelectV2": 1}
 # these combine all of their inputs; these tell of shapes and constants alone
 _COMBINING = "Add AddV2 Sub Mul RealDiv Prod Pack".split()
 _NEUTRAL = "Const Range Shape Size ZerosLike Fill StridedSlice".split()
+# the inputs that a value may come from; the first of a Select is its condition
+_SOURCES = dict.fromkeys(_PASSING, slice(1))
+_SOURCES.update(dict.fromkeys([*_COMBINING, "Merge"], slice(None)))
+_SOURCES.update(dict.fromkeys(["Select", "SelectV2"], slice(1, None)))
 
 
 def place_of(variable):
@@ -77,8 +79,8 @@ def uses(updates, layers):
       layers: list of layers with `moving_mean` and `moving_variance`.
 
     Returns:
-      dict of lists of Use by layer, in the order of `layers`, without those layers
-      whose statistics no update assigns: they are frozen.
+      List of Use in the order of `layers`, without those layers whose statistics no
+      update assigns: they are frozen.
 
     Raises:
       ValueError: a statistic that is not provably a moment of one tensor.
@@ -87,30 +89,29 @@ def uses(updates, layers):
     for update in leaves(updates):
         for place, assignment in assignments_of(update).items():
             assigned.setdefault(place, []).append(assignment)
-    found = {}
+    found = []
     for layer in layers:
-        variables = layer.moving_mean, layer.moving_variance
-        given = [assigned.get(place_of(variable), []) for variable in variables]
+        given = [assigned.get(place_of(v), []) for v in statistics_of(layer)]
         if any(given):
             check_supported(layer)
-            found[layer] = _uses_of(variables, given)
-            if not found[layer] or len(found[layer]) != max(map(len, given)):
+            own = _uses_of(layer, given)
+            if not own or len(own) != max(map(len, given)):
                 raise ValueError(
                     f"batch-norm layer {layer.name!r} must take its statistics from "
                     f"the plain moments of its inputs, outside of loops; SWA found "
-                    f"others. "
-                    f"Freeze the layer, or average without SWA.")
+                    f"others. Freeze the layer, or average without SWA.")
+            found += own
     return found
 
 
-def _uses_of(variables, assignments):
+def _uses_of(layer, assignments):
     """A Use for each pair of assignments that provably are of the same moments."""
     means, variances = [
         [_origin(one, variable) for one in given if one is not None]
-        for variable, given in zip(variables, assignments)
+        for variable, given in zip(statistics_of(layer), assignments)
     ]
     pairs = [(m, v) for m in means if m for v in variances if v]
-    found = [_proved(*mean, *variance) for mean, variance in pairs]
+    found = [_proved(layer, *mean, *variance) for mean, variance in pairs]
     return [use for use in found if use]
 
 
@@ -124,26 +125,22 @@ def _origin(assignment, variable):
         read = _past(op.inputs[0], _KEEPING).op if op.type == "ReadVariableOp" else op
         if read is place or op.type in _NEUTRAL:
             continue
-        is_outside = op._get_control_flow_context() is None
-        if fetch is None and is_outside and op.type not in _COMBINING:
-            fetch = tensor
-        above = op.inputs[:1] if op.type in _PASSING else op.inputs
         if op.type in _COMBINING:
             fetch = None
-        elif op.type in _CHOOSING:
-            above = op.inputs[_CHOOSING[op.type] :]
-        elif op.type not in _PASSING:
-            if op.type not in _FUSED or op.get_attr("is_training"):
-                found[tensor] = fetch
-            continue
-        new = [one for one in above if one not in fetches]
-        rest.extend(new)
-        fetches.update((one, fetch) for one in new)
+        elif fetch is None and op._get_control_flow_context() is None:
+            fetch = tensor
+        if op.type in _SOURCES:
+            sources = op.inputs[_SOURCES[op.type]]
+            new = [one for one in sources if one not in fetches]
+            rest.extend(new)
+            fetches.update(dict.fromkeys(new, fetch))
+        elif op.type not in _FUSED or op.get_attr("is_training"):
+            found[tensor] = fetch
     found = list(found.items())
     return found[0] if len(found) == 1 and found[0][1] is not None else None
 
 
-def _proved(mean, mean_fetch, variance, variance_fetch):
+def _proved(layer, mean, mean_fetch, variance, variance_fetch):
     """The Use whose moments these provably are, or None."""
     op, is_fused = mean.op, mean.op.type in _FUSED
     if is_fused:
@@ -156,7 +153,7 @@ def _proved(mean, mean_fetch, variance, variance_fetch):
     if not is_proved:
         return None
     inputs = _past(op.inputs[0], _KEEPING)
-    return Use(mean_fetch, variance_fetch, inputs, axes, is_fused)
+    return Use(layer, mean_fetch, variance_fetch, inputs, axes, is_fused)
 
 
 def _is_variance(op, mean):

@@ -23,7 +23,7 @@ def merged(first, second: Moments) -> Moments:
     A mean of batch variances would lack the last term, which is their spread.
 
     Args:
-      first: Moments, or None for no rows.
+      first: Moments, or None or a count of 0 for no rows.
       second: Moments of at least one row.
 
     Returns:
@@ -32,7 +32,7 @@ def merged(first, second: Moments) -> Moments:
     Reference:
       Chan, Golub and LeVeque, 1979, Updating formulae for computing variances.
     """
-    if first is None:
+    if first is None or not first.count:
         return second
     count = first.count + second.count
     share, delta = second.count / count, second.mean - first.mean

@@ -21,7 +21,7 @@ def has_rate(optimizer):
 def rate_of(keras, optimizer):
     """float: the optimizer's rate now; nan where there is none to read."""
     is_there = has_rate(optimizer)
-    return float(keras.backend.get_value(optimizer.lr)) if is_there else math.nan
+    return float(keras.module.backend.get_value(optimizer.lr)) if is_there else math.nan
 
 
 def set_rate(keras, optimizer, rate):
@@ -29,7 +29,7 @@ def set_rate(keras, optimizer, rate):
     if isinstance(optimizer.lr, numbers.Real):
         optimizer.lr = rate
     else:
-        keras.backend.set_value(optimizer.lr, rate)
+        keras.module.backend.set_value(optimizer.lr, rate)
 
 
 class Rates:

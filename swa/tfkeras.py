@@ -17,9 +17,7 @@ __all__ = ["SWA", "update_bn"]
 
 _KERAS = callback.Keras(
     name="tf.keras",
-    backend=tf.keras.backend,
-    model_class=tf.keras.Model,
-    lambda_callback=tf.keras.callbacks.LambdaCallback,
+    module=tf.keras,
     is_eager=tf.executing_eagerly,
     weights=lambda model: list(model.weights),
     updates=lambda m: [*m.get_updates_for(None), *m.get_updates_for(m.inputs)],
