@@ -171,10 +171,8 @@ def check_alone(callback, model):
       ValueError: another one takes part, or this one in a `fit` around this.
     """
     other = getattr(vars(model).get("fit"), "callback", None)
-    is_second = len(lists_on_stack(callback)) > 1
-    if other not in (None, callback):
-        is_second |= bool(lists_on_stack(other))
-    if is_second:
+    is_other_there = other is not callback and lists_on_stack(other)
+    if is_other_there or len(lists_on_stack(callback)) > 1:
         raise ValueError(f"callbacks must hold one SWA in a fit of {model.name!r}, "
                          f"nested fits included, got a second.")  # fmt: skip
     if other is not None:
