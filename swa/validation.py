@@ -30,6 +30,7 @@ class Validation:
                                  f"or a Sequence, got {kind}.")  # fmt: skip
         self._held_out, self._training_rows = held_out, training_rows
         self._batch_size = batch_size or 32
+        self._results, self._n_averaged = {}, 0
 
     def begin(self, model, params, has_batch_norm):
         """Starts anew; refuses what cannot be evaluated, before training.
