@@ -160,9 +160,10 @@ def _is_variance(op, mean):
     """Whether it is the mean square of what the operation `mean` takes the mean of."""
     if _axes(op) != _axes(mean):
         return False
-    square = _past(op.inputs[0]).op
-    square = _past(square.inputs[0]).op if square.type == "Square" else square
-    if square.type not in ("Sub", "SquaredDifference"):
+    square, expected = _past(op.inputs[0]).op, "SquaredDifference"
+    if square.type == "Square":
+        square, expected = _past(square.inputs[0]).op, "Sub"
+    if square.type != expected:
         return False
     values, centre = square.inputs[0], _past(square.inputs[1]).op
     if _axes(centre) != _axes(mean):

@@ -211,7 +211,7 @@ def own_norm(kit, rule):
 
 
 RULES = ["sums", "raw moments", "deviations", "switch norm", "masked"]
-RULES += ["deviations from another mean"]
+RULES += ["deviations from another mean", "deviations not squared"]
 
 
 def rules():
@@ -248,6 +248,10 @@ def rules():
         mean = tf.reduce_mean(x, 0)
         return mean, tf.reduce_mean(tf.square(x - tf.reduce_mean(x, 1, True)), 0)
 
+    def not_squared(x):
+        mean = tf.reduce_mean(x, 0)
+        return mean, tf.reduce_mean(x - mean, 0)
+
     return {
         "sums": sums,
         "raw moments": raw,
@@ -255,6 +259,7 @@ def rules():
         "switch norm": mixed,
         "masked": masked,
         "deviations from another mean": other_axes,
+        "deviations not squared": not_squared,
     }
 
 
