@@ -10,6 +10,7 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
+from support import fork_server, npu_fake
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -63,3 +64,12 @@ def tf_kit():
     tf.compat.v1.set_random_seed(0)
     yield made
     made.keras.backend.clear_session()
+
+
+@pytest.fixture(scope="session")
+def npu_forks():
+    """Processes on the fake NPU, forked from one that has TensorFlow."""
+    environment = npu_fake.environment(os.devnull)
+    client = fork_server.Client(environment, "-W", "ignore")
+    yield client
+    client.close()

@@ -33,15 +33,16 @@ CHECKS = (
 )
 
 
+SIZES = ["--num_samples=2048", "--batch_size=256", "--train_epochs=12"]
+
+
 def check_npu(folder, *options, **variables):
     """Runs the check; returns (its result, {check: "ok" or "FAILED"} of its file)."""
     result = subprocess.run(
         [
             "bash",
             os.path.join(npu_fake.ROOT, "test", "check_npu.sh"),
-            "--num_samples=2048",
-            "--batch_size=256",
-            "--train_epochs=12",
+            *SIZES,
             *options,
         ],
         cwd=str(folder),
@@ -50,10 +51,15 @@ def check_npu(folder, *options, **variables):
         stderr=subprocess.STDOUT,
         universal_newlines=True,
     )
+    return result, found_in(folder)
+
+
+def found_in(folder):
+    """{check: "ok" or "FAILED"} of the check's file."""
     table = folder / "check_npu.txt"
     lines = table.read_text().splitlines() if table.exists() else []
     rows = (re.match(r"(\w+) +(ok|FAILED) ", line) for line in lines)
-    return result, dict(row.groups() for row in rows if row)
+    return dict(row.groups() for row in rows if row)
 
 
 def test_check_passes_on_the_fake(tmp_path):
@@ -91,12 +97,15 @@ def test_check_passes_on_the_fake(tmp_path):
         ("stale_reads", ["weights", "rate"]),
     ],
 )
-def test_check_fails_on_a_broken_fake(tmp_path, defect, checks):
+def test_check_fails_on_a_broken_fake(npu_forks, tmp_path, defect, checks):
+    """Its processes are forked, for a defect spares none of them the import."""
     options = ["--only=" + ",".join(checks)]
     if defect in ("recompiles", "slow"):  # every batch costs
         options.append("--train_epochs=6")
-    result, found = check_npu(tmp_path, *options, FAKE_NPU_DEFECT=defect)
-    assert found == {name: "FAILED" for name in checks}, result.stdout
+    environment = npu_fake.environment(os.devnull, FAKE_NPU_DEFECT=defect)
+    argv, script = SIZES + options, os.path.abspath(check.__file__)
+    result = npu_forks.result(tmp_path, argv, environment, script=script, forks=True)
+    assert found_in(tmp_path) == {name: "FAILED" for name in checks}, result
     assert result.returncode == 1
     assert f"{len(checks)} failed: {', '.join(checks)}" in result.stdout
 

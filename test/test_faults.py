@@ -13,6 +13,7 @@ import time
 
 import pytest
 from conftest import ROOT
+from support import fork_server
 
 EPOCHS = 120  # averaged from 90 on; the last is the batch-norm epoch
 SMALL = (
@@ -48,22 +49,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 """
 
 
-class Runs:
+class Runs(fork_server.Client):
     """Runs of the script, in processes forked from one that has TensorFlow."""
-
-    def __init__(self):
-        self._server = subprocess.Popen(
-            [sys.executable, str(ROOT / "test" / "support" / "fork_server.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            universal_newlines=True,
-            env=dict(os.environ, ASCEND_DEVICE_ID="0"),
-        )
-
-    def ask(self, **request):
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
-        return int(self._server.stdout.readline())
 
     def start(self, folder, *flags, first=""):
         """Starts a run whose output goes to `log` in the folder; returns its id."""
@@ -78,15 +65,10 @@ class Runs:
         """Returns the exit status."""
         return self.wait(self.start(folder, *flags, **options))
 
-    def close(self):
-        self._server.stdin.close()
-        self._server.stdout.close()
-        self._server.wait(timeout=PATIENCE)
-
 
 @pytest.fixture(scope="module")
 def runs():
-    server = Runs()
+    server = Runs(dict(os.environ, ASCEND_DEVICE_ID="0"))
     yield server
     server.close()
 

@@ -9,14 +9,12 @@ run always, all of them with SWA_TEST_NPU=all (a minute).
 import itertools
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from launcher import hccn
-from support import npu_fake
+from support import fork_server, npu_fake
 from support.npu_fake import DIAGNOSTICS, MODES
 
 from swa.training import ranks_hccl
@@ -73,23 +71,8 @@ module("horovod.runner.http", http_client=client)
 """
 
 
-class Server:
+class Server(fork_server.Client):
     """Runs of the script, in processes forked from one that has TensorFlow."""
-
-    def __init__(self):
-        program = os.path.join(npu_fake.ROOT, "test", "support", "fork_server.py")
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", program],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            universal_newlines=True,
-            env=npu_fake.environment(os.devnull),
-        )
-
-    def ask(self, **request):
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
 
     def train(self, folder, size, flags, first="", **variables):
         """Runs the ranks to their end; each must end well."""
@@ -125,15 +108,10 @@ class Server:
         statuses = [self.ask(wait=process) for process, _ in ranks]
         assert statuses == [0] * size, [log.read_text()[-2000:] for _, log in ranks]
 
-    def close(self):
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait()
-
 
 @pytest.fixture(scope="module")
 def server():
-    made = Server()
+    made = Server(npu_fake.environment(os.devnull), "-W", "ignore")
     yield made
     made.close()
 

@@ -42,6 +42,14 @@ ON = ["use_off_line", "b", True]
 MIX = ["precision_mode", "s", "allow_mix_precision"]
 
 
+def run_forked(forks, folder, *flags, release):
+    """As `run_script` does, but for the import of TensorFlow."""
+    argv = [*TINY, "--output_dir=out", *flags]
+    environment = npu_fake.environment(folder / "record", release)
+    result = forks.result(folder, argv, environment)
+    return result, npu_fake.read_record(folder / "record")
+
+
 def run_script(folder, *flags, release="1.6", **variables):
     """Runs the script in `folder`; returns (its result, the fake's record)."""
     record = folder / "record"
@@ -124,10 +132,10 @@ def test_any_two_values_of_two_flags_meet():
 
 
 @pytest.mark.parametrize("row", ROWS, ids=row_id)
-def test_flags_reach_the_device(tmp_path, row):
+def test_flags_reach_the_device(npu_forks, tmp_path, row):
     save_path = tmp_path / "save data"
     flags = [f"--{name}={value}" for name, value in flags_of(row, save_path).items()]
-    result, events = run_script(tmp_path, *flags, release=row["release"])
+    result, events = run_forked(npu_forks, tmp_path, *flags, release=row["release"])
     assert result.returncode == 0, result.stderr
     (options,) = npu_fake.only(events, "options")
     expected = expected_options(row, save_path)
