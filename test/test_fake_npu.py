@@ -414,7 +414,7 @@ RULE_CASES = [
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
+def outcomes(npu_forks, tmp_path_factory):
     """{name: outcome} of everything in this file, run at once: TensorFlow is slow."""
     cases = {
         (name, release): case(release, [[ON] + RULES[name][0]], environ=RULES[name][1])
@@ -426,8 +426,8 @@ def outcomes(tmp_path_factory):
     for name, (release, snippet, environ) in RUN_SNIPPETS.items():
         code = SNIPPETS[snippet]
         cases[name] = {"release": release, "code": code, "environ": environ}
-    results = npu_fake.trial(list(cases.values()), tmp_path_factory.mktemp("trial"))
-    return dict(zip(cases, results))
+    folder = tmp_path_factory.mktemp("trial")
+    return dict(zip(cases, npu_fake.trial(npu_forks, list(cases.values()), folder)))
 
 
 @pytest.mark.parametrize("name, release, status", RULE_CASES)

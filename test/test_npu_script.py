@@ -161,7 +161,7 @@ def test_flags_reach_the_device(npu_forks, tmp_path, row):
         assert json.load(file)["device"] == "npu"
 
 
-def test_every_release_takes_every_row(tmp_path):
+def test_every_release_takes_every_row(npu_forks, tmp_path):
     """The session's options alone, for the product of releases and rows."""
     cases = []
     for release, row in itertools.product(RELEASES, ROWS):
@@ -179,7 +179,7 @@ def test_every_release_takes_every_row(tmp_path):
         cases.append({"release": release, "sessions": [[text]]})
     for folder in ("overflow_dump", "data_dump", "profiling"):
         (tmp_path / folder).mkdir()
-    for case, outcome in zip(cases, npu_fake.trial(cases, tmp_path)):
+    for case, outcome in zip(cases, npu_fake.trial(npu_forks, cases, tmp_path)):
         assert outcome["status"] == "ok", (case, outcome["stderr"])
 
 
@@ -361,15 +361,15 @@ REFUSED = {
 
 
 @pytest.fixture(scope="module")
-def direct(tmp_path_factory):
+def direct(npu_forks, tmp_path_factory):
     """{name: outcome} of the refused settings in sessions that nobody checked."""
     cases = {
         name: {"release": release, "environ": variables, "sessions": [[[ON] + options]]}
         for name, (release, _, variables, _, options, _) in REFUSED.items()
         if options is not None
     }
-    outcomes = npu_fake.trial(list(cases.values()), tmp_path_factory.mktemp("direct"))
-    return dict(zip(cases, outcomes))
+    folder = tmp_path_factory.mktemp("direct")
+    return dict(zip(cases, npu_fake.trial(npu_forks, list(cases.values()), folder)))
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -440,10 +440,10 @@ with session_of([[["use_off_line", "b", True]]]) as opened:
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
+def plain(npu_forks, tmp_path_factory):
     """The record of plain Keras training: no SWA, nothing of this project."""
     cases = [{"release": "1.6", "code": PLAIN}]
-    (outcome,) = npu_fake.trial(cases, tmp_path_factory.mktemp("plain"))
+    (outcome,) = npu_fake.trial(npu_forks, cases, tmp_path_factory.mktemp("plain"))
     assert outcome["status"] == "ok", outcome["stderr"]
     return outcome["events"]
 

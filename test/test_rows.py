@@ -179,14 +179,14 @@ for size in {sizes}:
 """
 
 
-def on_the_fake(releases, sizes, tmp_path, first=""):
+def on_the_fake(npu_forks, releases, sizes, tmp_path, first=""):
     code = first + ON_THE_FAKE.format(root=npu_fake.ROOT, sizes=sizes)
     cases = [{"release": release, "code": code} for release in releases]
-    return npu_fake.trial(cases, tmp_path)
+    return npu_fake.trial(npu_forks, cases, tmp_path)
 
 
-def test_refused_before_the_device_is_asked(tmp_path):
-    for outcome in on_the_fake(["1.3", "1.6"], [20, 16], tmp_path):
+def test_refused_before_the_device_is_asked(npu_forks, tmp_path):
+    for outcome in on_the_fake(npu_forks, ["1.3", "1.6"], [20, 16], tmp_path):
         assert outcome["status"] == "ok", outcome["stderr"]
         events = outcome["events"]
         names = [event["event"] for event in events]
@@ -198,10 +198,10 @@ def test_refused_before_the_device_is_asked(tmp_path):
         assert changed == [[0, 0, 0, 0, 1, 1, 0, 0], [0] * 8]
 
 
-def test_the_device_fails_where_nothing_refuses(tmp_path):
+def test_the_device_fails_where_nothing_refuses(npu_forks, tmp_path):
     first = f"import sys\nsys.path.insert(0, {npu_fake.ROOT!r})\n"
     first += "from swa import rows\nrows.has_static_shapes = lambda: False\n"
-    aborted, failed = on_the_fake(["1.3", "1.6"], [16], tmp_path, first)
+    aborted, failed = on_the_fake(npu_forks, ["1.3", "1.6"], [16], tmp_path, first)
     assert (aborted["status"], failed["status"]) == ("abort", "error")
     for outcome in aborted, failed:
         assert "fed [(8, 3), ()] to a graph of [(16, 3), ()]" in outcome["stderr"]

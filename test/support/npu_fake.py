@@ -4,8 +4,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 FAKE = os.path.join(ROOT, "test", "fake_npu")
@@ -61,15 +59,17 @@ def only(events, name):
     return [event for event in events if event["event"] == name]
 
 
-def trial(cases, folder):
-    """Runs cases as fake_device/trial.py describes them; returns their outcomes."""
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "fake_device.trial"],
-        input=json.dumps(cases),
-        stdout=subprocess.PIPE,
-        universal_newlines=True,
-        cwd=str(folder),
-        env=environment(os.devnull),
-        check=True,
-    )
-    return json.loads(result.stdout)
+def trial(forks, cases, folder):
+    """Runs cases as fake_device/trial.py describes them; returns their outcomes.
+
+    Args:
+      forks: fork_server.Client.
+      cases: list of dicts.
+      folder: path, where they run.
+    """
+    script = os.path.join(FAKE, "fake_device", "trial.py")
+    given = f"import io, sys\nsys.stdin = io.StringIO({json.dumps(cases)!r})"
+    variables = environment(os.devnull)
+    done = forks.result(folder, [], variables, script=script, first=given)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
