@@ -97,7 +97,7 @@ def parsed(argv):
 def main(argv):
     options, path = parsed(argv)
     if options.choose:
-        return choice.choose()
+        return choice.choose(common.peer_folder(options.peers))
     content = {}
     if options.name == "all":
         content = measured_before(path)

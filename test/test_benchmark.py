@@ -11,6 +11,7 @@ import pytest
 from benchmarks import (
     choice,
     common,
+    gains,
     mlp,
     overhead,
     quality,
@@ -176,15 +177,19 @@ def test_a_grid_grows_until_no_choice_is_on_its_edge(tmp_path, monkeypatch, caps
     monkeypatch.setattr(training, "many", fake_runs)
     monkeypatch.setattr(choice, "SETTINGS", tmp_path / "settings.json")
     monkeypatch.setattr(tasks, "TASKS", [TINY])
-    choice.choose()
+    choice.choose(None)
     content = common.read(choice.SETTINGS)
     assert content["grids"][TINY.name]["rate"] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6]
     assert content["grids"][TINY.name]["decay"] == [0.001, 0.002, 0.004]
     assert content["chosen"][TINY.name]["sgd"] == {"accuracy": [0.8, 0.002]}
-    assert len(content["tried"]) == 2 * 6 * 3  # each candidate once
+    assert len(content["tried"]) == 4 * 6 * 3  # each candidate once, without keras-swa
     assert "edge" not in capsys.readouterr().out
+    choice.choose("folder")  # goes on with keras-swa
+    content = common.read(choice.SETTINGS)
+    assert len(content["tried"]) == 5 * 6 * 3
+    assert content["chosen"][TINY.name][training.PEER_ARM] == {"accuracy": [0.8, 0.002]}
     monkeypatch.setattr(training, "many", None)
-    choice.choose()  # all of it is known
+    choice.choose("folder")  # all of it is known
 
 
 def test_a_choice_that_stays_on_an_edge_is_told(tmp_path, monkeypatch, capsys):
@@ -192,7 +197,7 @@ def test_a_choice_that_stays_on_an_edge_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(choice, "SETTINGS", tmp_path / "settings.json")
     monkeypatch.setattr(choice, "GROWTHS", 1)
     monkeypatch.setattr(tasks, "TASKS", [TINY])
-    choice.choose()
+    choice.choose(None)
     assert "still on an edge of its grid: rate" in capsys.readouterr().out
 
 
@@ -207,27 +212,39 @@ def test_the_settings_were_chosen_with_seeds_of_their_own():
         tried = [one for one in settings["tried"] if one["task"] == task]
         grid = settings["grids"][task]
         for arm, chosen in arms.items():
-            own = [one for one in tried if one["arm"] == arm]
-            # the same candidates for each
+            own = [
+                one
+                for one in tried
+                if one["arm"] == arm
+                and all(one[name] in values for name, values in grid.items())
+            ]  # the same candidates for each
             assert len(own) == len(grid["rate"]) * len(grid["decay"])
             for by, (rate, decay) in chosen.items():
-                best = choice.chosen(own, arm, by)
-                assert [rate, decay] == [best["rate"], best["decay"]]
+                (one,) = [o for o in own if (o["rate"], o["decay"]) == (rate, decay)]
+                assert one[by] == choice.chosen(own, arm, by)[by]  # others may be equal
 
 
-def test_equal_settings_are_one_group_and_keras_swa_has_swas():
+def test_a_choice_on_an_edge_is_told_in_the_documents():
+    measured = {
+        "settings": {"mnist1d mlp": {"sgd": {"accuracy": [0.2, 0.01]}}},
+        "grids": {"mnist1d mlp": {"rate": [0.1, 0.2, 0.4], "decay": [0.001, 0.01]}},
+    }
+    told = gains.settings({"quality": measured})
+    assert told.endswith("edge of the grid 仍在网格边缘: MNIST-1D MLP (SGD)")
+    measured["grids"]["mnist1d mlp"]["decay"].append(0.1)
+    assert "edge" not in gains.settings({"quality": measured})
+
+
+def test_equal_settings_are_one_group():
     chosen = {
         "sgd": {"accuracy": [0.1, 0.01], "loss": [0.1, 0.01]},
         "swa constant": {"accuracy": [0.1, 0.01], "loss": [0.2, 0.01]},
     }
-    groups = [
-        group for arm in quality.ARMS for group in quality.groups_of(TINY, arm, chosen)
-    ]
+    groups = [group for arm in chosen for group in quality.groups_of(TINY, arm, chosen)]
     assert [(g["arm"], g["by"], g["rate"]) for g in groups] == [
         ("sgd", ["accuracy", "loss"], 0.1),
         ("swa constant", ["accuracy"], 0.1),
         ("swa constant", ["loss"], 0.2),
-        (training.PEER_ARM, ["accuracy"], 0.1),
     ]
 
 

@@ -3,8 +3,9 @@
 """Chooses the settings of `quality`, on validation rows and with seeds of its own.
 
 Each arm has the same grid of rates and weight decays. Where a choice lies on an edge
-of it, the grid grows there by its factor, for all arms of the task. What has been
-tried is in settings.json and is not tried again: delete the file to begin anew.
+of it, the grid grows there by its factor, for all arms of the task: a choice of SGD or
+of SWA, on the tasks that are looked at more closely one of any arm. What has been tried
+is in settings.json and is not tried again: delete the file to begin anew.
 """
 
 import statistics
@@ -13,15 +14,25 @@ from benchmarks import common, tasks, training
 
 SETTINGS = common.ROOT / "test" / "benchmarks" / "settings.json"
 SEEDS = (100, 101, 102)
-ARMS = ("sgd", "swa constant")
+ARMS = ("sgd", "swa constant", training.PEER_ARM)
+FIRST_ARMS = ("swa cyclic", "swa three quarters")  # on the first task only
 FACTOR = 2  # between the values of a grid
 GROWTHS = 4  # of a grid, at most
 CRITERIA = {"accuracy": max, "loss": min}
-BY_LOSS_TOO = ("mnist1d mlp", "noisy mnist5k mlp")  # the others by accuracy alone
+CLOSER = ("mnist1d mlp", "noisy mnist5k mlp")  # chosen by loss too, and wider
 
 
-def choose():
-    """Writes settings.json, task by task, and tells what was chosen."""
+def arms_of(task):
+    """The arms that are measured on a task."""
+    return ARMS + FIRST_ARMS if task == tasks.TASKS[0] else ARMS
+
+
+def choose(peer_folder):
+    """Writes settings.json, task by task, and tells what was chosen.
+
+    Args:
+      peer_folder: folder with keras-swa, or None: it then keeps what it has chosen.
+    """
     content = common.read(SETTINGS) if SETTINGS.exists() else {}
     content.setdefault("tried", [])
     content.setdefault("grids", {})
@@ -32,32 +43,35 @@ def choose():
             name: [middle / FACTOR, middle, middle * FACTOR]
             for name, middle in (("rate", task.rate), ("decay", task.decay))
         }
-        tried = try_all(task, grid, content)
+        tried = try_all(task, grid, content, peer_folder)
+        growing = arms_of(task) if task.name in CLOSER else ARMS[:2]
         for _ in range(GROWTHS):
-            found = edges(task, grid, tried)
+            found = edges(task, grid, tried, growing)
             if not found:
                 break
             grow(grid, found)
-            tried = try_all(task, grid, content)
+            tried = try_all(task, grid, content, peer_folder)
         content["grids"][task.name] = grid
-        told = content["chosen"][task.name] = {arm: {} for arm in ARMS}
-        for arm in ARMS:
-            for by in criteria(task):
+        told = content["chosen"].setdefault(task.name, {})
+        for arm in dict.fromkeys(one["arm"] for one in tried):
+            told[arm] = {}
+            for by in criteria(task, arm):
                 one = chosen(tried, arm, by)
                 told[arm][by] = [one["rate"], one["decay"]]
                 settings = f"rate {one['rate']:g}, decay {one['decay']:g}"
                 print(f"{task.name}, {arm}: {settings}, {by} {one[by]:.4f}")
-        for name, _ in sorted(edges(task, grid, tried)):
+        for name, _ in sorted(edges(task, grid, tried, growing)):
             print(f"{task.name}: still on an edge of its grid: {name}")
         common.write(SETTINGS, content)
     print(f"settings written to {SETTINGS}")
 
 
-def try_all(task, grid, content):
+def try_all(task, grid, content, peer_folder):
     """The figures of the task's grid; what is not known yet is tried and written."""
     wanted = [
         {"task": task.name, "arm": arm, "rate": rate, "decay": decay}
-        for arm in ARMS
+        for arm in arms_of(task)
+        if peer_folder or arm != training.PEER_ARM
         for rate in grid["rate"]
         for decay in grid["decay"]
     ]
@@ -68,7 +82,7 @@ def try_all(task, grid, content):
         for one in missing
         for seed in SEEDS
     ]
-    rows = training.many(jobs, task.name) if jobs else []
+    rows = training.many(jobs, task.name, peer_folder) if jobs else []
     for index, one in enumerate(missing):
         own = rows[index * len(SEEDS) :][: len(SEEDS)]
         for kind in CRITERIA:
@@ -90,14 +104,16 @@ def chosen(tried, arm, by):
     return CRITERIA[by](own, key=lambda one: one[by])
 
 
-def criteria(task):
-    """What the task's settings are chosen by."""
-    return [*CRITERIA][: 2 if task.name in BY_LOSS_TOO else 1]
+def criteria(task, arm):
+    """What an arm's settings are chosen by: accuracy, on some tasks the loss too."""
+    has_both = task.name in CLOSER and arm in ("sgd", "swa constant")
+    return [*CRITERIA][: 2 if has_both else 1]
 
 
-def edges(task, grid, tried):
-    """The set of (name of the setting, 0 or -1) that a choice lies on."""
-    best = [chosen(tried, arm, by) for arm in ARMS for by in criteria(task)]
+def edges(task, grid, tried, arms):
+    """The set of (name of the setting, 0 or -1) that a choice of some arms lies on."""
+    arms = [arm for arm in arms if any(one["arm"] == arm for one in tried)]
+    best = [chosen(tried, arm, by) for arm in arms for by in criteria(task, arm)]
     return {
         (name, end)
         for name, values in grid.items()

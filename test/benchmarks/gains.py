@@ -44,6 +44,11 @@ def points(figures):
     return interval(figures, 100, 2)
 
 
+def signed(share):
+    """A difference of accuracy, in points, as text."""
+    return f"{100 * share:+.2f}".replace("-", "−")
+
+
 def quality(results):
     """Held-out figures, and their paired differences to SGD."""
     heads = ("", "", "accuracy ± spread 准确率 ± 标准差")
@@ -119,13 +124,16 @@ def gains(results):
 
 def claims(results):
     """What else was tried on the first task, and the width of the optimum."""
-    heads = ("", "accuracy minus SGD's [95%] 准确率与 SGD 之差")
+    heads = ("", "rate / weight decay 学习率 / 权重衰减")
+    heads += ("accuracy minus SGD's [95%] 准确率与 SGD 之差",)
     heads += ("loss minus SGD's [95%] 损失与 SGD 之差",)
-    rows = []
+    rows, chosen = [], results["quality"]["settings"][FIRST]
     for arm in ("swa constant", *CLAIMS):
         one = summary_row(results, FIRST, arm)
         if one:
-            rows.append([ARMS[arm], points(one["accuracy"]), interval(one["loss"])])
+            setting = pair(chosen.get(arm, {}).get("accuracy"))
+            figures = points(one["accuracy"]), interval(one["loss"])
+            rows.append([ARMS[arm], setting, *figures])
     rise = [summary_row(results, FIRST, arm)["rise"][-1] for arm in DIGEST_ARMS[:2]]
     told = (
         "Under noise of half the length of each unit's weights the train loss rises by "
@@ -156,13 +164,37 @@ def settings(results):
     rows = []
     names = {"accuracy": "by accuracy 按准确率", "loss": "by loss 按损失"}
     pairs = [(arm, by) for arm in DIGEST_ARMS[:2] for by in names]
+    pairs.append((DIGEST_ARMS[2], "accuracy"))
     heads += [f"{ARMS[arm]}, {names[by]}" for arm, by in pairs]
     found = results["quality"]["settings"]
     for task in (task for task in TASKS if task in found):
-        cells = [found[task][arm].get(by) for arm, by in pairs]
-        texts = ("{:g} / {:g}".format(*cell) if cell else "–" for cell in cells)
-        rows.append([TASKS[task], *texts])
-    return common.markdown_table(heads, rows)
+        cells = [found[task].get(arm, {}).get(by) for arm, by in pairs]
+        rows.append([TASKS[task], *map(pair, cells)])
+    table = common.markdown_table(heads, rows)
+    on_edge = [
+        f"{TASKS[task]} ({ARMS[arm]})"
+        for task in TASKS
+        for arm in DIGEST_ARMS
+        if is_on_edge(results["quality"], task, arm)
+    ]
+    if on_edge:
+        table += "\n\nStill on an edge of the grid 仍在网格边缘: " + "; ".join(on_edge)
+    return table
+
+
+def is_on_edge(measured, task, arm):
+    """Whether what an arm chose by accuracy lies on an edge of the task's grid."""
+    chosen = measured["settings"].get(task, {}).get(arm)
+    if not chosen or task not in measured.get("grids", {}):
+        return False
+    grid = measured["grids"][task]
+    values = zip(chosen["accuracy"], (grid["rate"], grid["decay"]))
+    return any(value in (of[0], of[-1]) for value, of in values)
+
+
+def pair(setting):
+    """A rate and a weight decay as text; a dash where none was chosen."""
+    return "{:g} / {:g}".format(*setting) if setting else "–"
 
 
 def workloads(results):

@@ -3,8 +3,9 @@
 """What SWA costs on networks that people train: a first `fit`, memory, operations.
 
 Each measurement is a process of its own, which trains twice for six epochs: first of
-two batches each, then of thirty-two (ResNet50: eight); the arms take turns. With SWA
-the last epoch is the batch-norm pass, where there is batch norm.
+two batches each, then of more; the arms take turns. With SWA the last epoch is the
+batch-norm pass, where there is batch norm. The null arm and keras-swa run in the first
+round alone, keras-swa for the first fit only.
 """
 
 import resource
@@ -16,11 +17,17 @@ import numpy as np
 from benchmarks import common
 
 EPOCHS, ROWS, BATCH = 6, 16, 8
-ROUNDS = 2  # at most: one takes ten minutes
-PATIENCE = 180  # seconds for keras-swa: a hundred batch norms would take it far more
+ROUNDS = 2  # at most
+PATIENCE = 100  # seconds for keras-swa: a hundred batch norms take it longer
 RATE = 1e-5  # a hundred batch norms on eight rows diverge at usual ones
-ARMS = ("plain", "this", "plain again", "keras-swa")  # the third is the null arm
-NETWORKS = ("MobileNetV2", "ResNet50", "100 x (Dense, BatchNormalization)", "LSTM")
+ARMS = ("plain", "this")  # of each round
+FIRST_ARMS = ("plain again", "keras-swa")  # of the first; the null arm is one of them
+NETWORKS = {  # and the rows of the second fit
+    "MobileNetV2": 128,
+    "ResNet50": 48,
+    "100 x (Dense, BatchNormalization)": 1024,
+    "LSTM": 512,
+}
 
 
 def built(name):
@@ -57,7 +64,7 @@ def peak_mb():
 
 
 def fit_work(name, arm):
-    """Seconds of two fits, peak memory, operations and forms of calls of one arm."""
+    """Seconds of the fits, peak memory, operations and forms of calls of one arm."""
     import tensorflow as tf
     from tensorflow.python.client import session
 
@@ -78,11 +85,10 @@ def fit_work(name, arm):
         options = dict(swa_lr=RATE / 10, swa_lr2=RATE / 3, swa_freq=2, batch_size=BATCH)
         callbacks = [SWA(3, "cyclic", **options)]
     figures = {"weights_mb": model.count_params() * 4 / 2**20}
-    for fit in ("first", "second"):
+    for fit in ("first", "second")[: 1 if arm == "keras-swa" else 2]:
         tf.keras.backend.set_value(optimizer.lr, RATE)  # keras-swa leaves 0 behind
         options = dict(batch_size=BATCH, epochs=EPOCHS, verbose=0, callbacks=callbacks)
-        second = 64 if name == "ResNet50" else 256
-        rows = np.arange(ROWS if fit == "first" else second) % ROWS
+        rows = np.arange(ROWS if fit == "first" else NETWORKS[name]) % ROWS
         start = time.perf_counter()
         model.fit(x[rows], y[rows], **options)
         figures[fit] = time.perf_counter() - start
@@ -102,28 +108,31 @@ def run(options):
     rounds = min(options.rounds, ROUNDS)
     measured, rows, late = {}, [], []
     for name in NETWORKS:
-        arms = [arm for arm in ARMS if peer or arm != "keras-swa"]
-        figures = {arm: [] for arm in arms}
+        figures = measured[name] = {}
         for turn in range(rounds):
-            for arm in arms if turn % 2 else arms[::-1]:
-                spec = {"name": name, "arm": arm}
-                is_peer = arm == "keras-swa"
-                path, seconds = (peer, PATIENCE) if is_peer else (common.ROOT, None)
-                found = common.in_process(
-                    "networks.fit_work", spec, path, seconds=seconds
-                )
-                figures[arm].append(found)
-            if figures.get("keras-swa", [0])[-1] is None:
-                print(f"  {name}, keras-swa: left out, over {PATIENCE} seconds")
-                late.append([name, "keras-swa"])
-                arms.remove("keras-swa")
-                del figures["keras-swa"]
+            arms = ARMS[::-1] if turn % 2 else ARMS
+            for arm in arms if turn else (*arms, *FIRST_ARMS):
+                found = measure(name, arm, peer)
+                if found:
+                    figures.setdefault(arm, []).append(found)
+                elif peer:
+                    print(f"  {name}, {arm}: left out, over {PATIENCE} seconds")
+                    late.append([name, arm])
             print(f"  {name}: round {turn + 1} of {rounds}", flush=True)
-        measured[name] = figures
         rows.extend(rows_of(name, figures))
     heads = "network,arm,first fit s,ratio,second fit s,ratio,peak MB,operations,forms"
     common.print_table(heads.split(","), rows)
     return {"rounds": rounds, "networks": measured, "late": late}
+
+
+def measure(name, arm, peer_folder):
+    """The figures of one process; None where keras-swa is not there or takes long."""
+    spec = {"name": name, "arm": arm}
+    if arm != "keras-swa":
+        return common.in_process("networks.fit_work", spec)
+    if peer_folder is None:
+        return None
+    return common.in_process("networks.fit_work", spec, peer_folder, seconds=PATIENCE)
 
 
 def median(figures, key):
@@ -139,17 +148,13 @@ def ratio(figures, arm, key):
 
 def rows_of(name, figures):
     """The table's rows of one network, as text."""
-    return [
-        (
-            name,
-            arm,
-            f"{median(found, 'first'):.2f}",
-            f"{ratio(figures, arm, 'first'):.2f}",
-            f"{median(found, 'second'):.2f}",
-            f"{ratio(figures, arm, 'second'):.2f}",
-            f"{median(found, 'peak_mb'):.0f}",
-            f"{median(found, 'operations'):.0f}",
-            f"{median(found, 'forms'):.0f}",
-        )
-        for arm, found in figures.items()
-    ]
+    rows = []
+    for arm, found in figures.items():
+        row = [name, arm]
+        for fit in ("first", "second"):
+            has_run = fit in found[0]
+            row.append(f"{median(found, fit):.2f}" if has_run else "–")
+            row.append(f"{ratio(figures, arm, fit):.2f}" if has_run else "–")
+        keys = "peak_mb", "operations", "forms"
+        rows.append(row + [f"{median(found, key):.0f}" for key in keys])
+    return rows

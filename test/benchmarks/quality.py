@@ -5,16 +5,13 @@
 Every arm has the same epochs and the same grid of settings (`choice`), and is judged
 with exact batch-norm statistics; differences are paired by seed. The settings are
 those with the best validation accuracy; on two tasks those with the lowest loss are
-tried too. keras-swa takes the settings of SWA. What the paper claims beside accuracy
-is tried on the first task.
+tried too. What the paper claims beside accuracy is tried on the first task.
 """
 
 import numpy as np
 
 from benchmarks import choice, common, mlp, tasks, training, workloads
 
-ARMS = ("sgd", "swa constant", training.PEER_ARM)
-FIRST_ARMS = ("swa cyclic", "swa three quarters")  # on the first task only
 COMPARED = (*training.FIGURES, "own_accuracy", "own_loss", "more_accuracy")
 RATE_SEEDS = 3  # for the grid of rates
 CURVE_SEED = 2
@@ -37,11 +34,11 @@ def run(options):
             found.append(task)
     for name, reason in skipped.items():
         print(f"{name}: skipped, {reason}")
-    arms = [arm for arm in ARMS if folder or arm != training.PEER_ARM]
     groups = [
         group
         for task in found
-        for arm in (*arms, *(FIRST_ARMS if task == tasks.TASKS[0] else ()))
+        for arm in choice.arms_of(task)
+        if folder or arm != training.PEER_ARM
         for group in groups_of(task, arm, settings["chosen"][task.name])
     ]
     measure(groups, options.seeds, folder)
@@ -53,6 +50,7 @@ def run(options):
     print_summary(summary)
     content = {"seeds": options.seeds, "tasks": [t._asdict() for t in found]}
     content.update(settings=settings["chosen"], groups=groups, summary=summary)
+    content["grids"] = settings["grids"]
     content["skipped"] = skipped
     if tasks.TASKS[0] in found:
         seeds = min(options.seeds, RATE_SEEDS)
@@ -65,12 +63,10 @@ def run(options):
 def groups_of(task, arm, chosen):
     """The runs of one arm: {"task", "arm", "by", "rate", "decay"}, one or two.
 
-    `by` holds the criteria that chose these settings. Arms that choose none take
-    those with which SWA has the best accuracy.
+    `by` holds the criteria that chose these settings.
     """
-    own = chosen.get(arm) or {"accuracy": chosen["swa constant"]["accuracy"]}
     groups = []
-    for by, (rate, decay) in sorted(own.items()):
+    for by, (rate, decay) in sorted(chosen[arm].items()):
         if groups and (groups[0]["rate"], groups[0]["decay"]) == (rate, decay):
             groups[0]["by"].append(by)
         else:

@@ -4,6 +4,7 @@
 
 bare step: the compiled train function on one batch again and again, no data.
 fit: the trainer's rows, order and SWA, in turns with the bare step in one process.
+resident fit: `fit` on that one batch; what it lacks is what Keras does around a step.
 one-hot fit: one-hot labels, shuffled by `fit`, as the original script does it.
 trainer: `train-tf.keras-npu.py`, SWA included, as its report says.
 2 processes: two trainers at once, each on half of the cores; their sum.
@@ -11,6 +12,7 @@ trainer: `train-tf.keras-npu.py`, SWA included, as its report says.
 """
 
 import importlib.util
+import itertools
 import os
 import re
 import shlex
@@ -25,7 +27,7 @@ from benchmarks import common
 ROUNDS = 3  # at most: each starts four processes
 EPOCHS = 12
 PAIRS = 9  # of the bare step and `fit`
-IN_TURNS = ("bare step", "fit", "plain fit")
+IN_TURNS = ("bare step", "fit", "plain fit", "resident fit")
 TRAINER = common.ROOT / "train-tf.keras-npu.py"
 SMALLEST = (
     "bash test/train_performance_1p.sh --train_epochs=24 --num_samples=4096 "
@@ -38,7 +40,7 @@ def fit_work(epochs, pairs):
 
     Returns:
       dict of lists of `pairs` numbers, "bare step", "fit" with SWA, "plain fit"
-      without; and those of a one-hot shuffled `fit`.
+      without, "resident fit" on one batch; and those of a one-hot shuffled `fit`.
     """
     import tensorflow as tf
 
@@ -50,6 +52,8 @@ def fit_work(epochs, pairs):
     rows, size = data.load(config), config.batch_size
     network = model.build(config, config.num_features)
     steps = len(rows.x) // size
+    options = {"steps_per_epoch": steps, "epochs": epochs, "verbose": 0}
+    options["workers"] = 0
 
     def bare_step():
         feeds = [rows.x[:size], rows.y[:size, None], True]  # the learning phase last
@@ -58,11 +62,14 @@ def fit_work(epochs, pairs):
 
     def fit(*callbacks):
         batches = data.batches(rows.x, rows.y, size, seed=config.seed)
-        options = {"epochs": epochs, "verbose": 0, "workers": 0}
-        network.fit(batches, steps_per_epoch=steps, callbacks=[*callbacks], **options)
+        network.fit(batches, callbacks=[*callbacks], **options)
 
     def fit_with_swa():
         fit(SWA(*settings.swa_settings(config)))
+
+    def resident_fit():
+        one = rows.x[:size], rows.y[:size]
+        network.fit((one for _ in itertools.count()), **options)
 
     def one_hot_fit():
         network.fit(rows.x, one_hot, size, epochs=epochs, verbose=0, shuffle=True)
@@ -72,7 +79,7 @@ def fit_work(epochs, pairs):
         work()
         return epochs * len(rows.x) / (time.perf_counter() - start)
 
-    arms = dict(zip(IN_TURNS, (bare_step, fit_with_swa, fit)))
+    arms = dict(zip(IN_TURNS, (bare_step, fit_with_swa, fit, resident_fit)))
     fit()  # makes the train function
     for work in arms.values():
         work()  # warm
