@@ -16,8 +16,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# a shell that runs the tests in its background has SIGINT ignored, here and in children
+# what runs the tests may have had these ignored, here and in children: a shell in its
+# background, nohup
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 IS_EAGER = os.environ.get("SWA_TEST_MODE") == "eager"
 
