@@ -4,8 +4,8 @@
 
 Each arm has the same grid of rates and weight decays. Where a choice lies on an edge
 of it, the grid grows there by its factor, for all arms of the task: a choice of SGD or
-of SWA, on the tasks that are looked at more closely one of any arm. What has been tried
-is in settings.json and is not tried again: delete the file to begin anew.
+of SWA, on the tasks that are looked at more closely at first one of any arm. What has
+been tried is in settings.json and is not tried again: delete the file to begin anew.
 """
 
 import statistics
@@ -17,7 +17,8 @@ SEEDS = (100, 101, 102)
 ARMS = ("sgd", "swa constant", training.PEER_ARM)
 FIRST_ARMS = ("swa cyclic", "swa three quarters")  # on the first task only
 FACTOR = 2  # between the values of a grid
-GROWTHS = 4  # of a grid, at most
+GROWTHS = 6  # of a grid, at most
+WIDER = 4  # of these, at most, for the choices of other arms than SGD and SWA
 CRITERIA = {"accuracy": max, "loss": min}
 CLOSER = ("mnist1d mlp", "noisy mnist5k mlp")  # chosen by loss too, and wider
 
@@ -44,9 +45,9 @@ def choose(peer_folder):
             for name, middle in (("rate", task.rate), ("decay", task.decay))
         }
         tried = try_all(task, grid, content, peer_folder)
-        growing = arms_of(task) if task.name in CLOSER else ARMS[:2]
-        for _ in range(GROWTHS):
-            found = edges(task, grid, tried, growing)
+        for growth in range(GROWTHS):
+            is_wider = task.name in CLOSER and growth < WIDER
+            found = edges(task, grid, tried, arms_of(task) if is_wider else ARMS[:2])
             if not found:
                 break
             grow(grid, found)
@@ -60,7 +61,7 @@ def choose(peer_folder):
                 told[arm][by] = [one["rate"], one["decay"]]
                 settings = f"rate {one['rate']:g}, decay {one['decay']:g}"
                 print(f"{task.name}, {arm}: {settings}, {by} {one[by]:.4f}")
-        for name, _ in sorted(edges(task, grid, tried, growing)):
+        for name, _ in sorted(edges(task, grid, tried, ARMS[:2])):
             print(f"{task.name}: still on an edge of its grid: {name}")
         common.write(SETTINGS, content)
     print(f"settings written to {SETTINGS}")
