@@ -366,12 +366,14 @@ class SWA:
     def _place_average(self, x, batch_size, steps):
         """Puts the average into the model, with the statistics of `x`, or None."""
         run, averaged = self._run, self._run.averaged()
-        layers = run.statistics.layers
+        layers, batches = run.statistics.layers, None
         rows = None if x is None else Rows(x, batch_size, steps)
-        run.weights.place(averaged)
         if rows is not None and layers:
+            batches = rows.batches(run.step.model)  # refused before anything changes
+        run.weights.place(averaged)
+        if batches is not None:
             ranks = self._options.sum_over_ranks
-            options = dict(batches=rows.batches(run.step.model), sum_over_ranks=ranks)
+            options = dict(batches=batches, sum_over_ranks=ranks)
             estimate = batch_norm.re_estimated(run.step, layers, averaged, **options)
             run.weights.place(estimate)
 
