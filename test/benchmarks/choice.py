@@ -14,7 +14,8 @@ from benchmarks import common, tasks, training
 
 SETTINGS = common.ROOT / "test" / "benchmarks" / "settings.json"
 SEEDS = (100, 101, 102)
-ARMS = ("sgd", "swa constant", training.PEER_ARM)
+OURS = ("sgd", "swa constant")
+ARMS = (*OURS, training.PEER_ARM)
 FIRST_ARMS = ("swa cyclic", "swa three quarters")  # on the first task only
 FACTOR = 2  # between the values of a grid
 GROWTHS = 6  # of a grid, at most
@@ -47,7 +48,7 @@ def choose(peer_folder):
         tried = try_all(task, grid, content, peer_folder)
         for growth in range(GROWTHS):
             is_wider = task.name in CLOSER and growth < WIDER
-            found = edges(task, grid, tried, arms_of(task) if is_wider else ARMS[:2])
+            found = edges(task, grid, tried, arms_of(task) if is_wider else OURS)
             if not found:
                 break
             grow(grid, found)
@@ -61,7 +62,7 @@ def choose(peer_folder):
                 told[arm][by] = [one["rate"], one["decay"]]
                 settings = f"rate {one['rate']:g}, decay {one['decay']:g}"
                 print(f"{task.name}, {arm}: {settings}, {by} {one[by]:.4f}")
-        for name, _ in sorted(edges(task, grid, tried, ARMS[:2])):
+        for name, _ in sorted(edges(task, grid, tried, OURS)):
             print(f"{task.name}: still on an edge of its grid: {name}")
         common.write(SETTINGS, content)
     print(f"settings written to {SETTINGS}")
@@ -107,7 +108,7 @@ def chosen(tried, arm, by):
 
 def criteria(task, arm):
     """What an arm's settings are chosen by: accuracy, on some tasks the loss too."""
-    has_both = task.name in CLOSER and arm in ("sgd", "swa constant")
+    has_both = task.name in CLOSER and arm in OURS
     return [*CRITERIA][: 2 if has_both else 1]
 
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """The tables of what SWA gains, from the part `quality` of `results.json`."""
 
-from benchmarks import common
+from benchmarks import choice, common, training
 
 ARMS = {
     "sgd": "SGD",
@@ -21,9 +21,7 @@ TASKS = {
     "digits convnet": "digits ConvNet",
 }
 FIRST = "mnist1d mlp"  # the task that more is measured on
-CLAIMS = ("swa cyclic", "swa three quarters")  # these
 WIDTH = "![Rise of the train loss under noise]", "![噪声之下训练损失的上升]"
-DIGEST_ARMS = ("sgd", "swa constant", "keras-swa constant")
 PACKAGES = {
     "this": "SWA",
     "this, eager": "SWA, eager",
@@ -35,8 +33,8 @@ def interval(figures, scale=1, digits=4):
     """A paired difference to SGD with its interval, as text."""
     if figures["low"] is None:  # SGD's own, or of one seed
         return ""
-    ends = [scale * figures[end] for end in ("minus_sgd", "low", "high")]
-    return "{:+.{d}f} [{:+.{d}f}, {:+.{d}f}]".format(*ends, d=digits).replace("-", "−")
+    ends = [signed(figures[end], scale, digits) for end in ("minus_sgd", "low", "high")]
+    return "{} [{}, {}]".format(*ends)
 
 
 def points(figures):
@@ -44,9 +42,9 @@ def points(figures):
     return interval(figures, 100, 2)
 
 
-def signed(share):
-    """A difference of accuracy, in points, as text."""
-    return f"{100 * share:+.2f}".replace("-", "−")
+def signed(value, scale=100, digits=2):
+    """A difference as text, in points of accuracy if nothing else is given."""
+    return f"{scale * value:+.{digits}f}".replace("-", "−")
 
 
 def quality(results):
@@ -58,7 +56,7 @@ def quality(results):
     heads += ("accuracy as `fit` leaves it `fit` 结束时的准确率",)
     rows, last = [], None
     for one in results["quality"]["summary"]:
-        if one["arm"] in CLAIMS:
+        if one["arm"] in choice.FIRST_ARMS:
             continue
         cells = ["" if one["task"] == last else TASKS[one["task"]], ARMS[one["arm"]]]
         last = one["task"]
@@ -128,13 +126,13 @@ def claims(results):
     heads += ("accuracy minus SGD's [95%] 准确率与 SGD 之差",)
     heads += ("loss minus SGD's [95%] 损失与 SGD 之差",)
     rows, chosen = [], results["quality"]["settings"][FIRST]
-    for arm in ("swa constant", *CLAIMS):
+    for arm in ("swa constant", *choice.FIRST_ARMS):
         one = summary_row(results, FIRST, arm)
         if one:
             setting = pair(chosen.get(arm, {}).get("accuracy"))
             figures = points(one["accuracy"]), interval(one["loss"])
             rows.append([ARMS[arm], setting, *figures])
-    rise = [summary_row(results, FIRST, arm)["rise"][-1] for arm in DIGEST_ARMS[:2]]
+    rise = [summary_row(results, FIRST, arm)["rise"][-1] for arm in choice.OURS]
     told = (
         "Under noise of half the length of each unit's weights the train loss rises by "
         "{:.3f} with SGD's weights and by {:.3f} with SWA's, {:.2f} times as much. "
@@ -163,8 +161,8 @@ def settings(results):
     heads = ["rate / weight decay 学习率 / 权重衰减"]
     rows = []
     names = {"accuracy": "by accuracy 按准确率", "loss": "by loss 按损失"}
-    pairs = [(arm, by) for arm in DIGEST_ARMS[:2] for by in names]
-    pairs.append((DIGEST_ARMS[2], "accuracy"))
+    pairs = [(arm, by) for arm in choice.OURS for by in names]
+    pairs.append((training.PEER_ARM, "accuracy"))
     heads += [f"{ARMS[arm]}, {names[by]}" for arm, by in pairs]
     found = results["quality"]["settings"]
     for task in (task for task in TASKS if task in found):
@@ -174,7 +172,7 @@ def settings(results):
     on_edge = [
         f"{TASKS[task]} ({ARMS[arm]})"
         for task in TASKS
-        for arm in DIGEST_ARMS
+        for arm in choice.ARMS
         if is_on_edge(results["quality"], task, arm)
     ]
     if on_edge:

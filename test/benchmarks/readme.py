@@ -8,7 +8,7 @@ in both languages; NAME is followed by ` en` or ` zh` in the documents of one la
 
 import re
 
-from benchmarks import common, gains, networks
+from benchmarks import choice, common, gains, networks
 
 RESULTS = common.ROOT / "test" / "benchmarks" / "results.json"
 DOCUMENTS = {  # and the tables that each must have
@@ -253,7 +253,7 @@ def digest(results, is_chinese):
     packages, rows = ("this", "keras-swa"), []
     for task, title in gains.TASKS.items():
         sgd, own, peer = (
-            gains.summary_row(results, task, arm) for arm in gains.DIGEST_ARMS
+            gains.summary_row(results, task, arm) for arm in choice.ARMS
         )
         if own:
             label = accuracy.format(f"{100 * sgd['accuracy']['mean']:.2f}%", title)

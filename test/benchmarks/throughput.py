@@ -52,8 +52,7 @@ def fit_work(epochs, pairs):
     rows, size = data.load(config), config.batch_size
     network = model.build(config, config.num_features)
     steps = len(rows.x) // size
-    options = {"steps_per_epoch": steps, "epochs": epochs, "verbose": 0}
-    options["workers"] = 0
+    options = dict(steps_per_epoch=steps, epochs=epochs, verbose=0, workers=0)
 
     def bare_step():
         feeds = [rows.x[:size], rows.y[:size, None], True]  # the learning phase last
