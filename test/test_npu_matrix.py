@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from launcher import hccn
-from support import fork_server, npu_fake
+from support import npu_fake
 from support.npu_fake import DIAGNOSTICS, MODES
 
 from swa.training import ranks_hccl
@@ -71,58 +71,49 @@ module("horovod.runner.http", http_client=client)
 """
 
 
-class Server(fork_server.Client):
-    """Runs of the script, in processes forked from one that has TensorFlow."""
-
-    def train(self, folder, size, flags, first="", **variables):
-        """Runs the ranks to their end; each must end well."""
-        (folder / "hccl").mkdir()
-        table = folder / "table.json"
-        table.write_text(
-            hccn.rank_table("server", {rank: "10.0.0.1" for rank in range(size)})
-        )
-        ranks = []
-        for rank in range(size):
-            given = dict(variables, FAKE_NPU_RECORD=str(folder / "record.{rank}"))
-            if size > 1:
-                given.update(
-                    ASCEND_DEVICE_ID=str(rank),
-                    FAKE_NPU_HCCL=str(folder / "hccl"),
-                    HCCL_CONNECT_TIMEOUT="60",
-                    HCCL_EXEC_TIMEOUT="60",
-                    HOROVOD_GLOO_RENDEZVOUS_ADDR="here",
-                    HOROVOD_GLOO_RENDEZVOUS_PORT="1",
-                    JOB_ID="10087",
-                    RANK_ID=str(rank),
-                    RANK_SIZE=str(size),
-                )
-            set_variables = f"import os\nos.environ.update({given!r})\n"
-            log = folder / f"log.{rank}"
-            process = self.ask(
-                argv=FLAGS + flags(rank),
-                cwd=str(folder),
-                log=str(log),
-                first=set_variables + first,
+def train(forks, folder, size, flags, first="", **variables):
+    """Runs the ranks to their end; each must end well."""
+    (folder / "hccl").mkdir()
+    table = folder / "table.json"
+    table.write_text(
+        hccn.rank_table("server", {rank: "10.0.0.1" for rank in range(size)})
+    )
+    ranks = []
+    for rank in range(size):
+        given = dict(variables, FAKE_NPU_RECORD=str(folder / "record.{rank}"))
+        if size > 1:
+            given.update(
+                ASCEND_DEVICE_ID=str(rank),
+                FAKE_NPU_HCCL=str(folder / "hccl"),
+                HCCL_CONNECT_TIMEOUT="60",
+                HCCL_EXEC_TIMEOUT="60",
+                HOROVOD_GLOO_RENDEZVOUS_ADDR="here",
+                HOROVOD_GLOO_RENDEZVOUS_PORT="1",
+                JOB_ID="10087",
+                RANK_ID=str(rank),
+                RANK_SIZE=str(size),
             )
-            ranks.append((process, log))
-        statuses = [self.ask(wait=process) for process, _ in ranks]
-        assert statuses == [0] * size, [log.read_text()[-2000:] for _, log in ranks]
+        set_variables = f"import os\nos.environ.update({given!r})\n"
+        log = folder / f"log.{rank}"
+        process = forks.ask(
+            argv=FLAGS + flags(rank),
+            cwd=str(folder),
+            log=str(log),
+            first=set_variables + first,
+        )
+        ranks.append((process, log))
+    statuses = [forks.ask(wait=process) for process, _ in ranks]
+    assert statuses == [0] * size, [log.read_text()[-2000:] for _, log in ranks]
 
 
 @pytest.fixture(scope="module")
-def server():
-    made = Server(npu_fake.environment(os.devnull), "-W", "ignore")
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def on_cpu(server, tmp_path_factory):
+def on_cpu(npu_forks, tmp_path_factory):
     """{number of ranks: what they save}."""
     found = {}
     for size in (1, 2):
         folder = tmp_path_factory.mktemp("cpu")
-        server.train(
+        train(
+            npu_forks,
             folder,
             size,
             lambda rank: ["--device=cpu"],
@@ -171,7 +162,7 @@ def test_the_cases_hold_every_pair():
 
 @pytest.mark.parametrize("release, size, reads, mode, diagnostic", case_params())
 def test_npu_saves_what_the_cpu_saves(
-    server, on_cpu, tmp_path, release, size, reads, mode, diagnostic
+    npu_forks, on_cpu, tmp_path, release, size, reads, mode, diagnostic
 ):
     def flags(rank):
         flags = ["--device=npu", f"--precision_mode={mode}"]
@@ -186,7 +177,7 @@ def test_npu_saves_what_the_cpu_saves(
     variables = {"FAKE_NPU_ADAPTER": release, "FAKE_NPU_READS": reads}
     if size > 1:
         variables["RANK_TABLE_FILE"] = str(tmp_path / "table.json")
-    server.train(tmp_path, size, flags, **variables)
+    train(npu_forks, tmp_path, size, flags, **variables)
     found, expected = saved(tmp_path), on_cpu[size]
     assert found.keys() == expected.keys()
     for name, array in expected.items():
