@@ -19,7 +19,8 @@ from swa.training.errors import UserError
 LAUNCHERS = ["train_full_8p.sh", "train_performance_8p.sh"]
 FILES = ["env.sh", "env_horovod.sh", "launch.py", "constraints.txt", *LAUNCHERS]
 REPORT = dict(launchers.REPORT, device="npu", ranks=2)
-# Says what it was given; then does what the variables FAIL and SLEEP ask for.
+# Says what it was given; then does what the variables FAIL and SLEEP ask for; before it
+# fails there must be the file FAIL_AFTER.
 STUB = """
 names = "RANK_ID RANK_SIZE JOB_ID ASCEND_DEVICE_ID RANK_TABLE_FILE DEVICE_ID".split()
 given = {name: os.environ.get(name) for name in names}
@@ -32,10 +33,12 @@ folder = folder.split("=", 1)[1]
 if os.environ.get("FAIL_EARLY") in ("all", given["RANK_ID"] or "none"):
     sys.exit(2)
 output.tell_started(folder, "--resume=True" in sys.argv)
+end = time.monotonic() + float(os.environ.get("SLEEP", "0"))
 if os.environ.get("FAIL", "none") == given["RANK_ID"]:
+    while time.monotonic() < end and not os.path.exists(os.environ["FAIL_AFTER"]):
+        time.sleep(0.05)
     print("last words")
     sys.exit(7)
-end = time.monotonic() + float(os.environ.get("SLEEP", "0"))
 while time.monotonic() < end:
     time.sleep(0.05)
 if "0" in (given["RANK_ID"], os.environ.get("HOROVOD_RANK")):
@@ -408,7 +411,8 @@ def test_a_host_run_that_did_not_begin_leaves_the_logs(project, hosts):
 
 
 def test_the_first_rank_to_fail_ends_all_and_has_the_last_word(project):
-    done = project.run("--rank_size=2", FAIL="1", SLEEP="60")
+    other = str(project.here / "output/0/train_0.log")  # it must have begun
+    done = project.run("--rank_size=2", FAIL="1", FAIL_AFTER=other, SLEEP="60")
     assert done.returncode == 7
     lines = done.stderr.splitlines()
     log = f"{project.here}/output/1/train_1.log"
