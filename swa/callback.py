@@ -311,10 +311,7 @@ class SWA:
         self._guard = exchange.Guard(self, self.model, self._run.step.follow)
         self._guard.open()
         if self._run.step.sets_rate_by_batch and self._run.rates.sets_rate:
-            new = self._keras.module.callbacks.LambdaCallback
-            last = new(on_batch_begin=self._run.insist)
-            for callbacks in exchange.lists_on_stack(self):
-                callbacks.append(last)  # it sets the rate after all others
+            self._insist_last()
 
     def on_epoch_begin(self, epoch, logs=None):
         """Says where averaging starts."""
@@ -362,6 +359,15 @@ class SWA:
         run.begin(self.params)
         _RUNS.add(run)
         return run
+
+    def _insist_last(self):
+        """Sets each rate after the user's other callbacks, where some come later."""
+        kinds = self._keras.module.callbacks
+        own = kinds.BaseLogger, kinds.History, kinds.ProgbarLogger
+        for callbacks in exchange.lists_on_stack(self):
+            later = callbacks.callbacks[callbacks.callbacks.index(self) + 1 :]
+            if not all(type(one) in own for one in later):
+                callbacks.append(kinds.LambdaCallback(on_batch_begin=self._run.insist))
 
     def _place_average(self, x, batch_size, steps):
         """Puts the average into the model, with the statistics of `x`, or None."""

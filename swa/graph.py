@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: MIT
 """How the callback takes part in `fit` in graph mode: through the train function.
 
-Keras runs one function a batch. Its public `fetches`, `fetch_callbacks` and
-`updates_op` let the rate's next value be computed, or the batch moments fetched, in
-the same session call. Each set of these is a form of the call, built once. What is
-made lives as long as what it was made for: the function, the rate, a tensor.
+Keras runs one function a batch. Its public `fetches`, `fetch_callbacks`, `updates_op`
+and `feed_dict` let the rate's next value be set, or the batch moments fetched, in the
+same session call. Each set of these is a form of the call, built once. What is made
+lives as long as what it was made for: the function, a tensor.
 """
 
 import contextlib
 import functools
+import numbers
 from collections import namedtuple
 
 import numpy as np
@@ -17,16 +18,18 @@ import tensorflow as tf
 
 from swa import moment_search
 from swa.layers import batch_norms_of, parts_of, statistics_of
-from swa.rates import set_rate
 
 # What Keras keeps of a call that it has built, names of 1.15; what tells it that the
 # call is another one comes last.
 _BUILT = "_callable_fn _feed_arrays _feed_symbols _symbol_vals _session".split()
 _BUILT += ["_fetches"]
 
-# A train function that has a form of SWA's now: the `updates_op` that it had, the
-# fetches that were added, and what `_hook` was given.
-_Hooked = namedtuple("_Hooked", "function updates_op fetches given")
+# What a call of the train function fetches besides, its `updates_op`, and the
+# placeholder of the next rate, or None.
+_Form = namedtuple("_Form", "fetches updates_op fed")
+# A train function that has a form of SWA's now: what it had, the fetches that were
+# added, and what `_hook` was given.
+_Hooked = namedtuple("_Hooked", "function updates_op feed_dict fetches given")
 
 
 class GraphStep:
@@ -52,14 +55,15 @@ class GraphStep:
         self.optimizer = getattr(model, "optimizer", None)
         self.variables = keras.weights(model)
         self.sets_rate_by_batch = True  # until `prepare` knows better
+        self._next_rate, self._feeds = 0.0, {}
         self._uses = []  # of moment_search.Use
         self._hooked = None  # or a _Hooked
 
-    def prepare(self, has_rate):
+    def prepare(self, sets_rate):
         """Finds the batch-norm layers that are trained, and makes all operations.
 
         Args:
-          has_rate: bool, whether the optimizer's rate can be set.
+          sets_rate: bool, whether the rate of training is to be set.
 
         Returns:
           List of the layers whose statistics training moves.
@@ -79,10 +83,10 @@ class GraphStep:
                 f"model.train_function must be Keras's own for a model with batch "
                 f"normalization, whose last epoch SWA changes, got {function!r}. Call "
                 f"model.compile() again, or freeze batch normalization.")
-        self.sets_rate_by_batch = not is_own
-        if has_rate:
-            self._ramp()
-        for name in ["rate"] * (has_rate and is_own) + ["pass"] * bool(layers):
+        # Keras can order the keys of a user's `feed_dict` and ours only if we have none
+        self.sets_rate_by_batch = not is_own or bool(function.feed_dict)
+        names = ["rate"] * (sets_rate and not self.sets_rate_by_batch)
+        for name in names + ["pass"] * bool(layers):
             self._form(name)
         if not self._feeds_initial_values():
             self.put(self.read())  # Keras makes its operations at the first use
@@ -118,22 +122,24 @@ class GraphStep:
 
     @rate.setter
     def rate(self, value):
-        if hasattr(self.optimizer.lr, "_swa_ramp"):
-            self._ramp().start(self._session(), [value])
-        else:
-            set_rate(self._keras, self.optimizer, value)
+        rate = self.optimizer.lr
+        if isinstance(rate, numbers.Real):
+            self.optimizer.lr = value
+        else:  # as `put` does
+            self._session().run(rate.initializer, {rate.initializer.inputs[1]: value})
 
-    def start_rates(self, rates, note):
-        """From now on each batch uses the next of `rates`, linear in the batch.
+    def start_rates(self, note):
+        """From now on each batch sets the next one's rate once it has used its own.
 
         Args:
-          rates: array of the rates of the batches that follow.
-          note: function that is told, after each batch, how far the rate that was
-            used lay above the last of `rates`.
+          note: function that is told, after each batch, the rate that it used.
         """
-        self._ramp().start(self._session(), rates)
-        if not self.sets_rate_by_batch:
-            self._hook("rate", [note])
+        self._hook("rate", [lambda opposite: note(-float(opposite))])
+
+    def feed_rate(self, rate):
+        """Takes the rate that the batch which begins is to set after its own."""
+        self._next_rate = rate  # an array would share its memory with the variable
+        self._feeds.update(dict.fromkeys(self._feeds, rate))
 
     def start_pass(self, statistics):
         """From now on batches train nothing; their moments go to `statistics`."""
@@ -150,11 +156,11 @@ class GraphStep:
         """Gives the train function back as it was."""
         if self._hooked is None:
             return
-        function, updates_op, fetches, _ = self._hooked
+        function, updates_op, feed_dict, fetches, _ = self._hooked
         for fetch in fetches:
             function.fetch_callbacks.pop(fetch, None)
         others = [one for one in function.fetches if one not in fetches]
-        _exchange_call(function, others, updates_op)
+        _exchange_call(function, others, updates_op, feed_dict)
         self._hooked = None
 
     def follow(self):
@@ -182,28 +188,31 @@ class GraphStep:
     # The forms of the train function
 
     def _form(self, name):
-        """(fetches, updates_op) of a form, made once for what the function runs."""
+        """A _Form, made once for what the function runs now."""
         function = self.model.train_function
         updates_op = function.updates_op
         forms = vars(function).setdefault("_swa_forms", {})
-        key = name, updates_op, id(name == "rate" and self.optimizer.lr)
+        rate = self.optimizer.lr if name == "rate" else None
+        key = updates_op, rate is not None and moment_search.place_of(rate)
         if key not in forms:
             with self._building():
-                if name == "rate":
-                    forms[key] = [self._ramp().advance(updates_op)], updates_op
+                if rate is not None:
+                    forms[key] = _rate_form(updates_op, rate)
                 else:
                     kept = self._forward_updates(updates_op)
-                    forms[key] = self._fetches(), tf.group(*kept)
+                    forms[key] = _Form(self._fetches(), tf.group(*kept), None)
         return forms[key]
 
     def _hook(self, name, receivers):
         """Gives the train function a form; `receivers` get the values it fetches."""
         self.stop()
-        function, (fetches, updates_op) = self.model.train_function, self._form(name)
-        given = name, receivers
-        self._hooked = _Hooked(function, function.updates_op, fetches, given)
+        function, form = self.model.train_function, self._form(name)
+        before, fetches = (function.updates_op, function.feed_dict), form.fetches
+        self._hooked = _Hooked(function, *before, fetches, (name, receivers))
         function.fetch_callbacks.update(zip(fetches, receivers))
-        _exchange_call(function, function.fetches + fetches, updates_op)
+        self._feeds = {} if form.fed is None else {form.fed: self._next_rate}
+        feed_dict = self._feeds or function.feed_dict
+        _exchange_call(function, function.fetches + fetches, form.updates_op, feed_dict)
 
     def _forward_updates(self, updates_op):
         """What `updates_op` runs that is neither the optimizer's nor re-estimated."""
@@ -251,13 +260,6 @@ class GraphStep:
 
     # Small things
 
-    def _ramp(self):
-        """The operations on the rate, which live as long as its variable."""
-        if not hasattr(self.optimizer.lr, "_swa_ramp"):
-            with self._building():
-                self.optimizer.lr._swa_ramp = _Ramp(self.optimizer.lr)
-        return self.optimizer.lr._swa_ramp
-
     def _feeds_initial_values(self):
         """Whether each weight has an initial value of its own to be fed."""
         values = [variable.initializer.inputs[1] for variable in self.variables]
@@ -275,55 +277,15 @@ class GraphStep:
                 yield
 
 
-class _Ramp:
-    """The operations that move a rate along a line, batch by batch.
-
-    rate = last + remaining * slope, so that an epoch's last rate is exact; `remaining`
-    counts the batches that follow, and in the variable is that of the next batch.
-
-    Args:
-      rate: the optimizer's rate variable.
-    """
-
-    def __init__(self, rate):
-        # float16 counts no further than 2048
-        dtype = tf.float32 if rate.dtype.size < 4 else rate.dtype.base_dtype
-        # no collection: a user's Saver must not look for it
-        options = dict(trainable=False, collections=[], use_resource=True, name="line")
-        self._line = tf.compat.v1.Variable(lambda: tf.zeros(3, dtype), **options)
-        self._rate, self._fed = rate, tf.compat.v1.placeholder(dtype, (3,))
-        last, slope, remaining = tf.unstack(self._fed)
-        kept = self._line.assign(self._fed - [0.0, 0.0, 1.0], read_value=False)
-        self._begin = tf.group(kept, self._assign(last + remaining * slope))
-
-    def start(self, session, rates):
-        """Sets the first of `rates`; each batch that advances takes the next."""
-        steps = len(rates) - 1
-        slope = (rates[0] - rates[-1]) / steps if steps else 0.0
-        session.run(self._begin, {self._fed: (rates[-1], slope, steps)})
-
-    def advance(self, updates_op):
-        """Sets the next batch's rate once the optimizer has read this one's.
-
-        Returns:
-          Tensor: the rate that the batch used, less the line's last one.
-        """
-        with tf.control_dependencies([updates_op]):
-            last, slope, remaining = tf.unstack(self._line.read_value())
-            difference = tf.cast(self._rate.read_value(), last.dtype) - last
-        rate = last + tf.maximum(remaining, 0.0) * slope
-        # nothing may be read that the same call assigns, unless it is used before
-        with tf.control_dependencies([difference, rate]):
-            counted = self._line.assign_add([0.0, 0.0, -1.0], read_value=False)
-            with tf.control_dependencies([counted, self._assign(rate)]):
-                return tf.identity(difference)
-
-    def _assign(self, rate):
-        rate = tf.cast(rate, self._rate.dtype.base_dtype)
-        return self._rate.assign(rate, read_value=False)
+def _rate_form(updates_op, rate):
+    """The form in which each batch sets the next one's rate after its own was used."""
+    fed = tf.compat.v1.placeholder(rate.dtype.base_dtype, ())
+    used = -rate.read_value()  # computed: else it shares a reference variable's memory
+    with tf.control_dependencies([updates_op, used]):
+        return _Form([used], rate.assign(fed, read_value=False), fed)
 
 
-def _exchange_call(function, fetches, updates_op):
+def _exchange_call(function, fetches, updates_op, feed_dict):
     """Makes a train function run these; keeps the call that Keras built for the others.
 
     To build one costs seconds on a deep network, on an NPU a compilation. Keras still
@@ -334,5 +296,6 @@ def _exchange_call(function, fetches, updates_op):
     kept[(function.updates_op, *function.fetches)] = built
     function._fetches = None  # if a Ctrl-C comes now, Keras builds its call anew
     function.fetches, function.updates_op = fetches, updates_op
+    function.feed_dict = feed_dict
     for name in _BUILT:
         setattr(function, name, kept.get((updates_op, *fetches), {}).get(name))

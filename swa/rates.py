@@ -3,9 +3,7 @@
 """The learning rate of one run: what SWA sets, what was used, what is given back."""
 
 import math
-import numbers
-
-import numpy as np
+from numbers import Real
 
 from swa import schedules
 
@@ -15,21 +13,13 @@ def has_rate(optimizer):
     rate = getattr(optimizer, "lr", None)
     # a function that is given as the rate is called by each read
     is_called = callable(getattr(optimizer, "_hyper", {}).get("learning_rate"))
-    return not is_called and (isinstance(rate, numbers.Real) or hasattr(rate, "load"))
+    return not is_called and (isinstance(rate, Real) or hasattr(rate, "load"))
 
 
 def rate_of(keras, optimizer):
     """float: the optimizer's rate now; nan where there is none to read."""
     is_there = has_rate(optimizer)
     return float(keras.module.backend.get_value(optimizer.lr)) if is_there else math.nan
-
-
-def set_rate(keras, optimizer, rate):
-    """Sets the optimizer's rate, whether its variable exists yet or not."""
-    if isinstance(optimizer.lr, numbers.Real):
-        optimizer.lr = rate
-    else:
-        keras.module.backend.set_value(optimizer.lr, rate)
 
 
 class Rates:
@@ -54,7 +44,7 @@ class Rates:
         self.sets_rate = settings.lr_schedule != "manual"
         # what is given back; 'manual' puts it aside in the pass alone
         self._before = compiled if self.sets_rate else math.nan
-        self._planned = np.full(1, math.nan)  # of the epoch, by batch
+        self._planned = [math.nan]  # of the epoch, by batch
         self._used = {}  # where a batch used another one, by batch
         self._batch = 0
         self._left = math.nan  # the rate that SWA set last before this epoch
@@ -70,24 +60,23 @@ class Rates:
         self._plan(schedules.epoch_rates(self._settings, self.base, epoch, batches))
 
     def start(self, batch=0):
-        """Hands the rates from `batch` on to the step."""
-        if self.sets_rate:
-            first = min(batch, len(self._planned) - 1)
-            self._step.start_rates(self._planned[first:], self._note)
+        """Leaves the rates from `batch` on to the step, where it can set them."""
+        if self.sets_rate and not self._step.sets_rate_by_batch:
+            self._step.rate = self._of(batch)
+            self._step.start_rates(self._note)
 
     def begin_batch(self, batch):
-        """Sets the rate of a batch, where the step cannot do so itself."""
-        before, self._batch = self._batch, batch
-        if not self._step.sets_rate_by_batch:
-            return
-        rate = self._of(batch)
-        if (batch == 0 or rate != self._of(before)) and not math.isnan(rate):
-            self._step.rate = rate
+        """Sets the rate of a batch, or tells the step the one to set after it."""
+        self._batch = batch
+        if self._step.sets_rate_by_batch:
+            self.insist()
+        else:
+            self._step.feed_rate(self._of(batch + 1))
 
     def insist(self):
-        """The same once more, after all other callbacks and before the batch."""
+        """Sets the rate of the batch that begins: others may have set theirs."""
         rate = self._of(self._batch)
-        if not (math.isnan(rate) or self._is_close(self._step.rate, rate)):
+        if self._step.sets_rate_by_batch and not math.isnan(rate):
             self._step.rate = rate
 
     def end_epoch(self, batches):
@@ -98,7 +87,7 @@ class Rates:
         """The rate becomes 0: nothing is trained."""
         if has_rate(self._step.optimizer):
             self._before = self._before if self.sets_rate else self._step.rate
-            self._plan(np.zeros(1))
+            self._plan([0.0])
             self._step.rate = 0.0
 
     def give_back(self, is_certain=False):
@@ -118,15 +107,14 @@ class Rates:
 
     def _plan(self, rates):
         self._left = self._of(self._batch)
-        self._planned, self._used, self._batch = rates, {}, 0
+        self._planned, self._used, self._batch = list(map(float, rates)), {}, 0
 
     def _of(self, batch):
         planned = self._planned[min(batch, len(self._planned) - 1)]
-        return float(self._used.get(batch, planned))
+        return self._used.get(batch, planned)
 
-    def _note(self, difference):
-        """Takes down by how much the rate that was used lay above the last planned."""
-        used = float(self._planned[-1]) + float(difference)
+    def _note(self, used):
+        """Takes down the rate that a batch used, where it is not the planned one."""
         if not self._is_close(used, self._of(self._batch)):
             self._used[self._batch] = used
             self._warn("another callback sets the learning rate too: history['lr'] and "

@@ -10,7 +10,7 @@ import numpy as np
 
 from swa import averaging, batch_norm, schedules
 from swa.exchange import Weights
-from swa.rates import Rates, has_rate
+from swa.rates import Rates
 from swa.steps import step_of
 
 WAITING, TRAINING, PASS, PASSED = "waiting", "training", "pass", "passed"
@@ -168,7 +168,7 @@ class Run:
         model, validation = self.step.model, self._options.validation
         if not model.built or not model.weights:
             return  # its first batch builds it
-        layers = self.step.prepare(has_rate(self.step.optimizer))
+        layers = self.step.prepare(self.rates.sets_rate)
         self.statistics = batch_norm.Statistics(layers)
         self._check()
         if validation is not None:

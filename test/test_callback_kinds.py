@@ -493,6 +493,23 @@ def test_a_rate_that_cannot_be_set_is_for_manual_alone(tf_kit, kind):
     assert_statistics(model.get_weights(), data()[0])
 
 
+def test_values_that_the_user_feeds_are_fed_on(kit):
+    if kit.is_eager:
+        pytest.skip("only graph mode has a train function")
+    import tensorflow as tf
+
+    model, seen = build(kit), recorder(kit)
+    model._make_train_function()
+    fed = {tf.compat.v1.placeholder(tf.float32, ()): 2.0}
+    model.train_function.feed_dict = fed
+    swa = kit.SWA(2, "cyclic", 0.01, 0.05, 2)
+    run(model, [swa, seen])
+    planned = swa.plan(4, 4, 0.1).rates
+    np.testing.assert_allclose(seen.rates, planned.ravel(), rtol=5e-7)
+    assert_statistics(model.get_weights(), data()[0])
+    assert model.train_function.feed_dict is fed
+
+
 # After an interrupt the user's later act wins
 
 
