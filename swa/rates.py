@@ -9,11 +9,15 @@ from swa import schedules
 
 
 def has_rate(optimizer):
-    """Whether the optimizer has a rate that can be read and set."""
-    rate = getattr(optimizer, "lr", None)
-    # a function that is given as the rate is called by each read
-    is_called = callable(getattr(optimizer, "_hyper", {}).get("learning_rate"))
-    return not is_called and (isinstance(rate, Real) or hasattr(rate, "load"))
+    """Whether the optimizer has a rate that can be read and set: a variable.
+
+    One of `tf.keras` has the number at first from which it makes its variable.
+    """
+    inner = getattr(optimizer, "_optimizer", optimizer)  # scaled for mixed precision
+    number = getattr(inner, "_hyper", {}).get("learning_rate")
+    if callable(number):  # called by each read
+        return False
+    return hasattr(getattr(inner, "lr", None), "load") or isinstance(number, Real)
 
 
 def rate_of(keras, optimizer):

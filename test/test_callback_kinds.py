@@ -493,6 +493,36 @@ def test_a_rate_that_cannot_be_set_is_for_manual_alone(tf_kit, kind):
     assert_statistics(model.get_weights(), data()[0])
 
 
+def optimizer_with_a_number(kit):
+    """Of the user's own: its rate is a number, in the graph a constant."""
+    backend, base = kit.keras.backend, kit.keras.optimizers.Optimizer
+
+    class OfKeras(base):
+        learning_rate = 0.1
+
+        def get_updates(self, loss, params):
+            pairs = zip(params, self.get_gradients(loss, params))
+            return [backend.update_sub(param, 0.1 * given) for param, given in pairs]
+
+    class OfTensorFlow(base):
+        learning_rate = 0.1
+        _create_slots = get_config = lambda *given: None
+
+        def _resource_apply_dense(self, gradient, variable):
+            return variable.assign_sub(0.1 * gradient)
+
+    return OfKeras() if kit.name == "keras" else OfTensorFlow("Own")
+
+
+def test_a_number_as_the_rate_is_for_manual_alone(kit):
+    model = build(kit, optimizer=optimizer_with_a_number(kit))
+    with pytest.raises(ValueError, match="lr_schedule must be 'manual'") as error:
+        run(model, [kit.SWA(2, "constant", 0.01)])
+    assert one_line(error)
+    run(model, [kit.SWA(2)])
+    assert_statistics(model.get_weights(), data()[0])
+
+
 def test_values_that_the_user_feeds_are_fed_on(kit):
     if kit.is_eager:
         pytest.skip("only graph mode has a train function")
