@@ -21,7 +21,8 @@ from swa.layers import batch_norms_of, check_supported, parts_of
 class EagerStep:
     """A model's training step in eager mode, and what SWA hangs on it.
 
-    It has the methods of `swa.graph.GraphStep`, where they are described.
+    It has the methods of `swa.graph.GraphStep`, where they are described, but not
+    `start_rates` and `feed_rate`: here each rate is set before its batch.
     """
 
     sets_rate_by_batch, repeats_rows = True, True
