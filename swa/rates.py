@@ -13,11 +13,12 @@ def has_rate(optimizer):
 
     One of `tf.keras` has the number at first from which it makes its variable.
     """
-    inner = getattr(optimizer, "_optimizer", optimizer)  # scaled for mixed precision
-    number = getattr(inner, "_hyper", {}).get("learning_rate")
-    if callable(number):  # called by each read
+    rate = getattr(optimizer, "lr", None)
+    inner = getattr(optimizer, "_optimizer", optimizer)  # of a LossScaleOptimizer
+    given = getattr(inner, "_hyper", {}).get("learning_rate")
+    if callable(given):  # called by each read
         return False
-    return hasattr(getattr(inner, "lr", None), "load") or isinstance(number, Real)
+    return hasattr(rate, "load") or isinstance(rate, Real) and isinstance(given, Real)
 
 
 def rate_of(keras, optimizer):
