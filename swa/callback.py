@@ -351,12 +351,12 @@ class SWA:
 
     def _begun(self, state):
         """A run of the model that has begun, from a state or None."""
-        options = dict(verbose=self.verbose, compiled_rate=self._compiled_rate)
-        run = Run(self._keras, self.model, self._options, state=state, **options)
         averages = [one.average.mean for one in _RUNS if one is not self._run]
         if sum(array.nbytes for mean in averages for array in mean) > _HELD:
             gc.collect()  # Keras's callback lists are cycles, with earlier callbacks in
-        run.begin(self.params)
+        given = self._keras, self.model, self._options, self.params
+        options = dict(verbose=self.verbose, compiled_rate=self._compiled_rate)
+        run = Run(*given, state=state, **options)
         _RUNS.add(run)
         return run
 

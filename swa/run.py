@@ -33,9 +33,13 @@ class Run:
       keras: the binding's `swa.callback.Keras`.
       model: the model that trains.
       options: Options.
+      params: dict, Keras's.
       verbose: int, whether to announce the stages.
       compiled_rate: float, the optimizer's before any callback began.
       state: dict from `SWA.state` to go on from, or None.
+
+    Raises:
+      ValueError: what cannot work; the model is then as before.
 
     Attributes:
       step: the model's step, of `swa.steps`.
@@ -48,26 +52,21 @@ class Run:
       batch_norm_epoch: int counted from one, or None.
     """
 
-    def __init__(self, keras, model, options, *, verbose, compiled_rate, state):
+    def __init__(self, keras, model, options, params, *, verbose, compiled_rate, state):
         self._options, self._verbose, self._state = options, verbose, state
         self.average = averaging.Average(options.avg_fn)
-        self.step, self.progress = step_of(keras, model), Progress()
+        self.step, self.progress = step_of(keras, model), Progress(params)
         self.weights, self.statistics = Weights(self.step), batch_norm.Statistics([])
         self.stage, self.batch_norm_epoch = WAITING, None
         saved = math.nan if state is None else state["learning_rate"]
         base = compiled_rate if math.isnan(saved) else saved
         given = options.settings, self.step, compiled_rate
         self.rates = Rates(*given, base=base, warn=warn_once())
-
-    # The stages
-
-    def begin(self, params):
-        """Refuses what cannot work; ready where the model has weights already."""
-        model = self.step.model
         model.stop_training = getattr(model, "stop_training", False)  # a loop by hand
-        self.progress.params = params
         self._check()
         self._make_ready()
+
+    # The stages
 
     def begin_epoch(self, epoch, params):
         """Says where averaging starts; the first batch decides what the epoch is."""
@@ -241,8 +240,11 @@ class Run:
 class Progress:
     """Where a `fit` is: epochs and batches, from zero.
 
+    Args:
+      params: dict, Keras's.
+
     Attributes:
-      params: dict, Keras's `params`.
+      params: dict, Keras's of now.
       epoch: int, -1 before the first.
       last_epoch: int, the last one that is to run.
       told: int, batches of this epoch as Keras tells; 0: it does not.
@@ -251,8 +253,8 @@ class Progress:
       saw_stop: bool, whether the last batch left the model told to stop.
     """
 
-    def __init__(self):
-        self.params, self.epoch, self.last_epoch = {}, -1, None
+    def __init__(self, params):
+        self.params, self.epoch, self.last_epoch = params, -1, params["epochs"] - 1
         self.told, self.ended, self.counted, self.saw_stop = 0, 0, 0, False
 
     @property
@@ -276,8 +278,6 @@ class Progress:
         samples, size = params.get("samples"), params.get("batch_size")
         steps = samples / size if samples and size else 0
         self.told = int(math.ceil(params.get("steps") or steps))
-        if self.last_epoch is None:
-            self.last_epoch = params["epochs"] - 1
 
     def end_batch(self, saw_stop):
         """One more batch ran."""
