@@ -64,7 +64,7 @@ class Rates:
         """Plans an epoch of `batches` batches; 0: their number is not known."""
         self._plan(schedules.epoch_rates(self._settings, self.base, epoch, batches))
 
-    def start(self, batch=0):
+    def start(self, batch):
         """Leaves the rates from `batch` on to the step, where it can set them."""
         if self.sets_rate and not self._step.sets_rate_by_batch:
             self._step.rate = self._of(batch)
@@ -73,9 +73,8 @@ class Rates:
     def begin_batch(self, batch):
         """Sets the rate of a batch, or tells the step the one to set after it."""
         self._batch = batch
-        if self._step.sets_rate_by_batch:
-            self.insist()
-        else:
+        self.insist()
+        if not self._step.sets_rate_by_batch:
             self._step.feed_rate(self._of(batch + 1))
 
     def insist(self):

@@ -77,14 +77,14 @@ class Run:
 
     def begin_batch(self, batch):
         """Begins the pass or an epoch of training with its first batch."""
-        was_waiting = self.stage is WAITING
-        if was_waiting:
+        is_first = batch == 0 or self.stage is WAITING  # or with weights
+        if self.stage is WAITING:
             self._make_ready()
         if batch == 0 and self._is_pass_due():
             self._begin_pass()
         elif batch == 0:
-            self._begin_training()
-        elif was_waiting and self.stage is TRAINING:
+            self._plan_epoch()
+        if is_first and self.stage is TRAINING:
             self.rates.start(batch)
         if self.stage is not PASSED:  # eager `fit` begins a batch that never comes
             self.rates.begin_batch(batch)
@@ -190,15 +190,13 @@ class Run:
     def _is_pass_due(self):
         return self._needs_pass() and self.progress.epoch == self.progress.last_epoch
 
-    def _begin_training(self):
+    def _plan_epoch(self):
         epoch, batches = self.progress.epoch, self.progress.expected
         self.rates.begin_epoch(epoch, batches)
         settings = self._options.settings
         is_cyclic = settings.lr_schedule == "cyclic"
         if not batches and is_cyclic and epoch >= settings.start_epoch - 1:
             self._say("data of unknown length, one learning rate for this epoch")
-        if self.stage is TRAINING:
-            self.rates.start()
 
     def _begin_pass(self):
         """The averaged weights, no rate, and the statistics of no row yet."""
