@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """One `fit` with SWA, stage by stage."""
 
+import functools
 import math
 import warnings
 from collections import namedtuple
@@ -61,7 +62,8 @@ class Run:
         saved = math.nan if state is None else state["learning_rate"]
         base = compiled_rate if math.isnan(saved) else saved
         given = options.settings, self.step, compiled_rate
-        self.rates = Rates(*given, base=base, warn=warn_once())
+        # cached: each line is said once
+        self.rates = Rates(*given, base=base, warn=functools.lru_cache()(warn))
         model.stop_training = getattr(model, "stop_training", False)  # a loop by hand
         self._check()
         self._make_ready()
@@ -300,12 +302,6 @@ def check_state(state, step):
 def warn(what):
     """Warns in one line."""
     warnings.warn(f"SWA: {what}", RuntimeWarning, stacklevel=3)
-
-
-def warn_once():
-    """A `warn` that says each line one time only."""
-    said = set()
-    return lambda what: what in said or said.add(what) or warn(what)
 
 
 def _dtypes(step):
