@@ -66,10 +66,7 @@ class EagerStep:
 
     @property
     def rate(self):
-        rate = self._variable()
-        if isinstance(rate, numbers.Real):
-            return float(rate)
-        return float(tf.raw_ops.ReadVariableOp(resource=rate.handle, dtype=rate.dtype))
+        return float(tf.keras.backend.get_value(self._variable()))
 
     @rate.setter
     def rate(self, value):
