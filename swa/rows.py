@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """The inputs of a model, batch by batch, from whatever `fit` takes."""
 
+import contextlib
 import itertools
 
 import numpy as np
@@ -145,15 +146,11 @@ def _is_endless(x):
 
 def _graph_items(dataset):
     following = tf.compat.v1.data.make_one_shot_iterator(dataset).get_next()
-    # no `with`: while this generator waits, Keras would take its session
-    session = tf.compat.v1.Session()
-    try:
+    ended = contextlib.suppress(tf.errors.OutOfRangeError)
+    # `closing`: while this generator waits, Keras would take a session that is entered
+    with ended, contextlib.closing(tf.compat.v1.Session()) as session:
         while True:
             yield session.run(following)
-    except tf.errors.OutOfRangeError:
-        return
-    finally:
-        session.close()
 
 
 def _rows_of_tuple(x, inputs):
