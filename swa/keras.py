@@ -7,9 +7,7 @@
 The same as `swa.tfkeras`, for models of the package `keras`.
 """
 
-from __future__ import absolute_import  # `keras` is the package, not this file
-
-import keras
+import keras  # the package, not this file
 
 from swa import batch_norm, callback
 
