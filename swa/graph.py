@@ -21,8 +21,7 @@ from swa.layers import batch_norms_of, parts_of, statistics_of
 
 # What Keras keeps of a call that it has built, names of 1.15; what tells it that the
 # call is another one comes last.
-_BUILT = "_callable_fn _feed_arrays _feed_symbols _symbol_vals _session".split()
-_BUILT += ["_fetches"]
+_CALL = "_callable_fn _feed_arrays _feed_symbols _symbol_vals _session _fetches".split()
 
 # What a call of the train function fetches besides, its `updates_op`, and the
 # placeholder of the next rate, or None.
@@ -178,8 +177,7 @@ class GraphStep:
         inputs = tf.nest.flatten(self.model.inputs)
         phase, fetches = self._keras.module.backend.learning_phase(), self._fetches()
         for batch in batches:
-            types = [tensor.dtype.as_numpy_dtype for tensor in inputs]
-            feeds = dict(zip(inputs, map(np.asarray, batch, types)))
+            feeds = dict(zip(inputs, batch))
             if not isinstance(phase, int):  # an int was fixed by the user
                 feeds[phase] = True
             values = self._session().run(fetches, feeds)
@@ -292,10 +290,10 @@ def _exchange_call(function, fetches, updates_op, feed_dict):
     compares inputs, fetches and session with those it was built for.
     """
     kept = vars(function).setdefault("_swa_calls", {})
-    built = {name: getattr(function, name, None) for name in _BUILT}
+    built = {name: getattr(function, name, None) for name in _CALL}
     kept[(function.updates_op, *function.fetches)] = built
     function._fetches = None  # if a Ctrl-C comes now, Keras builds its call anew
     function.fetches, function.updates_op = fetches, updates_op
     function.feed_dict = feed_dict
-    for name in _BUILT:
+    for name in _CALL:
         setattr(function, name, kept.get((updates_op, *fetches), {}).get(name))
