@@ -76,7 +76,7 @@ class GraphStep:
             self.model._make_train_function()
         function = self.model.train_function
         is_own = hasattr(function, "fetch_callbacks")  # Keras's, not a user's
-        layers = self._find([function.updates_op]) if is_own else self.find()
+        layers = self.find([function.updates_op] if is_own else None)
         if layers and not is_own:
             raise ValueError(
                 f"model.train_function must be Keras's own for a model with batch "
@@ -91,9 +91,19 @@ class GraphStep:
             self.put(self.read())  # Keras makes its operations at the first use
         return layers
 
-    def find(self):
-        """Finds the batch-norm layers that the flags of now call trainable."""
-        return self._find(self._keras.updates(self.model))
+    def find(self, updates=None):
+        """Finds where updates get the moments of batch-norm layers.
+
+        Args:
+          updates: list of operations; None: those of the layers that the flags of
+            now call trainable.
+
+        Returns:
+          List of the layers.
+        """
+        updates = self._keras.updates(self.model) if updates is None else updates
+        self._uses = moment_search.uses(updates, batch_norms_of(self.model))
+        return list(dict.fromkeys(use.layer for use in self._uses))
 
     def read(self):
         """The weights as arrays, which may share memory with the variables."""
@@ -187,19 +197,37 @@ class GraphStep:
 
     def _form(self, name):
         """A _Form, made once for what the function runs now."""
-        function = self.model.train_function
-        updates_op = function.updates_op
+        function, is_rate = self.model.train_function, name == "rate"
         forms = vars(function).setdefault("_swa_forms", {})
-        rate = self.optimizer.lr if name == "rate" else None
-        key = updates_op, rate is not None and moment_search.place_of(rate)
+        key = function.updates_op, is_rate and moment_search.place_of(self.optimizer.lr)
         if key not in forms:
+            make = self._rate_form if is_rate else self._pass_form
             with self._building():
-                if rate is not None:
-                    forms[key] = _rate_form(updates_op, rate)
-                else:
-                    kept = self._forward_updates(updates_op)
-                    forms[key] = _Form(self._fetches(), tf.group(*kept), None)
+                forms[key] = make(function.updates_op)
         return forms[key]
+
+    def _rate_form(self, updates_op):
+        """Each batch sets the next one's rate after its own was used."""
+        rate = self.optimizer.lr
+        fed = tf.compat.v1.placeholder(rate.dtype.base_dtype, ())
+        # computed: else it shares a reference variable's memory
+        used = -rate.read_value()
+        with tf.control_dependencies([updates_op, used]):
+            return _Form([used], rate.assign(fed, read_value=False), fed)
+
+    def _pass_form(self, updates_op):
+        """Of the updates only those neither the optimizer's nor re-estimated run."""
+        parts = parts_of(self.model) + self.model.metrics
+        given = [u for part in parts for u in getattr(part, "_updates", None) or ()]
+        own, place_of = set(moment_search.leaves(given)), moment_search.place_of
+        places = {place_of(update[0]) for update in given if isinstance(update, tuple)}
+        pairs, kept = [statistics_of(use.layer) for use in self._uses], []
+        statistics = {place_of(variable) for pair in pairs for variable in pair}
+        for update in moment_search.leaves([updates_op]):
+            assigned = set(moment_search.assignments_of(update))
+            if (update in own or assigned & places) and not assigned & statistics:
+                kept.append(update)
+        return _Form(self._fetches(), tf.group(*kept), None)
 
     def _hook(self, name, receivers):
         """Gives the train function a form; `receivers` get the values it fetches."""
@@ -212,26 +240,7 @@ class GraphStep:
         feed_dict = self._feeds or function.feed_dict
         _exchange_call(function, function.fetches + fetches, form.updates_op, feed_dict)
 
-    def _forward_updates(self, updates_op):
-        """What `updates_op` runs that is neither the optimizer's nor re-estimated."""
-        parts = parts_of(self.model) + self.model.metrics
-        given = [u for part in parts for u in getattr(part, "_updates", None) or ()]
-        own, place_of = set(moment_search.leaves(given)), moment_search.place_of
-        places = {place_of(update[0]) for update in given if isinstance(update, tuple)}
-        pairs, kept = [statistics_of(use.layer) for use in self._uses], []
-        statistics = {place_of(variable) for pair in pairs for variable in pair}
-        for update in moment_search.leaves([updates_op]):
-            assigned = set(moment_search.assignments_of(update))
-            if (update in own or assigned & places) and not assigned & statistics:
-                kept.append(update)
-        return kept
-
     # Moments
-
-    def _find(self, updates):
-        """Finds where these updates get the moments of layers, and lists the layers."""
-        self._uses = moment_search.uses(updates, batch_norms_of(self.model))
-        return list(dict.fromkeys(use.layer for use in self._uses))
 
     def _fetches(self):
         """Mean, variance and, where it is open, shape of each use, each once."""
@@ -273,14 +282,6 @@ class GraphStep:
         with self.variables[0].graph.as_default(), tf.control_dependencies(None):
             with tf.name_scope("swa"):
                 yield
-
-
-def _rate_form(updates_op, rate):
-    """The form in which each batch sets the next one's rate after its own was used."""
-    fed = tf.compat.v1.placeholder(rate.dtype.base_dtype, ())
-    used = -rate.read_value()  # computed: else it shares a reference variable's memory
-    with tf.control_dependencies([updates_op, used]):
-        return _Form([used], rate.assign(fed, read_value=False), fed)
 
 
 def _exchange_call(function, fetches, updates_op, feed_dict):
