@@ -20,7 +20,8 @@ class Validation:
     """
 
     def __init__(self, held_out, training_rows, batch_size=None):
-        if isinstance(held_out, (list, tuple)) and len(held_out) not in (2, 3):
+        is_tuple = isinstance(held_out, (list, tuple))
+        if is_tuple and len(held_out) not in (2, 3):
             raise ValueError(f"validation must be (x, y) or (x, y, sample_weight), got "
                              f"{len(held_out)} items.")  # fmt: skip
         for name, rows in ("validation", held_out), ("validation_rows", training_rows):
@@ -28,8 +29,8 @@ class Validation:
                 kind = type(rows).__name__
                 raise ValueError(f"{name} must be rows that can be read again, arrays "
                                  f"or a Sequence, got {kind}.")  # fmt: skip
-        self._held_out, self._training_rows = held_out, training_rows
-        self._batch_size = batch_size or 32
+        self._x, *self._targets = held_out if is_tuple else [held_out]
+        self._training_rows, self._batch_size = training_rows, batch_size or 32
         self._results, self._n_averaged = {}, 0
 
     def begin(self, model, params, has_batch_norm):
@@ -52,8 +53,7 @@ class Validation:
                 f"{self._training_rows}. Give training rows, all or some.")
         if not has_static_shapes():
             return
-        x = self._held_out
-        given = {"validation": x[0] if isinstance(x, (list, tuple)) else x}
+        given = {"validation": self._x}
         if has_batch_norm:
             given["validation_rows"] = self._training_rows
         for name, rows in given.items():
@@ -72,14 +72,12 @@ class Validation:
         return dict(self._results)
 
     def _evaluated(self, model):
-        held_out, options = self._held_out, {"verbose": 0}
-        if isinstance(held_out, (list, tuple)):
-            options.update(y=held_out[1], batch_size=self._size)
-            options["sample_weight"] = held_out[2] if len(held_out) > 2 else None
-            held_out = held_out[0]
+        options = dict(zip(("y", "sample_weight"), self._targets))
+        if self._targets:
+            options["batch_size"] = self._size
         is_stopping = model.stop_training  # `evaluate` sets it to False
         try:
-            results = model.evaluate(held_out, **options)
+            results = model.evaluate(self._x, verbose=0, **options)
         finally:
             model.stop_training = is_stopping
         return [float(r) for r in (results if isinstance(results, list) else [results])]
