@@ -79,9 +79,8 @@ class Average:
           that is not floating point.
         """
         means = iter(self.mean)
-        floats = [is_averaged(dtype) for dtype in dtypes]
-        return [next(means).astype(d, copy=False) if f else None
-                for d, f in zip(dtypes, floats)]  # fmt: skip
+        return [next(means).astype(dtype, copy=False) if is_averaged(dtype) else None
+                for dtype in dtypes]  # fmt: skip
 
     def load(self, mean, n_averaged, n_skipped):
         """Goes on from a mean of `n_averaged` sets; the arrays are copied."""
