@@ -61,10 +61,11 @@ class Weights:
         """Whether the model has what SWA put in last, untouched."""
         return bool(self._placed) and _are_of(self._step.read(), self._placed[-1:])
 
-    def take_trained_aside(self):
-        """Keeps what the model has now, the last trained weights of the run."""
+    def place_over_trained(self, arrays):
+        """As `place`, and keeps what is there: the last trained weights of the run."""
         self._trained, self._placed = _copies(self._step.read()), []
         self._aside = self._trained
+        self.place(arrays)
 
     def place(self, arrays=None):
         """Puts `arrays` into the model, None: what was put in last, once more.

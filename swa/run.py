@@ -143,8 +143,7 @@ class Run:
                  "trained weights stay. Place SWA after the callback that stops "
                  "training, or call swa.apply(x) with training rows.")  # fmt: skip
         else:
-            self.weights.take_trained_aside()
-            self.weights.place(self.averaged())
+            self.weights.place_over_trained(self.averaged())
             self._say("final model weights set to stochastic weight average")
         self.close(has_ended=True)
 
@@ -203,9 +202,8 @@ class Run:
     def _begin_pass(self):
         """The averaged weights, no rate, and the statistics of no row yet."""
         self.statistics = batch_norm.Statistics(self.statistics.layers)
-        self.weights.take_trained_aside()
+        self.weights.place_over_trained(self.averaged())
         self.stage, self.batch_norm_epoch = PASS, self.progress.epoch + 1
-        self.weights.place(self.averaged())
         self.rates.begin_pass()
         self.step.start_pass(self.statistics)
         self._say("final model weights set to stochastic weight average")
