@@ -8,6 +8,7 @@ been changed by the user, and stays.
 
 import contextlib
 import sys
+import traceback
 
 import numpy as np
 
@@ -183,11 +184,10 @@ def check_alone(callback, model):
 def lists_on_stack(callback):
     """Keras's callback lists that hold `callback` and whose `fit` runs now."""
     found = {}
-    frame = sys._getframe(1)  # its own locals would hold it
-    while frame is not None:
+    caller = sys._getframe(1)  # its own locals would hold it
+    for frame, _ in traceback.walk_stack(caller):
         for name in ("callbacks", "training_callbacks"):
             held = frame.f_locals.get(name)
             if any(one is callback for one in getattr(held, "callbacks", None) or ()):
                 found[id(held)] = held
-        frame = frame.f_back
     return list(found.values())
