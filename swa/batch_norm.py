@@ -55,8 +55,7 @@ class Statistics:
           sum_over_ranks: function of a list of arrays, or None for one rank.
         """
         if sum_over_ranks is not None and self.layers:
-            own = [self._moments[layer] for layer in self.layers]
-            merged = moments.merged_over_ranks(own, sum_over_ranks)
+            merged = moments.merged_over_ranks(self._moments.values(), sum_over_ranks)
             self._moments = dict(zip(self.layers, merged))
 
     def spoiled(self):

@@ -51,7 +51,7 @@ def merged_over_ranks(own, sum_over_ranks):
     squares minus the square of a sum cannot be.
 
     Args:
-      own: list of Moments, one for each layer; a count may be 0.
+      own: list or view of Moments, one for each layer; a count may be 0.
       sum_over_ranks: function of a list of arrays that returns the sum of each over
         all ranks. It is called three times; counts are int64.
 
