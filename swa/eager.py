@@ -78,7 +78,6 @@ class EagerStep:
             tf.raw_ops.AssignVariableOp(resource=rate.handle, value=value)
 
     def start_pass(self, statistics):
-        self.stop()
         # what tf.config.experimental_run_functions_eagerly sets
         self._replaced.put(def_function, "RUN_FUNCTIONS_EAGERLY", True)
         # Keras calls it in the place of gradients and optimizer
@@ -92,9 +91,9 @@ class EagerStep:
         """Nothing to do: all that is changed is on the model's parts."""
 
     def forward(self, batches, statistics):
-        self._hook_layers(statistics)
         options = {"training": True} if self.model._expects_training_arg else {}
         try:
+            self._hook_layers(statistics)
             with eager_learning_phase_scope(1):
                 for batch in batches:
                     self.model(self._tensors(batch), **options)
