@@ -152,11 +152,7 @@ def epoch_rates(settings, learning_rate, epoch, batches_per_epoch) -> np.ndarray
         progress = ((epoch - start) % settings.swa_freq) * batches + done
         progress /= settings.swa_freq * batches
         return (1.0 - progress) * high + progress * low
-    progress = epoch / start
-    if progress <= 0.5:
-        return np.full(batches, learning_rate, np.float64)
-    between = learning_rate - (learning_rate - low) * (progress - 0.5) / 0.4
-    return np.full(batches, between if progress <= 0.9 else low)
+    return np.full(batches, np.interp(epoch / start, [0.5, 0.9], [learning_rate, low]))
 
 
 def is_sampled(settings: Settings, epoch: int) -> bool:
