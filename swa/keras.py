@@ -13,18 +13,16 @@ from swa import batch_norm, callback
 
 __all__ = ["SWA", "update_bn"]
 
-_KERAS = callback.Keras(
-    name="keras",
-    module=keras,
-    is_eager=lambda: False,  # Keras 2.3.1 builds graphs whatever TensorFlow's mode
-    weights=lambda model: [w for layer in model.layers for w in layer.weights],
-    updates=lambda model: list(model.updates),
-)
-
 
 class SWA(callback.SWA, keras.callbacks.Callback):
     __doc__ = callback.SWA.__doc__
-    _keras = _KERAS
+    _keras = callback.Keras(
+        name="keras",
+        module=keras,
+        is_eager=lambda: False,  # Keras 2.3.1 builds graphs whatever TensorFlow's mode
+        weights=lambda model: [w for layer in model.layers for w in layer.weights],
+        updates=lambda model: list(model.updates),
+    )
 
 
-update_bn = batch_norm.update_bn_of(_KERAS)
+update_bn = batch_norm.update_bn_of(SWA._keras)

@@ -15,18 +15,16 @@ from swa import batch_norm, callback
 
 __all__ = ["SWA", "update_bn"]
 
-_KERAS = callback.Keras(
-    name="tf.keras",
-    module=tf.keras,
-    is_eager=tf.executing_eagerly,
-    weights=lambda model: list(model.weights),
-    updates=lambda m: [*m.get_updates_for(None), *m.get_updates_for(m.inputs)],
-)
-
 
 class SWA(callback.SWA, tf.keras.callbacks.Callback):
     __doc__ = callback.SWA.__doc__
-    _keras = _KERAS
+    _keras = callback.Keras(
+        name="tf.keras",
+        module=tf.keras,
+        is_eager=tf.executing_eagerly,
+        weights=lambda model: list(model.weights),
+        updates=lambda m: [*m.get_updates_for(None), *m.get_updates_for(m.inputs)],
+    )
 
 
-update_bn = batch_norm.update_bn_of(_KERAS)
+update_bn = batch_norm.update_bn_of(SWA._keras)
