@@ -117,7 +117,7 @@ def _uses_of(layer, assignments):
 
 def _origin(assignment, variable):
     """(statistic, tensor to fetch) of the one value that is assigned; None: others."""
-    place, found = place_of(variable), {}
+    place, found = place_of(variable), []
     # by tensor: where its value can be fetched, outside of any branch
     rest, fetches = [assignment.inputs[1]], {assignment.inputs[1]: None}
     for tensor in rest:  # grows while it is walked
@@ -135,8 +135,7 @@ def _origin(assignment, variable):
             rest.extend(new)
             fetches.update(dict.fromkeys(new, fetch))
         elif op.type not in _FUSED or op.get_attr("is_training"):
-            found[tensor] = fetch
-    found = list(found.items())
+            found.append((tensor, fetch))
     return found[0] if len(found) == 1 and found[0][1] is not None else None
 
 
