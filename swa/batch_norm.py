@@ -58,6 +58,10 @@ class Statistics:
             merged = moments.merged_over_ranks(self._moments.values(), sum_over_ranks)
             self._moments = dict(zip(self.layers, merged))
 
+    def saw_rows(self):
+        """Whether any layer saw a row."""
+        return any(one.count for one in self._moments.values())
+
     def spoiled(self):
         """List of the layers that saw NaN or Inf."""
         return [layer for layer, (_, *moments_of) in self._moments.items()

@@ -16,6 +16,7 @@ from tensorflow.python.keras.backend import eager_learning_phase_scope
 
 from swa.exchange import Replaced
 from swa.layers import batch_norms_of, check_supported, parts_of
+from swa.rates import made
 
 
 class EagerStep:
@@ -31,7 +32,7 @@ class EagerStep:
         self._keras, self.model = keras, model
         self.optimizer = getattr(model, "optimizer", None)
         self.variables, self._layers = keras.weights(model), []
-        self._replaced, self._rate = Replaced(), 0.0
+        self._replaced, self._rate, self._is_open = Replaced(), 0.0, False
 
     def prepare(self, sets_rate):
         self.variables = self._keras.weights(self.model)
@@ -66,23 +67,31 @@ class EagerStep:
 
     @property
     def rate(self):
-        return float(tf.keras.backend.get_value(self._variable()))
+        self._rate = made(self.optimizer, self._rate)
+        return float(tf.keras.backend.get_value(self._rate))
 
     @rate.setter
     def rate(self, value):
-        rate = self._variable()
+        # found once: to look it up takes as long as to read it
+        self._rate = rate = made(self.optimizer, self._rate)
         if isinstance(rate, numbers.Real):
             self.optimizer.lr = value
         else:  # Keras's own way takes five times as long, in each batch
             value = np.asarray(value, rate.dtype.as_numpy_dtype)
             tf.raw_ops.AssignVariableOp(resource=rate.handle, value=value)
 
+    def begin_batch(self, next_rate):
+        self._is_open = True
+
     def start_pass(self, statistics):
         # what tf.config.experimental_run_functions_eagerly sets
         self._replaced.put(def_function, "RUN_FUNCTIONS_EAGERLY", True)
         # Keras calls it in the place of gradients and optimizer
-        self._replaced.put(self.model, "_backwards", lambda tape, loss: None)
+        self._replaced.put(self.model, "_backwards", self._end_batch)
         self._hook_layers(statistics)
+
+    def _end_batch(self, tape, loss):
+        self._is_open = False  # others may call the layers before the next one
 
     def stop(self):
         self._replaced.give_back()
@@ -92,6 +101,7 @@ class EagerStep:
 
     def forward(self, batches, statistics):
         options = {"training": True} if self.model._expects_training_arg else {}
+        self._is_open = True
         try:
             self._hook_layers(statistics)
             with eager_learning_phase_scope(1):
@@ -99,12 +109,6 @@ class EagerStep:
                     self.model(self._tensors(batch), **options)
         finally:
             self.stop()
-
-    def _variable(self):
-        """The variable of the rate, or the number that it will be made from."""
-        if isinstance(self._rate, numbers.Real):
-            self._rate = self.optimizer.lr  # as slow as to read it
-        return self._rate
 
     def _tensors(self, batch):
         """A batch's rows as the model is called with them, of the types it wants."""
@@ -141,7 +145,7 @@ class EagerStep:
         def call_and_hand_over(inputs, *args, **options):
             moments.clear()
             outputs = call(inputs, *args, **options)
-            if len(moments) == 2:
+            if self._is_open and len(moments) == 2:
                 shape = inputs.shape.as_list()
                 channels = np.prod([shape[axis] for axis in layer.axis], dtype=np.int64)
                 count = int(np.prod(shape, dtype=np.int64) // max(channels, 1))

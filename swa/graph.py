@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from swa import moment_search
 from swa.layers import batch_norms_of, parts_of, statistics_of
+from swa.rates import made
 
 # What Keras keeps of a call that it has built, names of 1.15; what tells it that the
 # call is another one comes last.
@@ -26,9 +27,8 @@ _CALL = "_callable_fn _feed_arrays _feed_symbols _symbol_vals _session _fetches"
 # What a call of the train function fetches besides, its `updates_op`, and the
 # placeholder of the next rate, or None.
 _Form = namedtuple("_Form", "fetches updates_op fed")
-# A train function that has a form of SWA's now: what it had, the fetches that were
-# added, and what `_hook` was given.
-_Hooked = namedtuple("_Hooked", "function updates_op feed_dict fetches given")
+# A train function that has a form of SWA's now, and what it had before.
+_Hooked = namedtuple("_Hooked", "function form updates_op feed_dict")
 
 
 class GraphStep:
@@ -54,9 +54,11 @@ class GraphStep:
         self.optimizer = getattr(model, "optimizer", None)
         self.variables = keras.weights(model)
         self.sets_rate_by_batch = True  # until `prepare` knows better
-        self._next_rate, self._feeds = 0.0, {}
+        self._rate = 0.0  # or its variable, as soon as there is one
+        self._next_rate, self._is_open = 0.0, False
         self._uses = []  # of moment_search.Use
-        self._hooked = None  # or a _Hooked
+        self._functions, self._hooked = [], []  # train functions; of _Hooked
+        self._given = None  # to the last `_hook`
 
     def prepare(self, sets_rate):
         """Finds the batch-norm layers that are trained, and makes all operations.
@@ -84,9 +86,10 @@ class GraphStep:
                 f"model.compile() again, or freeze batch normalization.")
         # Keras can order the keys of a user's `feed_dict` and ours only if we have none
         self.sets_rate_by_batch = not is_own or bool(function.feed_dict)
+        self._functions = [function]
         names = ["rate"] * (sets_rate and not self.sets_rate_by_batch)
         for name in names + ["pass"] * bool(layers):
-            self._form(name)
+            self._form(name, function)
         if not self._feeds_initial_values():
             self.put(self.read())  # Keras makes its operations at the first use
         return layers
@@ -127,11 +130,14 @@ class GraphStep:
     @property
     def rate(self):
         """float: the optimizer's learning rate."""
-        return float(self._keras.module.backend.get_value(self.optimizer.lr))
+        self._rate = made(self.optimizer, self._rate)
+        if isinstance(self._rate, numbers.Real):
+            return float(self._rate)
+        return float(self._keras.module.backend.get_value(self._rate))
 
     @rate.setter
     def rate(self, value):
-        rate = self.optimizer.lr
+        self._rate = rate = made(self.optimizer, self._rate)
         if isinstance(rate, numbers.Real):
             self.optimizer.lr = value
         else:  # as `put` does
@@ -143,39 +149,42 @@ class GraphStep:
         Args:
           note: function that is told, after each batch, the rate that it used.
         """
-        self._hook("rate", [lambda opposite: note(-float(opposite))])
+        self._hook("rate", lambda values: note(-float(*values.values())))
 
-    def feed_rate(self, rate):
-        """Takes the rate that the batch which begins is to set after its own."""
-        self._next_rate = rate  # an array would share its memory with the variable
-        self._feeds.update(dict.fromkeys(self._feeds, rate))
+    def begin_batch(self, next_rate):
+        """What is fetched next is the batch's.
+
+        Args:
+          next_rate: float, what the batch is to set once it has used its own rate.
+        """
+        self._next_rate, self._is_open = next_rate, True
+        for one in self._hooked:
+            self._feed(one)
 
     def start_pass(self, statistics):
         """From now on batches train nothing; their moments go to `statistics`."""
-        fetches, values = self._fetches(), {}
-
-        def receive(tensor, value):
-            values[tensor] = value
-            if tensor is fetches[-1]:
-                self._merge(values, statistics)
-
-        self._hook("pass", [functools.partial(receive, one) for one in fetches])
+        self._hook("pass", lambda values: self._merge(values, statistics))
 
     def stop(self):
-        """Gives the train function back as it was."""
-        if self._hooked is None:
-            return
-        function, updates_op, feed_dict, fetches, _ = self._hooked
-        for fetch in fetches:
-            function.fetch_callbacks.pop(fetch, None)
-        others = [one for one in function.fetches if one not in fetches]
-        _exchange_call(function, others, updates_op, feed_dict)
-        self._hooked = None
+        """Gives the train functions back as they were."""
+        while self._hooked:
+            function, form, updates_op, feed_dict = self._hooked[-1]
+            for fetch in form.fetches:
+                function.fetch_callbacks.pop(fetch, None)
+            others = [one for one in function.fetches if one not in form.fetches]
+            _exchange_call(function, others, updates_op, feed_dict)
+            self._hooked.pop()
 
     def follow(self):
-        """Takes hold of a train function that Keras made in the place of the old."""
-        if self._hooked and self.model.train_function is not self._hooked.function:
-            self._hook(*self._hooked.given)
+        """Takes hold of a train function that Keras has made beside the old one.
+
+        `fit` goes on with that which it had when it began, other methods take the new.
+        """
+        function = self.model.train_function
+        is_own = hasattr(function, "fetch_callbacks")
+        if is_own and self._hooked and function not in self._functions:
+            self._functions[1:] = [function]
+            self._hook(*self._given)
 
     def forward(self, batches, statistics):
         """Runs the model on each batch in training mode; no weight changes.
@@ -195,11 +204,12 @@ class GraphStep:
 
     # The forms of the train function
 
-    def _form(self, name):
+    def _form(self, name, function):
         """A _Form, made once for what the function runs now."""
-        function, is_rate = self.model.train_function, name == "rate"
-        forms = vars(function).setdefault("_swa_forms", {})
-        key = function.updates_op, is_rate and moment_search.place_of(self.optimizer.lr)
+        is_rate, forms = name == "rate", vars(function).setdefault("_swa_forms", {})
+        if is_rate:
+            self._rate = made(self.optimizer, self._rate)
+        key = function.updates_op, is_rate and moment_search.place_of(self._rate)
         if key not in forms:
             make = self._rate_form if is_rate else self._pass_form
             with self._building():
@@ -208,7 +218,7 @@ class GraphStep:
 
     def _rate_form(self, updates_op):
         """Each batch sets the next one's rate after its own was used."""
-        rate = self.optimizer.lr
+        rate = self._rate
         fed = tf.compat.v1.placeholder(rate.dtype.base_dtype, ())
         # computed: else it shares a reference variable's memory
         used = -rate.read_value()
@@ -229,16 +239,36 @@ class GraphStep:
                 kept.append(update)
         return _Form(self._fetches(), tf.group(*kept), None)
 
-    def _hook(self, name, receivers):
-        """Gives the train function a form; `receivers` get the values it fetches."""
+    def _hook(self, name, receive):
+        """Gives the train functions a form.
+
+        Args:
+          name: "rate" or "pass".
+          receive: function that is given what one batch has fetched, by tensor: the
+            first time after `begin_batch`, and not when others train in between.
+        """
         self.stop()
-        function, form = self.model.train_function, self._form(name)
-        before, fetches = (function.updates_op, function.feed_dict), form.fetches
-        self._hooked = _Hooked(function, *before, fetches, (name, receivers))
-        function.fetch_callbacks.update(zip(fetches, receivers))
-        self._feeds = {} if form.fed is None else {form.fed: self._next_rate}
-        feed_dict = self._feeds or function.feed_dict
-        _exchange_call(function, function.fetches + fetches, form.updates_op, feed_dict)
+        self._given = name, receive
+        for function in self._functions:
+            form, values = self._form(name, function), {}
+
+            def take(fetch, value, last=form.fetches[-1], values=values):
+                values[fetch] = value
+                if fetch is last and self._is_open:
+                    self._is_open = False
+                    receive(values)
+
+            one = _Hooked(function, form, function.updates_op, function.feed_dict)
+            self._hooked.append(one)
+            takers = {fetch: functools.partial(take, fetch) for fetch in form.fetches}
+            function.fetch_callbacks.update(takers)
+            fetches = function.fetches + form.fetches
+            _exchange_call(function, fetches, form.updates_op, one.feed_dict)
+            self._feed(one)
+
+    def _feed(self, hooked):
+        if hooked.form.fed is not None:  # an array would be shared with the variable
+            hooked.function.feed_dict = {hooked.form.fed: self._next_rate}
 
     # Moments
 

@@ -27,6 +27,15 @@ def rate_of(keras, optimizer):
     return float(keras.module.backend.get_value(optimizer.lr)) if is_there else math.nan
 
 
+def made(optimizer, rate):
+    """The variable of an optimizer's rate; the number, until it is made from it.
+
+    Args:
+      rate: what was found the last time; else a number.
+    """
+    return optimizer.lr if isinstance(rate, Real) else rate
+
+
 class Rates:
     """The rates of a run, epoch by epoch, and their way into a step.
 
@@ -73,9 +82,8 @@ class Rates:
     def begin_batch(self, batch):
         """Sets the rate of a batch, or tells the step the one to set after it."""
         self._batch = batch
+        self._step.begin_batch(self._of(batch + 1))
         self.insist()
-        if not self._step.sets_rate_by_batch:
-            self._step.feed_rate(self._of(batch + 1))
 
     def insist(self):
         """Sets the rate of the batch that begins: others may have set theirs."""

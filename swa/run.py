@@ -109,7 +109,8 @@ class Run:
         statistics, variables = self.statistics, self.step.variables
         self.step.stop()
         statistics.merge_ranks(self._options.sum_over_ranks)
-        if not statistics.spoiled():  # by NaN or Inf: the pass is cut short then
+        # else, spoiled by NaN or Inf or with no row seen, the pass is cut short
+        if statistics.saw_rows() and not statistics.spoiled():
             self.weights.place(statistics.filled_in(self.averaged(), variables))
             self.rates.give_back()
             self.stage = PASSED

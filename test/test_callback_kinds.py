@@ -540,6 +540,76 @@ def test_values_that_the_user_feeds_are_fed_on(kit):
     assert model.train_function.feed_dict is fed
 
 
+# Others that train the same model while `fit` runs
+
+
+@pytest.mark.parametrize("weighted", ["none", "others", "fit"])
+def test_others_that_train_in_between_change_nothing(kit, weighted):
+    """Sample weights that come, or go, in mid-fit make Keras a new train function."""
+    (x, y), model, seen = data(), build(kit), recorder(kit)
+    weights = np.ones(8, "float32") if weighted == "others" else None
+
+    class Between(kit.keras.callbacks.Callback):
+        def on_batch_end(self, batch, logs=None):
+            if batch < 3:  # the pass ends with its last batch
+                self.model.train_on_batch(3 * x[:8] + 1, y[:8], sample_weight=weights)
+
+    swa = kit.SWA(2, "cyclic", 0.01, 0.05, 2)
+    of_fit = dict.fromkeys(range(3), 1.0) if weighted == "fit" else None
+    history = run(model, [swa, Between(), seen], class_weight=of_fit).history
+    planned = swa.plan(4, 4, 0.1).rates.ravel()
+    np.testing.assert_allclose(history["lr"], planned, rtol=5e-7)
+    np.testing.assert_allclose(seen.rates, planned, rtol=5e-7)
+    for before, after in zip(seen.slots[-2], seen.slots[-1]):
+        np.testing.assert_array_equal(before, after)  # `iterations` among them
+    assert_mean(model.get_weights(), seen.weights[1:2], skip=STATISTICS)
+    assert_statistics(model.get_weights(), x)
+
+
+def test_a_pass_whose_moments_are_taken_away_leaves_the_trained_weights(kit):
+    if kit.is_eager:
+        pytest.skip("only graph mode fetches them")
+
+    class Clears(kit.keras.callbacks.Callback):
+        def on_batch_begin(self, batch, logs=None):
+            self.model.train_function.fetches = []
+
+    model, swa, seen = build(kit), kit.SWA(2), recorder(kit)
+    with pytest.warns(RuntimeWarning, match="before batch normalization could be"):
+        run(model, [swa, Clears(), seen])
+    assert swa.batch_norm_epoch is None
+    assert equal(model.get_weights(), seen.weights[2])
+
+
+def test_a_model_compiled_anew_in_mid_fit_goes_on_as_before(kit):
+    """As Keras does: `fit` keeps the train function that it had when it began."""
+    if kit.is_eager:
+        pytest.skip("in eager mode Keras itself cannot go on")
+
+    class Compiles(kit.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                self.model.compile("sgd", "sparse_categorical_crossentropy")
+
+    model = build(kit)
+    run(model, [kit.SWA(2, "constant", 0.01), Compiles()])
+    assert_statistics(model.get_weights(), data()[0])
+
+
+@pytest.mark.filterwarnings("ignore:SWA. another callback sets")
+def test_a_number_in_the_place_of_the_rate_stops_nothing(kit):
+    """Stand-alone Keras trains on with the variable, which no one can find then."""
+
+    class Replaces(kit.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.optimizer.learning_rate = 0.03
+
+    model, swa = build(kit), kit.SWA(2, "constant", 0.01)
+    run(model, [swa, Replaces()])
+    assert swa.n_averaged == 2
+    assert_statistics(model.get_weights(), data()[0])
+
+
 # After an interrupt the user's later act wins
 
 
