@@ -411,5 +411,6 @@ def check_model(keras, model, settings):
     if keras.is_eager() and not model.run_eagerly:
         if not model._experimental_run_tf_function:
             raise ValueError(f"experimental_run_tf_function must be left on in eager "
-                             f"mode when model {model.name!r} is compiled, got False. "
-                             f"Use run_eagerly=True instead.")  # fmt: skip
+                             f"mode when model {model.name!r} is compiled, got False, "
+                             f"as Keras sets it for an optimizer of tf.train. Use "
+                             f"run_eagerly=True instead.")  # fmt: skip
