@@ -583,7 +583,7 @@ def test_a_pass_whose_moments_are_taken_away_leaves_the_trained_weights(kit):
 def test_a_model_compiled_anew_in_mid_fit_goes_on_as_before(kit):
     """As Keras does: `fit` keeps the train function that it had when it began."""
     if kit.is_eager:
-        pytest.skip("in eager mode Keras itself cannot go on")
+        pytest.skip("only graph mode lets Keras itself go on")
 
     class Compiles(kit.keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
