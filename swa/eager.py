@@ -7,8 +7,6 @@ cannot be exchanged. For the pass, functions run as Python: no gradient is taken
 and batch-norm layers hand the moments of their inputs over instead of keeping them.
 """
 
-import numbers
-
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import def_function  # 1.15 sets the switch, has no getter
@@ -16,14 +14,14 @@ from tensorflow.python.keras.backend import eager_learning_phase_scope
 
 from swa.exchange import Replaced
 from swa.layers import batch_norms_of, check_supported, parts_of
-from swa.rates import made
+from swa.rates import OptimizerRate
 
 
 class EagerStep:
     """A model's training step in eager mode, and what SWA hangs on it.
 
     It has the methods of `swa.graph.GraphStep`, where they are described, but not
-    `start_rates` and `feed_rate`: here each rate is set before its batch.
+    `start_rates`: here each rate is set before its batch.
     """
 
     sets_rate_by_batch, repeats_rows = True, True
@@ -32,7 +30,9 @@ class EagerStep:
         self._keras, self.model = keras, model
         self.optimizer = getattr(model, "optimizer", None)
         self.variables, self._layers = keras.weights(model), []
-        self._replaced, self._rate, self._is_open = Replaced(), 0.0, False
+        read = keras.module.backend.get_value
+        self.rate = OptimizerRate(self.optimizer, read, _assign)
+        self._replaced, self._is_open = Replaced(), False
 
     def prepare(self, sets_rate):
         self.variables = self._keras.weights(self.model)
@@ -64,21 +64,6 @@ class EagerStep:
 
     def is_usable(self):
         return True
-
-    @property
-    def rate(self):
-        self._rate = made(self.optimizer, self._rate)
-        return float(tf.keras.backend.get_value(self._rate))
-
-    @rate.setter
-    def rate(self, value):
-        # found once: to look it up takes as long as to read it
-        self._rate = rate = made(self.optimizer, self._rate)
-        if isinstance(rate, numbers.Real):
-            self.optimizer.lr = value
-        else:  # Keras's own way takes five times as long, in each batch
-            value = np.asarray(value, rate.dtype.as_numpy_dtype)
-            tf.raw_ops.AssignVariableOp(resource=rate.handle, value=value)
 
     def begin_batch(self, next_rate):
         self._is_open = True
@@ -155,3 +140,9 @@ class EagerStep:
 
         self._replaced.put(layer, "_assign_moving_average", note)
         self._replaced.put(layer, "call", call_and_hand_over)
+
+
+def _assign(variable, value):
+    """Sets a variable, as each batch does: Keras's own way takes five times as long."""
+    value = np.asarray(value, variable.dtype.as_numpy_dtype)
+    tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)

@@ -10,7 +10,6 @@ lives as long as what it was made for: the function, a tensor.
 
 import contextlib
 import functools
-import numbers
 from collections import namedtuple
 
 import numpy as np
@@ -18,7 +17,7 @@ import tensorflow as tf
 
 from swa import moment_search
 from swa.layers import batch_norms_of, parts_of, statistics_of
-from swa.rates import made
+from swa.rates import OptimizerRate
 
 # What Keras keeps of a call that it has built, names of 1.15; what tells it that the
 # call is another one comes last.
@@ -44,6 +43,7 @@ class GraphStep:
       model, optimizer: the model's, as when the step was made.
       variables: list of the model's weights, in `get_weights()` order.
       sets_rate_by_batch: bool, whether each rate must be set before its batch.
+      rate: swa.rates.OptimizerRate.
       repeats_rows: bool, whether rows of an epoch cut short come in the next one.
     """
 
@@ -54,7 +54,11 @@ class GraphStep:
         self.optimizer = getattr(model, "optimizer", None)
         self.variables = keras.weights(model)
         self.sets_rate_by_batch = True  # until `prepare` knows better
-        self._rate = 0.0  # or its variable, as soon as there is one
+        self.rate = OptimizerRate(
+            self.optimizer,
+            keras.module.backend.get_value,
+            lambda variable, value: _initialize(keras, [(variable, value)]),
+        )
         self._next_rate, self._is_open = 0.0, False
         self._uses = []  # of moment_search.Use
         self._functions, self._hooked = [], []  # train functions; of _Hooked
@@ -117,31 +121,13 @@ class GraphStep:
         pairs = [(v, a) for v, a in zip(self.variables, arrays) if a is not None]
         if not self._feeds_initial_values():
             return self._keras.module.backend.batch_set_value(pairs)
-        # an initializer assigns what it is fed: no operation is added for it
-        feeds = {v.initializer.inputs[1]: array for v, array in pairs}
-        self._session().run([v.initializer for v, _ in pairs], feeds)
+        _initialize(self._keras, pairs)
 
     def is_usable(self):
         """Whether the session of this graph is still there."""
         session = self._session()
         is_ours = not self.variables or session.graph is self.variables[0].graph
         return is_ours and not getattr(session, "_closed", False)
-
-    @property
-    def rate(self):
-        """float: the optimizer's learning rate."""
-        self._rate = made(self.optimizer, self._rate)
-        if isinstance(self._rate, numbers.Real):
-            return float(self._rate)
-        return float(self._keras.module.backend.get_value(self._rate))
-
-    @rate.setter
-    def rate(self, value):
-        self._rate = rate = made(self.optimizer, self._rate)
-        if isinstance(rate, numbers.Real):
-            self.optimizer.lr = value
-        else:  # as `put` does
-            self._session().run(rate.initializer, {rate.initializer.inputs[1]: value})
 
     def start_rates(self, note):
         """From now on each batch sets the next one's rate once it has used its own.
@@ -169,10 +155,11 @@ class GraphStep:
         """Gives the train functions back as they were."""
         while self._hooked:
             function, form, updates_op, feed_dict = self._hooked[-1]
+            function.feed_dict = feed_dict
             for fetch in form.fetches:
                 function.fetch_callbacks.pop(fetch, None)
             others = [one for one in function.fetches if one not in form.fetches]
-            _exchange_call(function, others, updates_op, feed_dict)
+            _exchange_call(function, others, updates_op)
             self._hooked.pop()
 
     def follow(self):
@@ -206,19 +193,19 @@ class GraphStep:
 
     def _form(self, name, function):
         """A _Form, made once for what the function runs now."""
-        is_rate, forms = name == "rate", vars(function).setdefault("_swa_forms", {})
-        if is_rate:
-            self._rate = made(self.optimizer, self._rate)
-        key = function.updates_op, is_rate and moment_search.place_of(self._rate)
+        forms = vars(function).setdefault("_swa_forms", {})
+        make, place = self._pass_form, None
+        if name == "rate":
+            make, place = self._rate_form, moment_search.place_of(self.rate.variable)
+        key = function.updates_op, place
         if key not in forms:
-            make = self._rate_form if is_rate else self._pass_form
             with self._building():
                 forms[key] = make(function.updates_op)
         return forms[key]
 
     def _rate_form(self, updates_op):
         """Each batch sets the next one's rate after its own was used."""
-        rate = self._rate
+        rate = self.rate.variable
         fed = tf.compat.v1.placeholder(rate.dtype.base_dtype, ())
         # computed: else it shares a reference variable's memory
         used = -rate.read_value()
@@ -262,8 +249,7 @@ class GraphStep:
             self._hooked.append(one)
             takers = {fetch: functools.partial(take, fetch) for fetch in form.fetches}
             function.fetch_callbacks.update(takers)
-            fetches = function.fetches + form.fetches
-            _exchange_call(function, fetches, form.updates_op, one.feed_dict)
+            _exchange_call(function, function.fetches + form.fetches, form.updates_op)
             self._feed(one)
 
     def _feed(self, hooked):
@@ -314,7 +300,14 @@ class GraphStep:
                 yield
 
 
-def _exchange_call(function, fetches, updates_op, feed_dict):
+def _initialize(keras, pairs):
+    """Sets variables: an initializer assigns what it is fed, no operation is added."""
+    feeds = {variable.initializer.inputs[1]: value for variable, value in pairs}
+    initializers = [variable.initializer for variable, _ in pairs]
+    keras.module.backend.get_session().run(initializers, feeds)
+
+
+def _exchange_call(function, fetches, updates_op):
     """Makes a train function run these; keeps the call that Keras built for the others.
 
     To build one costs seconds on a deep network, on an NPU a compilation. Keras still
@@ -325,6 +318,5 @@ def _exchange_call(function, fetches, updates_op, feed_dict):
     kept[(function.updates_op, *function.fetches)] = built
     function._fetches = None  # if a Ctrl-C comes now, Keras builds its call anew
     function.fetches, function.updates_op = fetches, updates_op
-    function.feed_dict = feed_dict
     for name in _CALL:
         setattr(function, name, kept.get((updates_op, *fetches), {}).get(name))

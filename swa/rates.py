@@ -27,13 +27,41 @@ def rate_of(keras, optimizer):
     return float(keras.module.backend.get_value(optimizer.lr)) if is_there else math.nan
 
 
-def made(optimizer, rate):
-    """The variable of an optimizer's rate; the number, until it is made from it.
+class OptimizerRate:
+    """An optimizer's rate, by its variable, which is looked for until it is there.
+
+    One of `tf.keras` has a number at first, from which it makes the variable.
 
     Args:
-      rate: what was found the last time; else a number.
+      optimizer: the optimizer, with a rate as `has_rate` asks for.
+      read: function of a variable that returns its value.
+      assign: function (variable, value).
     """
-    return optimizer.lr if isinstance(rate, Real) else rate
+
+    def __init__(self, optimizer, read, assign):
+        self._optimizer, self._read, self._assign = optimizer, read, assign
+        self._found = 0.0
+
+    @property
+    def variable(self):
+        """The variable, or still the number."""
+        if isinstance(self._found, Real):  # to look it up takes as long as to read it
+            self._found = self._optimizer.lr
+        return self._found
+
+    @property
+    def value(self):
+        """float: the rate; set, it is the variable's or what that is made from."""
+        rate = self.variable
+        return float(rate if isinstance(rate, Real) else self._read(rate))
+
+    @value.setter
+    def value(self, value):
+        rate = self.variable
+        if isinstance(rate, Real):
+            self._optimizer.lr = value
+        else:
+            self._assign(rate, value)
 
 
 class Rates:
@@ -67,7 +95,7 @@ class Rates:
     def now(self):
         """float: the rate of the current batch."""
         rate = self._of(self._batch)
-        return self._step.rate if math.isnan(rate) else rate
+        return self._step.rate.value if math.isnan(rate) else rate
 
     def begin_epoch(self, epoch, batches):
         """Plans an epoch of `batches` batches; 0: their number is not known."""
@@ -76,7 +104,7 @@ class Rates:
     def start(self, batch):
         """Leaves the rates from `batch` on to the step, where it can set them."""
         if self.sets_rate and not self._step.sets_rate_by_batch:
-            self._step.rate = self._of(batch)
+            self._step.rate.value = self._of(batch)
             self._step.start_rates(self._note)
 
     def begin_batch(self, batch):
@@ -89,7 +117,7 @@ class Rates:
         """Sets the rate of the batch that begins: others may have set theirs."""
         rate = self._of(self._batch)
         if self._step.sets_rate_by_batch and not math.isnan(rate):
-            self._step.rate = rate
+            self._step.rate.value = rate
 
     def end_epoch(self, batches):
         """Writes the rates of the batches that ran into the history."""
@@ -98,9 +126,9 @@ class Rates:
     def begin_pass(self):
         """The rate becomes 0: nothing is trained."""
         if has_rate(self._step.optimizer):
-            self._before = self._before if self.sets_rate else self._step.rate
+            self._before = self._before if self.sets_rate else self._step.rate.value
             self._plan([0.0])
-            self._step.rate = 0.0
+            self._step.rate.value = 0.0
 
     def give_back(self, is_certain=False):
         """Sets the rate from before, unless another than SWA has set it meanwhile.
@@ -111,9 +139,9 @@ class Rates:
         if math.isnan(self._before):
             return
         own = [self._left, self._of(self._batch), self._of(self._batch + 1)]
-        now = math.nan if is_certain else self._step.rate
+        now = math.nan if is_certain else self._step.rate.value
         if is_certain or any(self._is_close(now, rate) for rate in own):
-            self._step.rate = self._before
+            self._step.rate.value = self._before
         if not self.sets_rate:
             self._before = math.nan
 
