@@ -79,7 +79,8 @@ class Run:
 
     def begin_batch(self, batch):
         """Begins the pass or an epoch of training with its first batch."""
-        is_first = batch == 0 or self.stage is WAITING  # or with weights
+        # of the epoch, or of those that find weights
+        is_first = batch == 0 or self.stage is WAITING
         if self.stage is WAITING:
             self._make_ready()
         if batch == 0 and self._is_pass_due():
