@@ -478,6 +478,14 @@ def test_a_wrapped_train_function_and_batch_norm_are_refused(kit):
     assert not equal(before, model.get_weights())
 
 
+def assert_only_manual_works(kit, model):
+    with pytest.raises(ValueError, match="lr_schedule must be 'manual'") as error:
+        run(model, [kit.SWA(2, "constant", 0.01)])
+    assert one_line(error)
+    run(model, [kit.SWA(2)])
+    assert_statistics(model.get_weights(), data()[0])
+
+
 @pytest.mark.parametrize("kind", ["function", "tensor"])
 def test_a_rate_that_cannot_be_set_is_for_manual_alone(tf_kit, kind):
     import tensorflow as tf
@@ -486,11 +494,7 @@ def test_a_rate_that_cannot_be_set_is_for_manual_alone(tf_kit, kind):
         pytest.skip("only graph mode has a tensor without a value")
     rate = (lambda: 0.1) if kind == "function" else tf.constant(0.1)
     model = build(tf_kit, optimizer=tf_kit.keras.optimizers.SGD(rate))
-    with pytest.raises(ValueError, match="lr_schedule must be 'manual'") as error:
-        run(model, [tf_kit.SWA(2, "constant", 0.01)])
-    assert one_line(error)
-    run(model, [tf_kit.SWA(2)])
-    assert_statistics(model.get_weights(), data()[0])
+    assert_only_manual_works(tf_kit, model)
 
 
 def optimizer_with_a_number(kit):
@@ -516,11 +520,7 @@ def optimizer_with_a_number(kit):
 
 def test_a_number_as_the_rate_is_for_manual_alone(kit):
     model = build(kit, optimizer=optimizer_with_a_number(kit))
-    with pytest.raises(ValueError, match="lr_schedule must be 'manual'") as error:
-        run(model, [kit.SWA(2, "constant", 0.01)])
-    assert one_line(error)
-    run(model, [kit.SWA(2)])
-    assert_statistics(model.get_weights(), data()[0])
+    assert_only_manual_works(kit, model)
 
 
 def test_values_that_the_user_feeds_are_fed_on(kit):
