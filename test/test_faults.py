@@ -141,7 +141,7 @@ def test_killed_dozens_of_times_a_run_ends_as_if_it_never_was(runs, unbroken, tm
             wait_for(is_saving)
 
     caught = 0
-    for kind in ("start", "epoch", "write") * 8:
+    for kind in ("start", "epoch", "write") * 12:
         before = epochs_told(), set(rests(tmp_path))
         process = runs.start(tmp_path, "--resume")
         await_moment(kind, *before)
