@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Shared by all tests: the project on the path, and one kit per Keras binding."""
 
+import functools
+import gc
 import os
 import pathlib
 import signal
@@ -26,20 +28,27 @@ IS_EAGER = os.environ.get("SWA_TEST_MODE") == "eager"
 Kit = namedtuple("Kit", "name keras SWA update_bn is_eager")
 
 
+@functools.lru_cache(maxsize=None)
 def _kit(name):
     import tensorflow as tf
+    from tensorflow.python.util import deprecation
 
     tf.compat.v1.logging.set_verbosity("ERROR")
+    # of TensorFlow's time to build a graph, a fifth goes into warnings not shown
+    deprecation._PRINT_DEPRECATION_WARNINGS = False
     if name == "keras":
         keras = pytest.importorskip("keras")
         from swa.keras import SWA, update_bn
 
-        return Kit(name, keras, SWA, update_bn, False)
-    if IS_EAGER:
-        tf.compat.v1.enable_eager_execution()
-    from swa.tfkeras import SWA, update_bn
+        made = Kit(name, keras, SWA, update_bn, False)
+    else:
+        if IS_EAGER:
+            tf.compat.v1.enable_eager_execution()
+        from swa.tfkeras import SWA, update_bn
 
-    return Kit(name, tf.keras, SWA, update_bn, IS_EAGER)
+        made = Kit(name, tf.keras, SWA, update_bn, IS_EAGER)
+    gc.freeze()  # what was imported stays: not searched through at each collection
+    return made
 
 
 def pytest_collection_modifyitems(items):

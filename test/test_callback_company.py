@@ -486,9 +486,21 @@ class Interruption:
 STRIDE = 13  # every line would take minutes
 
 
+def rows_for_many_fits(kit, batch_size):
+    """Arguments of `fit`; eager Keras else spends its time on making data sets."""
+    x, y = data()
+    if kit.is_eager:
+        import tensorflow as tf
+
+        made = tf.data.Dataset.from_tensor_slices((x, y))
+        return dict(x=made.batch(batch_size))
+    return dict(x=x, y=y, batch_size=batch_size, shuffle=False)
+
+
 def test_ctrl_c_at_any_line_leaves_trained_weights_or_the_whole_average(kit):
     model, swa = build(kit), kit.SWA(2, "cyclic", 0.01, 0.05, 2)
     start = model.get_weights()
+    rows, after_rows = (rows_for_many_fits(kit, size) for size in (50, 25))
 
     class Seen(kit.keras.callbacks.Callback):
         trained = (start,)  # by batch; a Ctrl-C may come before any hook
@@ -514,12 +526,12 @@ def test_ctrl_c_at_any_line_leaves_trained_weights_or_the_whole_average(kit):
         seen = Seen()
         with Interruption(at) as interruption:
             try:
-                run(model, [seen, swa], epochs=3, batch_size=50)
+                model.fit(**rows, epochs=3, verbose=0, callbacks=[seen, swa])
             except KeyboardInterrupt:
                 pass
         return seen, interruption
 
-    run(model, [swa], epochs=3, batch_size=50)  # makes slots and functions
+    model.fit(**rows, epochs=3, verbose=0, callbacks=[swa])  # makes slots and functions
     start_slots = slots_of(kit, model)
     unbroken = train()[0].trained
     average = model.get_weights()
@@ -528,7 +540,7 @@ def test_ctrl_c_at_any_line_leaves_trained_weights_or_the_whole_average(kit):
     for at in range(1, lines + 1, STRIDE):
         seen, interruption = train(at)
         after = Seen()
-        run(model, [after], epochs=1, batch_size=25)
+        model.fit(**after_rows, verbose=0, callbacks=[after])
         where = interruption.place
         # the step is done before the fetched values are handed on, in which a Ctrl-C
         # comes before the batch has ended
