@@ -367,7 +367,8 @@ class SWA:
         for callbacks in exchange.lists_on_stack(self):
             later = callbacks.callbacks[callbacks.callbacks.index(self) + 1 :]
             if not all(type(one) in own for one in later):
-                callbacks.append(kinds.LambdaCallback(on_batch_begin=self._run.insist))
+                last = kinds.LambdaCallback(on_batch_begin=self._run.insist)
+                self._guard.append(callbacks, last)
 
     def _place_average(self, x, batch_size, steps):
         """Puts the average into the model, with the statistics of `x`, or None."""

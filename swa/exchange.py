@@ -141,8 +141,12 @@ class Guard:
             if method is not None:
                 self._replaced.put(self._model, name, self._standing_before(method))
 
+    def append(self, callbacks, last):
+        """Adds a callback to a list of Keras's until `close`."""
+        self._replaced.put(callbacks, "callbacks", [*callbacks.callbacks, last])
+
     def close(self):
-        """Gives the methods back that are still as they were left."""
+        """Gives all back that is still as it was left."""
         self._replaced.give_back()
 
     def is_failing(self):

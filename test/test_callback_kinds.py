@@ -1025,35 +1025,52 @@ def test_validation_takes_a_list(kit):
 # A loop of the user's
 
 
-def test_a_loop_by_hand_calls_the_hooks(kit):
+def train_by_hand(model, members, epochs=6):
     """As in a GAN's: `train_on_batch`, and each hook called by the user."""
-    (x, y), swa, seen = data(), kit.SWA(2, "cyclic", 0.01, 0.05, 2), recorder(kit)
-    model, callbacks = build(kit), (swa, seen)
-    starts, batches = range(0, ROWS, BATCH), len(range(0, ROWS, BATCH))
-    for one in callbacks:
-        one.set_model(model)
-        one.set_params({"epochs": 6, "steps": batches})
-        one.on_train_begin()
-    for epoch in range(6):
-        for one in callbacks:
-            one.on_epoch_begin(epoch)
+    x, y = data()
+    starts = range(0, ROWS, BATCH)
+
+    def call(hook, *given):
+        for one in members:
+            getattr(one, hook)(*given)
+
+    call("set_model", model)
+    call("set_params", {"epochs": epochs, "steps": len(starts)})
+    call("on_train_begin")
+    for epoch in range(epochs):
+        call("on_epoch_begin", epoch)
         for batch, start in enumerate(starts):
-            for one in callbacks:
-                one.on_batch_begin(batch, {})
+            call("on_batch_begin", batch, {})
             rows = slice(start, start + BATCH)
             model.train_on_batch(x[rows], y[rows])
-            for one in callbacks:
-                one.on_batch_end(batch, {})
-        for one in callbacks:
-            one.on_epoch_end(epoch, {})
-    for one in callbacks:
-        one.on_train_end()
+            call("on_batch_end", batch, {})
+        call("on_epoch_end", epoch, {})
+    call("on_train_end")
+    return len(starts)
+
+
+def test_a_loop_by_hand_calls_the_hooks(kit):
+    swa, seen, model = kit.SWA(2, "cyclic", 0.01, 0.05, 2), recorder(kit), build(kit)
+    batches = train_by_hand(model, (swa, seen))
     assert_mean(model.get_weights(), [seen.weights[1], seen.weights[3]], STATISTICS)
-    assert_statistics(model.get_weights(), x)
+    assert_statistics(model.get_weights(), data()[0])
     assert rate_of(kit, model) == pytest.approx(0.1)
     np.testing.assert_allclose(
         seen.rates, swa.plan(6, batches, 0.1).rates.ravel(), rtol=5e-7
     )
+
+
+def test_a_callback_list_of_the_users_is_given_back(kit):
+    from tensorflow.python.keras import callbacks as tf_callbacks  # not in tf.keras
+
+    kinds = kit.keras.callbacks if kit.name == "keras" else tf_callbacks
+    swa, seen, model = kit.SWA(2, "cyclic", 0.01, 0.05, 2), recorder(kit), build(kit)
+    callbacks = kinds.CallbackList([swa, seen])
+    for _ in range(2):
+        batches = train_by_hand(model, [callbacks])
+        assert callbacks.callbacks == [swa, seen]
+    planned = swa.plan(6, batches, 0.1).rates.ravel()
+    np.testing.assert_allclose(seen.rates, planned, rtol=5e-7)
 
 
 # Steps and memory
