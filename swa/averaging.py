@@ -63,8 +63,13 @@ class Average:
             for mean, array in zip(self.mean, weights):
                 _fold(mean.reshape(-1), array.reshape(-1), self.n_averaged + 1)
         else:
-            self.mean = [np.array(self._avg_fn(m, w, self.n_averaged), m.dtype)
-                         for m, w in zip(self.mean, weights)]  # fmt: skip
+            means = [np.array(self._avg_fn(m, w, self.n_averaged), m.dtype)
+                     for m, w in zip(self.mean, weights)]  # fmt: skip
+            for before, mean in zip(self.mean, means):
+                if mean.shape != before.shape:
+                    raise ValueError(f"avg_fn must return an array of the mean's shape "
+                                     f"{before.shape}, got {mean.shape}.")  # fmt: skip
+            self.mean = means
         self.n_averaged += 1
         return True
 

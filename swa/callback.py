@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from swa import batch_norm, exchange, moments, rates, schedules
 from swa.rows import Rows
-from swa.run import WAITING, Options, Run, check_state
+from swa.run import PASS, WAITING, Options, Run, check_state
 from swa.validation import Validation
 
 __all__ = ["Keras", "SWA"]
@@ -145,12 +145,12 @@ class SWA:
     @property
     def n_averaged(self) -> int:
         """int: samples in the average."""
-        return self._run.average.n_averaged if self._run else 0
+        return self._count("n_averaged")
 
     @property
     def n_skipped(self) -> int:
         """int: samples left out since they held NaN or Inf."""
-        return self._run.average.n_skipped if self._run else 0
+        return self._count("n_skipped")
 
     @property
     def batch_norm_epoch(self) -> Optional[int]:
@@ -205,6 +205,8 @@ class SWA:
             cannot be used. The model is then as before.
         """
         run = self._run_with_average()
+        if self._guard is not None and self._guard.is_cut_off():
+            self.restore()
         if run.statistics.layers and x is None:
             raise ValueError(f"x must be given for a model with batch normalization: "
                              f"averaged weights need statistics of their own, got "
@@ -215,13 +217,14 @@ class SWA:
     def restore(self) -> None:
         """Gives back the trained weights, the rate and the train function.
 
-        What the user has changed since SWA set it stays as it is.
+        What the user has changed since SWA set it stays as it is. Called within a
+        `fit`, by a callback, it gives back the weights alone, and in the midst of
+        the forward-only epoch, which needs the average, nothing.
         """
-        if self._run is not None and self._run.step.is_usable():
-            if self._guard is not None:
-                self._run.close()
+        if not exchange.lists_on_stack(self):
+            self._give_back()
+        elif self._run is not None and self._run.stage is not PASS:
             self._run.weights.give_back()
-        self._close_guard()
 
     @contextlib.contextmanager
     def average_applied(
@@ -263,6 +266,8 @@ class SWA:
     @property
     def state(self) -> Dict[str, Any]:
         """dict of plain values and numpy arrays, for `load_state`."""
+        if self._loaded is not None:
+            return dict(self._loaded)
         run = self._run
         return {
             "settings": dict(self.settings._asdict()),
@@ -280,9 +285,13 @@ class SWA:
           state: dict, as the property `state` gave it.
 
         Raises:
-          ValueError: the state is of other settings or, once the model is known,
-            of another model, each by name.
+          ValueError: the state is no such dict, of other settings or, once the model
+            is known, of another model, each by name.
         """
+        missing = [name for name in self.state if name not in state]
+        if missing:
+            raise ValueError(f"state must be what SWA.state gives, got a dict without "
+                             f"{missing}.")  # fmt: skip
         for name, value in self.settings._asdict().items():
             other = state["settings"].get(name)
             if other != value:
@@ -302,12 +311,11 @@ class SWA:
 
     def on_train_begin(self, logs=None):
         """Refuses what cannot work before anything is changed; starts anew."""
-        state, self._loaded = self._loaded, None
         check_model(self._keras, self.model, self.settings)
         exchange.check_alone(self, self.model)
         if self._guard is not None:
-            self.restore()  # a fit of this callback that was cut off
-        self._run = self._begun(state)
+            self._give_back()  # of a fit of this callback that was cut off
+        self._run = self._begun(self._loaded)
         self._guard = exchange.Guard(self, self.model, self._run.step.follow)
         self._guard.open()
         if self._run.step.sets_rate_by_batch and self._run.rates.sets_rate:
@@ -323,11 +331,13 @@ class SWA:
 
     def on_batch_end(self, batch, logs=None):
         """Counts the batches that ran."""
+        self._loaded = None  # nothing can be refused any more
         self._run.end_batch()
 
     def on_test_begin(self, logs=None):
         """Ends the pass: validation follows the last batch."""
-        self._run.end_batches()
+        if self._guard is not None:  # else `evaluate`, with this as its callback
+            self._run.end_batches()
 
     def on_epoch_end(self, epoch, logs=None):
         """Takes the sample; turns an early stop into the pass."""
@@ -340,7 +350,7 @@ class SWA:
     def on_train_end(self, logs=None):
         """Sets the average where it is right to; gives everything else back."""
         if self._guard.is_failing():
-            return self.restore()
+            return self._give_back()
         self._run.end()
         self._close_guard()
         history = getattr(self.model, "history", None)  # a loop by hand has none
@@ -377,19 +387,35 @@ class SWA:
         rows = None if x is None else Rows(x, batch_size, steps)
         if rows is not None and layers:
             batches = rows.batches(run.step.model)  # refused before anything changes
-        run.weights.place(averaged)
+        run.weights.place(run.final if x is None and run.final else averaged)
         if batches is not None:
             ranks = self._options.sum_over_ranks
             options = dict(batches=batches, sum_over_ranks=ranks)
             estimate = batch_norm.re_estimated(run.step, layers, averaged, **options)
             run.weights.place(estimate)
 
+    def _give_back(self):
+        """Gives everything back."""
+        if self._run is not None and self._run.step.is_usable():
+            if self._guard is not None:
+                self._run.close()
+            self._run.weights.give_back()
+        self._close_guard()
+
     def _close_guard(self):
         if self._guard is not None:
             self._guard.close()
             self._guard = None
 
+    def _count(self, name):
+        if self._loaded is not None:
+            return self._loaded[name]
+        return getattr(self._run.average, name) if self._run else 0
+
     def _run_with_average(self):
+        if self._loaded is not None:
+            raise ValueError(f"there is no average: fit must begin after load_state, "
+                             f"got n_averaged {self.n_averaged}.")  # fmt: skip
         if not self.n_averaged:
             raise ValueError(f"there is no average: no sample has been taken yet, got "
                              f"n_averaged {self.n_averaged}.")  # fmt: skip

@@ -68,13 +68,14 @@ class Weights:
         self._aside = self._trained
         self.place(arrays)
 
-    def place(self, arrays=None):
-        """Puts `arrays` into the model, None: what was put in last, once more.
+    def place(self, arrays):
+        """Puts `arrays` into the model.
 
         Args:
           arrays: list of arrays, or of None where a weight stays as it is.
         """
-        arrays = arrays or self._placed[-1]
+        if self._aside is None:
+            self._aside, self._placed = _copies(self._step.read()), []
         # noted before and after: a Ctrl-C may come in between
         self._placed = self._placed + [arrays]
         self._step.put(arrays)
@@ -82,9 +83,11 @@ class Weights:
 
     def give_back(self):
         """Puts back what was there, unless the user has changed it meanwhile."""
-        if self._placed and _are_of(self._step.read(), self._placed + [self._aside]):
+        sets = self._placed + [self._aside]
+        if self._placed and _are_of(self._step.read(), sets):
             self._step.put(self._aside)
-        self._aside, self._trained, self._placed = None, None, []
+            self._trained = None  # else they can still be lent
+        self._aside, self._placed = None, []
 
     @contextlib.contextmanager
     def lent(self, keeps=False):
@@ -133,6 +136,7 @@ class Guard:
         self._callback, self._model, self._follow = callback, model, follow
         self._replaced = Replaced()
         self._error_before = sys.exc_info()[1]
+        self._is_fit = bool(lists_on_stack(callback))  # else a loop of the user's
 
     def open(self):
         """From here to `close`, training that was cut off is ended before new one."""
@@ -152,14 +156,17 @@ class Guard:
     def is_failing(self):
         """Whether eager `fit` calls a last hook although an exception passes."""
         error = sys.exc_info()[1]
-        return error is not None and error is not self._error_before
+        return self._is_fit and error is not None and error is not self._error_before
+
+    def is_cut_off(self):
+        """Whether the `fit` that began is no longer there."""
+        return self._is_fit and not lists_on_stack(self._callback)
 
     def _standing_before(self, method):
-        is_in_fit = bool(lists_on_stack(self._callback))  # else a loop of the user's
         is_make = method.__name__ not in _METHODS
 
         def stand_before(*args, **options):
-            if is_in_fit and not is_make and not lists_on_stack(self._callback):
+            if not is_make and self.is_cut_off():
                 self._callback.restore()
             result = method(*args, **options)
             if is_make:  # also in mid-training, where sample weights first come
@@ -178,7 +185,8 @@ def check_alone(callback, model):
     """
     other = getattr(vars(model).get("fit"), "callback", None)
     is_other_there = other is not callback and lists_on_stack(other)
-    if is_other_there or len(lists_on_stack(callback)) > 1:
+    members = [one for held in lists_on_stack(callback) for one in held.callbacks]
+    if is_other_there or sum(one is callback for one in members) > 1:
         raise ValueError(f"callbacks must hold one SWA in a fit of {model.name!r}, "
                          f"nested fits included, got a second.")  # fmt: skip
     if other is not None:
@@ -192,6 +200,8 @@ def lists_on_stack(callback):
     for frame, _ in traceback.walk_stack(caller):
         for name in ("callbacks", "training_callbacks"):
             held = frame.f_locals.get(name)
-            if any(one is callback for one in getattr(held, "callbacks", None) or ()):
+            kinds = [kind.__name__ for kind in type(held).__mro__]
+            is_list = "CallbackList" in kinds
+            if is_list and any(one is callback for one in held.callbacks):
                 found[id(held)] = held
     return list(found.values())

@@ -51,6 +51,7 @@ class Run:
       progress: Progress.
       stage: str, one of the above.
       batch_norm_epoch: int counted from one, or None.
+      final: list of arrays, the average with the statistics of the pass; else None.
     """
 
     def __init__(self, keras, model, options, params, *, verbose, compiled_rate, state):
@@ -58,7 +59,7 @@ class Run:
         self.average = averaging.Average(options.avg_fn)
         self.step, self.progress = step_of(keras, model), Progress(params)
         self.weights, self.statistics = Weights(self.step), batch_norm.Statistics([])
-        self.stage, self.batch_norm_epoch = WAITING, None
+        self.stage, self.batch_norm_epoch, self.final = WAITING, None, None
         saved = math.nan if state is None else state["learning_rate"]
         base = compiled_rate if math.isnan(saved) else saved
         given = options.settings, self.step, compiled_rate
@@ -112,7 +113,8 @@ class Run:
         statistics.merge_ranks(self._options.sum_over_ranks)
         # else, spoiled by NaN or Inf or with no row seen, the pass is cut short
         if statistics.saw_rows() and not statistics.spoiled():
-            self.weights.place(statistics.filled_in(self.averaged(), variables))
+            self.final = statistics.filled_in(self.averaged(), variables)
+            self.weights.place(self.final)
             self.rates.give_back()
             self.stage = PASSED
 
@@ -137,7 +139,7 @@ class Run:
     def end(self):
         """Sets the average, or says why the trained weights stay."""
         if self.stage is PASSED:
-            self.weights.place()  # once more: others may have set theirs
+            self.weights.place(self.final)  # once more: others may have set theirs
         elif not self.average.n_averaged:
             warn("no sample was averaged; the trained weights stay.")
         elif self.statistics.layers:

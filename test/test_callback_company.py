@@ -648,7 +648,184 @@ def test_a_state_of_another_model_is_refused_when_training_begins(tf_kit):
     with pytest.raises(ValueError, match="hold 4 averaged weights.*model, got 8"):
         run(model, [again], epochs=3)
     seen = recorder(tf_kit)
-    run(model, [again, seen], epochs=3)  # the refusal left nothing behind
+    run(model, [tf_kit.SWA(2), seen], epochs=3)  # the refusal left nothing behind
+    assert_mean(model.get_weights(), seen.weights[1:])
+
+
+def test_a_refused_fit_leaves_the_loaded_state(kit):
+    model, swa, seen, later = build(kit), kit.SWA(2), recorder(kit), recorder(kit)
+    run(model, [swa, seen], epochs=4)
+    again = kit.SWA(2)
+    again.load_state(swa.state)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="start_epoch must be below epochs"):
+            run(model, [again], epochs=1)
+    with pytest.raises(ValueError, match="hold 4 averaged weights"):
+        run(build(kit, False), [again], epochs=5)
+    run(model, [again, later], initial_epoch=4, epochs=6)
+    sampled = seen.weights[1:3] + later.weights[:1]
+    assert again.n_averaged == 3
+    assert_mean(model.get_weights(), sampled, skip=STATISTICS)
+
+
+def test_a_loaded_state_is_told_until_a_fit_goes_on_from_it(kit):
+    model, swa = build(kit, False), kit.SWA(2)
+    run(model, [swa], epochs=4)
+    saved, used = swa.state, kit.SWA(2)
+    run(model, [used], epochs=7)
+    for other in (kit.SWA(2), used):
+        other.load_state(saved)
+        told = other.state
+        assert (other.n_averaged, other.n_skipped) == (3, 0)
+        assert told["learning_rate"] == saved["learning_rate"]
+        assert equal(told["average"], saved["average"])
+        with pytest.raises(ValueError, match="fit must begin after load_state"):
+            other.apply()
+    for wrong in ({}, {"settings": {}}):
+        with pytest.raises(ValueError, match="state must be what SWA.state gives"):
+            used.load_state(wrong)
+
+
+@pytest.mark.parametrize("every", ["batch", "epoch"])
+@either_order
+def test_a_callback_applies_and_restores(kit, every, first):
+    """As one watches a moving average: apply, evaluate, restore."""
+    (x, y), swa, seen = data(), kit.SWA(2, "cyclic", 0.01, 0.05, 2), recorder(kit)
+    model, twin = twins(kit)
+
+    class Watch(kit.keras.callbacks.Callback):
+        def look(self, logs):
+            if swa.n_averaged:
+                swa.apply(x)
+                self.model.evaluate(x, y, verbose=0)
+                swa.restore()
+
+        def on_batch_end(self, batch, logs=None):
+            if every == "batch" and batch == 1:
+                self.look(logs)
+
+        def on_epoch_end(self, epoch, logs=None):
+            if every == "epoch":
+                self.look(logs)
+
+    run(twin, [kit.SWA(2, "cyclic", 0.01, 0.05, 2), seen])
+    rates = run(model, in_order(swa, [Watch()], first)).history["lr"]
+    sampled = [seen.weights[epoch] for epoch in (1, 3, 5)]
+    np.testing.assert_allclose(rates, swa.plan(7, 4, 0.1).rates.ravel(), rtol=1e-6)
+    assert_mean(model.get_weights(), sampled, STATISTICS)
+    assert_statistics(model.get_weights(), x)
+    assert swa.batch_norm_epoch == 7
+    assert equal(slots_of(kit, model), slots_of(kit, twin))
+    assert rate_of(kit, model) == pytest.approx(0.1)
+    with swa.trained_weights():
+        assert not equal(model.get_weights(), twin.get_weights())
+
+
+def test_what_is_applied_after_an_interrupt_stays(kit):
+    model, swa = build(kit), kit.SWA(2, "constant", 0.01)
+    (x, _), begun = data(), []
+
+    class Begun(kit.keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            begun.append(self.model.get_weights())
+
+    class Stop(kit.keras.callbacks.Callback):
+        def on_epoch_begin(self, now, logs=None):
+            self.now = now
+
+        def on_batch_end(self, batch, logs=None):
+            if (self.now, batch) == (self.epoch, 2):
+                raise KeyboardInterrupt
+
+    for Stop.epoch in (3, 6):  # of training, and the pass
+        with pytest.raises(KeyboardInterrupt):
+            run(model, [swa, Stop()])
+        swa.apply(x)
+        assert rate_of(kit, model) == pytest.approx(0.1)
+        applied = model.get_weights()
+        assert_statistics(applied, x)
+        run(model, [Begun()], epochs=1)
+        assert equal(begun.pop(), applied)
+
+
+def test_the_average_in_the_history_is_that_of_the_final_model(kit):
+    """Also where EarlyStopping puts its best weights into the pass."""
+    x, y = data()
+    options = dict(validation=(x, y), validation_rows=x, batch_size=BATCH)
+    model, swa = build(kit), kit.SWA(2, **options)
+    best = kit.keras.callbacks.EarlyStopping(
+        patience=2, restore_best_weights=True, **NEVER_BETTER
+    )
+    told = run(model, [best, swa]).history["swa_loss"][-1]
+    assert swa.batch_norm_epoch
+    final = model.evaluate(x, y, batch_size=BATCH, verbose=0)
+    assert told == pytest.approx(np.ravel(final)[0], rel=1e-5)
+    with swa.trained_weights(), swa.average_applied():
+        others = model.get_weights()
+    assert equal(others, model.get_weights())
+
+
+def test_update_bn_after_a_fit_leaves_the_trained_weights_at_hand(kit):
+    model, swa, seen = build(kit), kit.SWA(2), recorder(kit)
+    run(model, [swa, seen], epochs=4)
+    kit.update_bn(model, data()[0][:40])
+    moved = model.get_weights()
+    swa.restore()  # what the user has changed stays
+    assert equal(model.get_weights(), moved)
+    with swa.trained_weights():
+        assert equal(model.get_weights(), seen.weights[2])
+
+
+def test_a_callback_may_be_told_of_evaluate(tf_kit):
+    (x, y), model, swa = data(), build(tf_kit), tf_kit.SWA(2)
+    expected = model.evaluate(x, y, verbose=0)
+    assert model.evaluate(x, y, verbose=0, callbacks=[swa]) == expected
+
+
+def test_a_callback_given_twice_is_refused(kit):
+    swa = kit.SWA(2)
+    with pytest.raises(ValueError, match="callbacks must hold one SWA"):
+        run(build(kit), [swa, swa])
+
+
+def test_names_of_the_users_are_not_taken_for_keras(kit):
+    class Settings:
+        def __init__(self, callbacks):
+            self.callbacks = callbacks
+
+    swa, callbacks = kit.SWA(2), sys.modules["tensorflow"].keras  # has `callbacks`
+    run(build(kit), [swa], epochs=4)
+    callbacks = Settings([swa])
+    run(build(kit), callbacks.callbacks, epochs=4)
+    assert swa.n_averaged == 2
+
+
+def test_an_avg_fn_of_another_shape_is_refused(kit):
+    swa = kit.SWA(2, avg_fn=lambda mean, weights, n: np.mean(weights))
+    with pytest.raises(ValueError, match=r"avg_fn must return.*shape \(6, 8\), got"):
+        run(build(kit), [swa], epochs=5)
+
+
+def test_a_loop_by_hand_may_end_in_an_except_clause(kit):
+    (x, y), model, swa, seen = data(), build(kit, False), kit.SWA(2), recorder(kit)
+    members = (swa, seen)
+    for one in members:
+        one.set_model(model)
+        one.set_params({"epochs": 9, "steps": 1})
+        one.on_train_begin()
+    try:
+        for epoch in range(9):
+            for one in members:
+                one.on_epoch_begin(epoch)
+                one.on_batch_begin(0, {})
+            model.train_on_batch(x, y)
+            for one in members:
+                one.on_batch_end(0, {})
+                one.on_epoch_end(epoch, {})
+            if epoch == 3:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        swa.on_train_end()
     assert_mean(model.get_weights(), seen.weights[1:])
 
 
