@@ -73,7 +73,7 @@ class EagerStep:
         self._replaced.put(def_function, "RUN_FUNCTIONS_EAGERLY", True)
         # Keras calls it in the place of gradients and optimizer
         self._replaced.put(self.model, "_backwards", self._end_batch)
-        self._hook_layers(statistics)
+        self._hook_layers(self._replaced, statistics)
 
     def _end_batch(self, tape, loss):
         self._is_open = False  # others may call the layers before the next one
@@ -86,14 +86,16 @@ class EagerStep:
 
     def forward(self, batches, statistics):
         options = {"training": True} if self.model._expects_training_arg else {}
-        self._is_open = True
+        # a pass may be under way: its hooks stay, its batch is open or not as before
+        replaced, was_open, self._is_open = Replaced(), self._is_open, True
         try:
-            self._hook_layers(statistics)
+            self._hook_layers(replaced, statistics)
             with eager_learning_phase_scope(1):
                 for batch in batches:
                     self.model(self._tensors(batch), **options)
         finally:
-            self.stop()
+            replaced.give_back()
+            self._is_open = was_open
 
     def _tensors(self, batch):
         """A batch's rows as the model is called with them, of the types it wants."""
@@ -108,15 +110,15 @@ class EagerStep:
             return dict(zip(batch, tensors))
         return tensors if len(tensors) > 1 else tensors[0]
 
-    def _hook_layers(self, statistics):
+    def _hook_layers(self, replaced, statistics):
         for layer in self._layers:
-            self._hook_layer(layer, statistics)
+            self._hook_layer(layer, replaced, statistics)
         for part in parts_of(self.model):
             # a wrapper that would else be called twice with the first time step
             if hasattr(part, "_always_use_reshape"):
-                self._replaced.put(part, "_always_use_reshape", True)
+                replaced.put(part, "_always_use_reshape", True)
 
-    def _hook_layer(self, layer, statistics):
+    def _hook_layer(self, layer, replaced, statistics):
         """The moments of each call go to `statistics`, and move nothing."""
         moments, assign, call = {}, layer._assign_moving_average, layer.call
 
@@ -138,8 +140,8 @@ class EagerStep:
                 statistics.add(layer, count, is_unbiased=is_unbiased, **moments)
             return outputs
 
-        self._replaced.put(layer, "_assign_moving_average", note)
-        self._replaced.put(layer, "call", call_and_hand_over)
+        replaced.put(layer, "_assign_moving_average", note)
+        replaced.put(layer, "call", call_and_hand_over)
 
 
 def _assign(variable, value):

@@ -1022,6 +1022,31 @@ def test_validation_takes_a_list(kit):
     assert len(history["swa_loss"]) == 3
 
 
+# The average is asked for within the pass
+
+
+@pytest.mark.parametrize("hook", ["on_batch_begin", "on_batch_end"])
+@pytest.mark.parametrize("name", ["average_applied", "apply"])
+def test_rows_read_within_the_pass_leave_it_whole(kit, name, hook):
+    model, swa, seen, x = build(kit), kit.SWA(2), recorder(kit), data()[0]
+    statistics = []
+
+    def read(batch, logs):
+        if len(seen.weights) != 3 or batch != 1:  # the fourth epoch is the pass
+            return
+        if name == "apply":
+            swa.apply(x + 1)
+        with swa.average_applied(None if name == "apply" else x + 1):
+            statistics.append(model.get_weights())
+
+    reader = kit.keras.callbacks.LambdaCallback(**{hook: read})
+    run(model, [swa, seen, reader])
+    assert_statistics(statistics[0], x + 1)
+    assert_statistics(model.get_weights(), x)
+    assert_mean(model.get_weights(), seen.weights[1:3], STATISTICS)
+    assert equal(seen.slots[2], seen.slots[3])
+
+
 # A loop of the user's
 
 
