@@ -3,7 +3,7 @@
 """How the callback takes part in `fit` in eager mode.
 
 Keras keeps one compiled step per model and fetches it before training begins, so it
-cannot be exchanged. For the pass, functions run as Python: no gradient is taken then,
+cannot be exchanged. For a pass, functions run as Python: no gradient is taken then,
 and batch-norm layers hand the moments of their inputs over instead of keeping them.
 """
 
@@ -69,8 +69,6 @@ class EagerStep:
         self._is_open = True
 
     def start_pass(self, statistics):
-        # what tf.config.experimental_run_functions_eagerly sets
-        self._replaced.put(def_function, "RUN_FUNCTIONS_EAGERLY", True)
         # Keras calls it in the place of gradients and optimizer
         self._replaced.put(self.model, "_backwards", self._end_batch)
         self._hook_layers(self._replaced, statistics)
@@ -111,6 +109,8 @@ class EagerStep:
         return tensors if len(tensors) > 1 else tensors[0]
 
     def _hook_layers(self, replaced, statistics):
+        # what tf.config.experimental_run_functions_eagerly sets
+        replaced.put(def_function, "RUN_FUNCTIONS_EAGERLY", True)
         for layer in self._layers:
             self._hook_layer(layer, replaced, statistics)
         for part in parts_of(self.model):

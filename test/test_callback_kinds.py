@@ -1047,6 +1047,62 @@ def test_rows_read_within_the_pass_leave_it_whole(kit, name, hook):
     assert equal(seen.slots[2], seen.slots[3])
 
 
+# Layers within a `tf.function`
+
+
+def in_function(kit, where):
+    """A model whose `tf.function` calls its batch norm."""
+    import tensorflow as tf
+
+    layers = kit.keras.layers
+
+    class Block(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.norm = layers.BatchNormalization()
+
+        @tf.function
+        def call(self, inputs, training=None):
+            return self.norm(inputs, training=training) * 1.0
+
+    class Net(kit.keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.out = layers.BatchNormalization(), layers.Dense(1)
+
+        @tf.function
+        def call(self, inputs, training=None):
+            return self.out(self.norm(inputs, training=training))
+
+    in_layer = kit.keras.Sequential([Block(), layers.Dense(1)])
+    model = Net() if where == "model" else in_layer
+    model.compile("sgd", "mse")
+    return model
+
+
+@pytest.mark.parametrize("where", ["model", "layer"])
+def test_a_forward_pass_within_a_function_is_right(tf_kit, where):
+    if not tf_kit.is_eager:
+        pytest.skip("only eager mode sees into it: test_eager.py runs this")
+    model, x = in_function(tf_kit, where), data()[0]
+    swa = tf_kit.SWA(2, validation=(x, x[:, :1]), validation_rows=x)
+    history = run(model, [swa], data=(x, x[:, :1])).history
+    norm = next(w for w in model.weights if "moving_mean" in w.name)
+
+    def assert_mean_is(rows):
+        np.testing.assert_allclose(norm.numpy(), rows.mean(0), rtol=1e-5, atol=1e-6)
+
+    assert_mean_is(x)
+    final = model.evaluate(x, x[:, :1], verbose=0)
+    assert history["swa_loss"][-1] == pytest.approx(final)
+    with swa.average_applied(x + 1):
+        assert_mean_is(x + 1)
+    swa.apply(x + 2)
+    assert_mean_is(x + 2)
+    tf_kit.update_bn(model, x + 3)
+    assert_mean_is(x + 3)
+
+
 # A loop of the user's
 
 
