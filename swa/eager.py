@@ -44,10 +44,10 @@ class EagerStep:
         self._layers = [one for one in layers if is_trained(one, one.trainable)]
         for layer in self._layers:
             check_supported(layer)
-            own = [c.call.__code__ for c in type(layer).__mro__ if "call" in vars(c)
+            own = [c.call for c in type(layer).__mro__ if "call" in vars(c)
                    and not c.__module__.startswith("tensorflow")]  # fmt: skip
             # a class of the user's must hand its inputs on to Keras's own `call`
-            is_handed_on = all("call" in code.co_names for code in own)
+            is_handed_on = all("call" in _names_in(call) for call in own)
             if not (hasattr(layer, "_assign_moving_average") and is_handed_on):
                 raise ValueError(
                     f"batch-norm layer {layer.name!r} must leave its moments to "
@@ -142,6 +142,13 @@ class EagerStep:
 
         replaced.put(layer, "_assign_moving_average", note)
         replaced.put(layer, "call", call_and_hand_over)
+
+
+def _names_in(call):
+    """What a function or a `tf.function` names; nothing where it is another thing."""
+    is_function = isinstance(call, def_function.Function)
+    code = getattr(call.python_function if is_function else call, "__code__", None)
+    return getattr(code, "co_names", ())
 
 
 def _assign(variable, value):

@@ -1074,13 +1074,20 @@ def in_function(kit, where):
         def call(self, inputs, training=None):
             return self.out(self.norm(inputs, training=training))
 
-    in_layer = kit.keras.Sequential([Block(), layers.Dense(1)])
-    model = Net() if where == "model" else in_layer
+    class Norm(layers.BatchNormalization):
+        @tf.function
+        def call(self, inputs, training=None):
+            return super(Norm, self).call(inputs, training=training)
+
+    kinds = {"layer": Block, "batch norm": Norm}
+    model = Net()
+    if where != "model":
+        model = kit.keras.Sequential([kinds[where](), layers.Dense(1)])
     model.compile("sgd", "mse")
     return model
 
 
-@pytest.mark.parametrize("where", ["model", "layer"])
+@pytest.mark.parametrize("where", ["model", "layer", "batch norm"])
 def test_a_forward_pass_within_a_function_is_right(tf_kit, where):
     if not tf_kit.is_eager:
         pytest.skip("only eager mode sees into it: test_eager.py runs this")
@@ -1101,6 +1108,25 @@ def test_a_forward_pass_within_a_function_is_right(tf_kit, where):
     assert_mean_is(x + 2)
     tf_kit.update_bn(model, x + 3)
     assert_mean_is(x + 3)
+
+
+def test_a_call_that_always_runs_as_a_graph_is_refused_by_name(tf_kit):
+    from tensorflow.python.eager import function  # whose `defun` tf.contrib has
+
+    if not tf_kit.is_eager:
+        pytest.skip("only eager mode reads its code: test_eager.py runs this")
+    layers = tf_kit.keras.layers
+
+    class Norm(layers.BatchNormalization):
+        @function.defun
+        def call(self, inputs, training=None):
+            return super(Norm, self).call(inputs, training=training)
+
+    model, x = tf_kit.keras.Sequential([Norm(name="own"), layers.Dense(1)]), data()[0]
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="batch-norm layer 'own'") as error:
+        run(model, [tf_kit.SWA(2)], data=(x, x[:, :1]))
+    assert one_line(error)
 
 
 # A loop of the user's
