@@ -69,6 +69,10 @@ class EagerStep:
         self._is_open = True
 
     def start_pass(self, statistics):
+        inputs = tf.nest.flatten(self.model.inputs or [])
+        if any(one.shape.ndims == 1 for one in inputs):
+            # run as Python, Keras would make such an input a column
+            self._replaced.put(self.model, "_run_eagerly", self.model.run_eagerly)
         # Keras calls it in the place of gradients and optimizer
         self._replaced.put(self.model, "_backwards", self._end_batch)
         self._hook_layers(self._replaced, statistics)
@@ -100,6 +104,9 @@ class EagerStep:
         inputs = tf.nest.flatten(self.model.inputs)
         names = [one.dtype.name for one in inputs if one is not None]
         rows = list(batch.values()) if isinstance(batch, dict) else batch
+        if self.model._is_graph_network:  # a column may be for an input of one axis
+            ranks = [one.shape.ndims for one in inputs]
+            rows = [a.reshape(len(a)) if n == 1 else a for a, n in zip(rows, ranks)]
         if len(names) != len(rows) or isinstance(batch, dict):
             is_float = [np.issubdtype(one.dtype, np.floating) for one in rows]
             names = [tf.keras.backend.floatx() if f else None for f in is_float]

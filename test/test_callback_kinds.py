@@ -1129,6 +1129,42 @@ def test_a_call_that_always_runs_as_a_graph_is_refused_by_name(tf_kit):
     assert one_line(error)
 
 
+# Inputs without a feature axis
+
+
+@pytest.mark.parametrize("kind", ["int32", "string", "two"])
+def test_an_input_of_one_axis_is_fed_as_it_is(tf_kit, kind):
+    import tensorflow as tf
+
+    if not tf_kit.is_eager:
+        pytest.skip("only eager mode makes it a column: test_eager.py runs this")
+    keras, layers, (_, y) = tf_kit.keras, tf_kit.keras.layers, data()
+    codes, norm = np.arange(ROWS) ** 2 % 5, layers.BatchNormalization()
+    is_text = kind == "string"
+    dtypes = ["int32", "int32"] if kind == "two" else [kind]
+    inputs = [keras.Input((), dtype=dtype) for dtype in dtypes]
+    as_number = tf.strings.to_number if is_text else tf.identity
+    one_hot = layers.Lambda(lambda t: tf.one_hot(tf.cast(as_number(t), "int32"), 5))
+    hidden = norm(layers.add([one_hot(inputs[0]), one_hot(inputs[-1])]))
+    out = layers.Dense(CLASSES, activation="softmax")(hidden)
+    model = keras.Model(inputs, out)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    rows = [codes.astype(str if is_text else "i4")] * len(inputs)
+
+    def assert_mean_is_of(count):
+        mean = np.eye(5)[codes[:count]].mean(0) * 2
+        np.testing.assert_allclose(norm.get_weights()[2], mean, rtol=1e-5)
+
+    swa = tf_kit.SWA(2, validation=(rows, y), validation_rows=rows)
+    run(model, [swa], data=(rows, y))
+    assert_mean_is_of(ROWS)
+    assert model._run_eagerly is None
+    swa.apply([one[:40] for one in rows])
+    assert_mean_is_of(40)
+    tf_kit.update_bn(model, rows)
+    assert_mean_is_of(ROWS)
+
+
 # A loop of the user's
 
 
