@@ -439,5 +439,6 @@ def check_model(keras, model, settings):
         if not model._experimental_run_tf_function:
             raise ValueError(f"experimental_run_tf_function must be left on in eager "
                              f"mode when model {model.name!r} is compiled, got False, "
-                             f"as Keras sets it for an optimizer of tf.train. Use "
-                             f"run_eagerly=True instead.")  # fmt: skip
+                             f"as Keras sets it with an optimizer of tf.train, "
+                             f"sample_weight_mode or target_tensors. Use "
+                             f"run_eagerly=True, or leave them out.")  # fmt: skip

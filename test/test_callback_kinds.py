@@ -1165,6 +1165,35 @@ def test_an_input_of_one_axis_is_fed_as_it_is(tf_kit, kind):
     assert_mean_is_of(ROWS)
 
 
+# Compiled for Keras's other loop
+
+
+@pytest.mark.parametrize("cause", ["sample_weight_mode", "target_tensors", "tf.train"])
+def test_each_cause_of_the_eager_graph_function_is_named(tf_kit, cause):
+    import tensorflow as tf
+
+    if not tf_kit.is_eager:
+        pytest.skip("only eager mode has it: test_eager.py runs this")
+    layers = tf_kit.keras.layers
+    model = tf_kit.keras.Sequential([layers.Dense(1, input_shape=(3, FEATURES))])
+    x = np.ones((ROWS, 3, FEATURES), "float32")
+    options = {
+        "sample_weight_mode": dict(sample_weight_mode="temporal"),
+        "target_tensors": dict(target_tensors=[tf_kit.keras.Input((3, 1))]),
+        "tf.train": dict(optimizer=tf.compat.v1.train.GradientDescentOptimizer(0.1)),
+    }[cause]
+    options = dict(dict(optimizer="sgd", loss="mse"), **options)
+    model.compile(**options)
+    with pytest.raises(ValueError, match=cause) as error:
+        run(model, [tf_kit.SWA(2)], data=(x, x[..., :1]))
+    assert one_line(error)
+    if cause != "target_tensors":  # Keras takes those in its graph function alone
+        model.compile(run_eagerly=True, **options)
+        swa = tf_kit.SWA(2)
+        run(model, [swa], data=(x, x[..., :1]))
+        assert swa.n_averaged == 3
+
+
 # A loop of the user's
 
 
