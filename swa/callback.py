@@ -352,6 +352,7 @@ class SWA:
         if self._guard.is_failing():
             return self._give_back()
         self._run.end()
+        self._loaded = None
         self._close_guard()
         history = getattr(self.model, "history", None)  # a loop by hand has none
         if self._run.rates.sets_rate and history is not None:
@@ -413,7 +414,8 @@ class SWA:
         return getattr(self._run.average, name) if self._run else 0
 
     def _run_with_average(self):
-        if self._loaded is not None:
+        has_begun = self._run is not None and self._run.state is self._loaded
+        if self._loaded is not None and not has_begun:
             raise ValueError(f"there is no average: fit must begin after load_state, "
                              f"got n_averaged {self.n_averaged}.")  # fmt: skip
         if not self.n_averaged:

@@ -51,11 +51,12 @@ class Run:
       progress: Progress.
       stage: str, one of the above.
       batch_norm_epoch: int counted from one, or None.
+      state: dict, as given.
       final: list of arrays, the average with the statistics of the pass; else None.
     """
 
     def __init__(self, keras, model, options, params, *, verbose, compiled_rate, state):
-        self._options, self._verbose, self._state = options, verbose, state
+        self._options, self._verbose, self.state = options, verbose, state
         self.average = averaging.Average(options.avg_fn)
         self.step, self.progress = step_of(keras, model), Progress(params)
         self.weights, self.statistics = Weights(self.step), batch_norm.Statistics([])
@@ -177,15 +178,15 @@ class Run:
         self._check()
         if validation is not None:
             validation.begin(model, self.progress.params, bool(layers))
-        if self._state is not None:
-            check_state(self._state, self.step)
-            counts = self._state["n_averaged"], self._state["n_skipped"]
-            self.average.load(self._state["average"], *counts)
-            self.progress.counted = self._state["batches_per_epoch"]
+        if self.state is not None:
+            check_state(self.state, self.step)
+            counts = self.state["n_averaged"], self.state["n_skipped"]
+            self.average.load(self.state["average"], *counts)
+            self.progress.counted = self.state["batches_per_epoch"]
         self.stage = TRAINING
 
     def _check(self):
-        n_averaged = self._state["n_averaged"] if self._state else 0
+        n_averaged = self.state["n_averaged"] if self.state else 0
         given = self._options.settings, self.progress.params["epochs"], self.rates.base
         schedules.check_run(*given, bool(self.statistics.layers), n_averaged)
 

@@ -662,10 +662,30 @@ def test_a_refused_fit_leaves_the_loaded_state(kit):
             run(model, [again], epochs=1)
     with pytest.raises(ValueError, match="hold 4 averaged weights"):
         run(build(kit, False), [again], epochs=5)
-    run(model, [again, later], initial_epoch=4, epochs=6)
+    with_average = []
+
+    class Begun(kit.keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            with again.average_applied():
+                with_average.append(self.model.get_weights())
+
+    run(model, [again, later, Begun()], initial_epoch=4, epochs=6)
+    assert_mean(with_average[0], seen.weights[1:3], skip=STATISTICS)
     sampled = seen.weights[1:3] + later.weights[:1]
     assert again.n_averaged == 3
     assert_mean(model.get_weights(), sampled, skip=STATISTICS)
+
+
+def test_a_state_with_no_epoch_left_can_be_applied(kit):
+    model, swa, x = build(kit), kit.SWA(2), data()[0]
+    run(model, [swa], epochs=4)
+    final, again = model.get_weights(), kit.SWA(2)
+    again.load_state(swa.state)
+    swa.restore()
+    with pytest.warns(RuntimeWarning, match="before batch normalization"):
+        run(model, [again], initial_epoch=4, epochs=4)
+    again.apply(x, BATCH)
+    assert_mean(model.get_weights(), [final])
 
 
 def test_a_loaded_state_is_told_until_a_fit_goes_on_from_it(kit):
