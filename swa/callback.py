@@ -378,8 +378,7 @@ class SWA:
         for callbacks in exchange.lists_on_stack(self):
             later = callbacks.callbacks[callbacks.callbacks.index(self) + 1 :]
             if not all(type(one) in own for one in later):
-                last = kinds.LambdaCallback(on_batch_begin=self._run.insist)
-                self._guard.append(callbacks, last)
+                callbacks.append(kinds.LambdaCallback(on_batch_begin=self._run.insist))
 
     def _place_average(self, x, batch_size, steps):
         """Puts the average into the model, with the statistics of `x`, or None."""
