@@ -28,18 +28,19 @@ class Statistics:
         self.layers = list(layers)
         zeros = [np.zeros(layer.moving_mean.shape.as_list()) for layer in self.layers]
         none = [moments.Moments(0, zero, zero) for zero in zeros]
-        self._moments = dict(zip(self.layers, none))
+        self._moments, self._is_given = dict(zip(self.layers, none)), False
 
     def add(self, layer, count, mean, variance, is_unbiased):
         """Merges the moments of one batch.
 
         Args:
           layer: one of `layers`.
-          count: int, values of each channel in the batch.
+          count: int, values of each channel in the batch; 0: they do not count.
           mean, variance: arrays with one value for each channel.
           is_unbiased: bool, whether the variance is divided by count - 1, as the
             fused kernel's is, and not by count.
         """
+        self._is_given = True
         if not count:
             return
         shape = self._moments[layer].mean.shape
@@ -59,8 +60,8 @@ class Statistics:
             self._moments = dict(zip(self.layers, merged))
 
     def saw_rows(self):
-        """Whether any layer saw a row."""
-        return any(one.count for one in self._moments.values())
+        """Whether any layer saw a row, be it one that does not count."""
+        return self._is_given or any(one.count for one in self._moments.values())
 
     def spoiled(self):
         """List of the layers that saw NaN or Inf."""

@@ -26,8 +26,9 @@ _CALL = "_callable_fn _feed_arrays _feed_symbols _symbol_vals _session _fetches"
 # What a call of the train function fetches besides, its `updates_op`, and the
 # placeholder of the next rate, or None.
 _Form = namedtuple("_Form", "fetches updates_op fed")
-# A train function that has a form of SWA's now, and what it had before.
-_Hooked = namedtuple("_Hooked", "function form updates_op feed_dict")
+# A train function that has a form of SWA's now, what it had before, and what `_hook`
+# was given.
+_Hooked = namedtuple("_Hooked", "function form updates_op feed_dict given")
 
 
 class GraphStep:
@@ -62,7 +63,7 @@ class GraphStep:
         self._next_rate, self._is_open = 0.0, False
         self._uses = []  # of moment_search.Use
         self._functions, self._hooked = [], []  # train functions; of _Hooked
-        self._given = None  # to the last `_hook`
+        self._phase = keras.module.backend.learning_phase()  # an int: the user fixed it
 
     def prepare(self, sets_rate):
         """Finds the batch-norm layers that are trained, and makes all operations.
@@ -154,7 +155,7 @@ class GraphStep:
     def stop(self):
         """Gives the train functions back as they were."""
         while self._hooked:
-            function, form, updates_op, feed_dict = self._hooked[-1]
+            function, form, updates_op, feed_dict, _ = self._hooked[-1]
             function.feed_dict = feed_dict
             for fetch in form.fetches:
                 function.fetch_callbacks.pop(fetch, None)
@@ -171,7 +172,7 @@ class GraphStep:
         is_own = hasattr(function, "fetch_callbacks")
         if is_own and self._hooked and function not in self._functions:
             self._functions[1:] = [function]
-            self._hook(*self._given)
+            self._hook(*self._hooked[0].given)
 
     def forward(self, batches, statistics):
         """Runs the model on each batch in training mode; no weight changes.
@@ -181,11 +182,11 @@ class GraphStep:
           statistics: `swa.batch_norm.Statistics` that gets the moments.
         """
         inputs = tf.nest.flatten(self.model.inputs)
-        phase, fetches = self._keras.module.backend.learning_phase(), self._fetches()
+        fetches = self._fetches()
         for batch in batches:
             feeds = dict(zip(inputs, batch))
-            if not isinstance(phase, int):  # an int was fixed by the user
-                feeds[phase] = True
+            if not isinstance(self._phase, int):
+                feeds[self._phase] = True
             values = self._session().run(fetches, feeds)
             self._merge(dict(zip(fetches, values)), statistics)
 
@@ -197,7 +198,7 @@ class GraphStep:
         make, place = self._pass_form, None
         if name == "rate":
             make, place = self._rate_form, moment_search.place_of(self.rate.variable)
-        key = function.updates_op, place
+        key = function.updates_op, place, self._phase
         if key not in forms:
             with self._building():
                 forms[key] = make(function.updates_op)
@@ -235,7 +236,6 @@ class GraphStep:
             first time after `begin_batch`, and not when others train in between.
         """
         self.stop()
-        self._given = name, receive
         for function in self._functions:
             form, values = self._form(name, function), {}
 
@@ -245,7 +245,8 @@ class GraphStep:
                     self._is_open = False
                     receive(values)
 
-            one = _Hooked(function, form, function.updates_op, function.feed_dict)
+            before = function.updates_op, function.feed_dict
+            one = _Hooked(function, form, *before, (name, receive))
             self._hooked.append(one)
             takers = {fetch: functools.partial(take, fetch) for fetch in form.fetches}
             function.fetch_callbacks.update(takers)
@@ -259,25 +260,40 @@ class GraphStep:
     # Moments
 
     def _fetches(self):
-        """Mean, variance and, where it is open, shape of each use, each once."""
-        given = [(use.mean, use.variance, self._shape(use)) for use in self._uses]
-        return list(dict.fromkeys(t for three in given for t in three if t is not None))
+        """Mean, variance and, where open, shape and conditions of uses, each once."""
+        found = []
+        for use in self._uses:
+            found += [use.mean, use.variance, self._shape(use)]
+            found += [tensor for tensor, _ in self._conditions(use)]
+        return list(dict.fromkeys(one for one in found if one is not None))
 
     def _shape(self, use):
-        """The tensor of a use's shape, made once; None where the shape is known."""
+        """The tensor of a use's shape; None where the shape is known."""
         inputs = use.inputs
         if None not in [inputs.shape.as_list()[axis] for axis in use.axes]:
             return None
-        if not hasattr(inputs, "_swa_shape"):
+        return self._made(tf.shape, inputs, out_type=tf.int64)
+
+    def _conditions(self, use):
+        """(tensor, its value where a use counts) pairs; the learning phase is fed."""
+        given = [(p, v) for p, v, source in use.conditions if source is not self._phase]
+        # a copy: what a user feeds cannot be fetched
+        return [(self._made(tf.identity, p), value) for p, value in given]
+
+    def _made(self, make, tensor, **options):
+        """What a function makes of a tensor, made once."""
+        name = f"_swa_{make.__name__}"
+        if not hasattr(tensor, name):
             with self._building():
-                inputs._swa_shape = tf.shape(inputs, out_type=tf.int64)
-        return inputs._swa_shape
+                setattr(tensor, name, make(tensor, **options))
+        return getattr(tensor, name)
 
     def _merge(self, values, statistics):
         """Hands the moments of a batch on; `values` are by tensor."""
         for use in self._uses:
             shape = values.get(self._shape(use), use.inputs.shape.as_list())
             count = int(np.prod([shape[axis] for axis in use.axes], dtype=np.int64))
+            count *= all(values[one] == value for one, value in self._conditions(use))
             moments = values[use.mean], values[use.variance]
             statistics.add(use.layer, count, *moments, use.is_unbiased)
 

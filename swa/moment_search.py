@@ -21,8 +21,10 @@ from swa.layers import check_supported, statistics_of
 
 # The moments of one use of a layer: mean, variance, tensors with one value for each
 # channel; inputs, the tensor of which they are the moments over `axes`; is_unbiased,
-# whether the variance is divided by count - 1.
-Use = namedtuple("Use", "layer mean variance inputs axes is_unbiased")
+# whether the variance is divided by count - 1; conditions, which all hold in a batch
+# whose moments count, else a kernel may have left them unfilled: a set of (predicate,
+# its value, the tensor that it is a copy of).
+Use = namedtuple("Use", "layer mean variance inputs axes is_unbiased conditions")
 
 _KINDS = "AssignVariableOp AssignSubVariableOp AssignAddVariableOp"
 _ASSIGNMENTS = f"{_KINDS} Assign AssignSub AssignAdd".split()
@@ -111,17 +113,21 @@ def _uses_of(layer, assignments):
         for variable, given in zip(statistics_of(layer), assignments)
     ]
     pairs = [(m, v) for m in means if m for v in variances if v]
-    found = [_proved(layer, *mean, *variance) for mean, variance in pairs]
+    found = [_proved(layer, mean, variance) for mean, variance in pairs]
     return [use for use in found if use]
 
 
 def _origin(assignment, variable):
-    """(statistic, tensor to fetch) of the one value that is assigned; None: others."""
-    place, found = place_of(variable), []
-    # by tensor: where its value can be fetched, outside of any branch
-    rest, fetches = [assignment.inputs[1]], {assignment.inputs[1]: None}
+    """(statistic, tensor to fetch, conditions) of the one value that is assigned.
+
+    None: there are others.
+    """
+    place, found, rest = place_of(variable), [], [assignment.inputs[1]]
+    # by tensor: where its value can be fetched, outside of any branch; conditions
+    known = {rest[0]: (None, _conditions(assignment))}
     for tensor in rest:  # grows while it is walked
-        op, fetch = tensor.op, fetches[tensor]
+        op, (fetch, conditions) = tensor.op, known[tensor]
+        conditions = conditions | _conditions(op)
         read = _past(op.inputs[0], _KEEPING).op if op.type == "ReadVariableOp" else op
         if read is place or op.type in _NEUTRAL:
             continue
@@ -131,16 +137,28 @@ def _origin(assignment, variable):
             fetch = tensor
         if op.type in _SOURCES:
             sources = op.inputs[_SOURCES[op.type]]
-            new = [one for one in sources if one not in fetches]
+            new = [one for one in sources if one not in known]
             rest.extend(new)
-            fetches.update(dict.fromkeys(new, fetch))
+            known.update(dict.fromkeys(new, (fetch, conditions)))
         elif op.type not in _FUSED or op.get_attr("is_training"):
-            found.append((tensor, fetch))
+            found.append((tensor, fetch, conditions))
     return found[0] if len(found) == 1 and found[0][1] is not None else None
 
 
-def _proved(layer, mean, mean_fetch, variance, variance_fetch):
-    """The Use whose moments these provably are, or None."""
+def _conditions(op):
+    """The condition of the branch that an operation is in, if it is in one."""
+    context = op._get_control_flow_context()
+    if not hasattr(context, "pred"):
+        return set()
+    predicate = context.pred.op.inputs[0]  # what it copies; it cannot be fetched itself
+    return {(predicate, context.branch, _past(predicate))}
+
+
+def _proved(layer, of_mean, of_variance):
+    """The Use whose moments these origins provably are, or None."""
+    mean, mean_fetch, conditions = of_mean
+    variance, variance_fetch, others = of_variance
+    conditions = conditions | others
     op, is_fused = mean.op, mean.op.type in _FUSED
     if is_fused:
         axes = [0, 2, 3] if op.get_attr("data_format") == b"NCHW" else [0, 1, 2]
@@ -149,10 +167,11 @@ def _proved(layer, mean, mean_fetch, variance, variance_fetch):
     else:
         axes = _axes(op)
         is_proved = axes is not None and _is_variance(variance.op, op)
-    if not is_proved:
+    contexts = [one.op._get_control_flow_context() for one, *_ in conditions]
+    if not is_proved or any(contexts):  # a predicate in a branch cannot be fetched
         return None
     inputs = _past(op.inputs[0], _KEEPING)
-    return Use(layer, mean_fetch, variance_fetch, inputs, axes, is_fused)
+    return Use(layer, mean_fetch, variance_fetch, inputs, axes, is_fused, conditions)
 
 
 def _is_variance(op, mean):

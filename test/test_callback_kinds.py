@@ -478,6 +478,84 @@ def test_a_wrapped_train_function_and_batch_norm_are_refused(kit):
     assert not equal(before, model.get_weights())
 
 
+def flagged(kit, kind, flag):
+    """A model whose batch norm trains while a flag of the user holds, and the norm."""
+    import tensorflow as tf
+
+    keras, layers = kit.keras, kit.keras.layers
+    shape = (2, 1, 3) if kind == "fused" else (FEATURES,)
+    phase = tf.cast(keras.backend.learning_phase(), "bool")
+    inputs, norm = keras.Input((FEATURES,)), layers.BatchNormalization()
+    training = None if flag is None else tf.logical_and(phase, flag)
+    outputs = norm(layers.Reshape(shape)(inputs), training=training)
+    outputs = layers.Dense(CLASSES, activation="softmax")(layers.Flatten()(outputs))
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model, norm
+
+
+@pytest.mark.parametrize("kind", ["fused", "unfused"])
+def test_a_batch_whose_flag_is_off_moves_no_statistics(tf_kit, kind):
+    if tf_kit.is_eager:
+        pytest.skip("only graph mode has a predicate")
+    backend = tf_kit.keras.backend
+    flag = backend.variable(True, dtype="bool")
+    model, norm = flagged(tf_kit, kind, flag)
+
+    class Sets(tf_kit.keras.callbacks.Callback):
+        def on_batch_begin(self, batch, logs=None):
+            backend.set_value(flag, batch in trained)
+
+    x, y = data()
+    count = -(-len(x) // BATCH)
+    for trained in (range(count), range(1), ()):
+        before = norm.get_weights()[2:]
+        swa = tf_kit.SWA(2)
+        run(model, [swa, Sets()], data=(x + 3, y))
+        seen = np.concatenate([(x + 3)[i * BATCH :][:BATCH] for i in trained] or [x])
+        seen = np.float64(seen.reshape((-1, norm.get_weights()[2].size)))
+        assert swa.batch_norm_epoch == 4
+        mean, variance = (seen.mean(0), seen.var(0)) if trained else before
+        np.testing.assert_allclose(norm.get_weights()[2], mean, rtol=1e-5)
+        np.testing.assert_allclose(norm.get_weights()[3], variance, rtol=1e-5)
+
+
+def test_a_flag_that_the_user_feeds(tf_kit):
+    import tensorflow as tf
+
+    if tf_kit.is_eager:
+        pytest.skip("only graph mode feeds")
+    shape = (2, 1, 3)
+    for value in (False, True):
+        flag = tf.compat.v1.placeholder_with_default(False, ())
+        norm = tf_kit.keras.layers.BatchNormalization()
+        inputs = tf_kit.keras.Input(shape)
+        outputs = tf_kit.keras.layers.Flatten()(norm(inputs, training=flag))
+        model = tf_kit.keras.Model(inputs, tf_kit.keras.layers.Dense(1)(outputs))
+        model.compile("sgd", "mse", feed_dict={flag: value})
+        x = np.float64(data()[0]).reshape((-1, *shape))
+        run(model, [tf_kit.SWA(2)], data=(x, x[:, 0, 0, :1]))
+        mean = x.mean((0, 1, 2)) if value else np.zeros(3)
+        np.testing.assert_allclose(norm.get_weights()[2], mean, atol=1e-6)
+
+
+def test_a_phase_fixed_after_the_model_was_built_holds_the_statistics(tf_kit):
+    """As in plain training, which does not feed the phase then; `apply` does."""
+    if tf_kit.is_eager:
+        pytest.skip("only graph mode has a phase that is fed")
+    model, norm = flagged(tf_kit, "fused", None)
+    x, swa = data()[0], tf_kit.SWA(2)
+    run(model, [swa])
+    tf_kit.keras.backend.set_learning_phase(0)
+    swa.apply(x + 2)
+    mean = np.float64(x + 2).reshape((-1, 3)).mean(0)
+    np.testing.assert_allclose(norm.get_weights()[2], mean, rtol=1e-5)
+    before = norm.get_weights()[2:]
+    run(model, [swa])
+    np.testing.assert_allclose(norm.get_weights()[2], before[0], rtol=1e-6)
+    np.testing.assert_allclose(norm.get_weights()[3], before[1], rtol=1e-6)
+
+
 def assert_only_manual_works(kit, model):
     with pytest.raises(ValueError, match="lr_schedule must be 'manual'") as error:
         run(model, [kit.SWA(2, "constant", 0.01)])
