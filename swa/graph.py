@@ -110,6 +110,9 @@ class GraphStep:
           List of the layers.
         """
         updates = self._keras.updates(self.model) if updates is None else updates
+        outputs = tf.nest.flatten(getattr(self.model, "outputs", None) or ())
+        ops = moment_search.leaves([*updates, *outputs])
+        moment_search.check_calls(batch_norms_of(self.model, trained=True), ops)
         self._uses = moment_search.uses(updates, batch_norms_of(self.model))
         return list(dict.fromkeys(use.layer for use in self._uses))
 

@@ -5,12 +5,16 @@
 _BELOW = "_layers layers layer forward_layer backward_layer cell cells".split()
 
 
-def parts_of(model):
-    """A model, its layers and theirs, however deep, each once, in their order."""
+def parts_of(model, trained=False):
+    """A model, its layers and theirs, however deep, each once, in their order.
+
+    Args:
+      trained: bool, whether frozen ones, and what is in them, are left out.
+    """
     found, rest = {}, [model]
     while rest:
         item = rest.pop()
-        if id(item) in found:
+        if id(item) in found or trained and not getattr(item, "trainable", True):
             continue
         found[id(item)] = item  # dictionaries keep their order
         for below in [getattr(item, name, None) or () for name in _BELOW]:
@@ -18,10 +22,10 @@ def parts_of(model):
     return list(found.values())[::-1]
 
 
-def batch_norms_of(model):
-    """Every batch-norm layer of a model, however deep, each once."""
-    names = "moving_mean", "moving_variance"
-    return [p for p in parts_of(model) if all(hasattr(p, name) for name in names)]
+def batch_norms_of(model, trained=False):
+    """Every batch-norm layer of a model, or those that are not frozen, each once."""
+    names, parts = ("moving_mean", "moving_variance"), parts_of(model, trained)
+    return [part for part in parts if all(hasattr(part, name) for name in names)]
 
 
 def statistics_of(layer):

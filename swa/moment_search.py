@@ -106,6 +106,24 @@ def uses(updates, layers):
     return found
 
 
+def check_calls(layers, ops):
+    """Raises ValueError for a layer that a `tf.function` run by some operations calls.
+
+    Args:
+      layers: list of layers as for `uses`.
+      ops: list of operations.
+    """
+    for layer in layers:
+        handles = [place_of(variable).outputs[0] for variable in statistics_of(layer)]
+        calls = {op for handle in handles for op in handle.consumers()
+                 if op.type.endswith("PartitionedCall")}  # fmt: skip
+        if calls and not calls.isdisjoint(_walk(ops, _above)):
+            raise ValueError(
+                f"batch-norm layer {layer.name!r} must be called outside of "
+                f"tf.function in graph mode, where its moments cannot be fetched, got "
+                f"a {next(iter(calls)).type}. Call it without, or freeze it.")
+
+
 def _uses_of(layer, assignments):
     """A Use for each pair of assignments that provably are of the same moments."""
     means, variances = [

@@ -556,6 +556,54 @@ def test_a_phase_fixed_after_the_model_was_built_holds_the_statistics(tf_kit):
     np.testing.assert_allclose(norm.get_weights()[3], before[1], rtol=1e-6)
 
 
+def test_a_batch_norm_within_a_tf_function_is_refused_by_name(tf_kit):
+    import tensorflow as tf
+
+    if tf_kit.is_eager:
+        pytest.skip("only graph mode hides the moments of a tf.function")
+    layers = tf_kit.keras.layers
+    norm = layers.BatchNormalization(name="within")
+    head = layers.Dense(CLASSES, activation="softmax")
+
+    class Traced(tf_kit.keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.head = norm, head
+
+        @tf.function
+        def call(self, inputs, training=None):
+            return self.head(self.norm(inputs, training=training))
+
+    model = Traced()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    run(model, [], epochs=1)
+    for refused in (
+        lambda: run(model, [tf_kit.SWA(2)]),
+        lambda: tf_kit.update_bn(model, data()[0]),
+    ):
+        with pytest.raises(ValueError, match="batch-norm layer 'within'") as error:
+            refused()
+        assert one_line(error)
+    model.norm.trainable, still = False, model.norm.get_weights()
+    tf_kit.update_bn(model, data()[0])
+    assert equal(model.norm.get_weights(), still)
+    swa, seen = tf_kit.SWA(2), recorder(tf_kit)
+    run(model, [swa, seen])
+    assert swa.batch_norm_epoch is None
+    assert_mean(model.get_weights(), seen.weights[1:])
+
+
+def test_a_tf_function_that_training_does_not_run_is_no_concern(tf_kit):
+    import tensorflow as tf
+
+    if tf_kit.is_eager:
+        pytest.skip("only graph mode hides the moments of a tf.function")
+    model, x = build(tf_kit), data()[0]
+    tf.function(lambda rows: model(rows))(tf.constant(x))
+    run(model, [tf_kit.SWA(2)])
+    assert_statistics(model.get_weights(), x)
+
+
 def assert_only_manual_works(kit, model):
     with pytest.raises(ValueError, match="lr_schedule must be 'manual'") as error:
         run(model, [kit.SWA(2, "constant", 0.01)])
