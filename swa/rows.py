@@ -61,10 +61,15 @@ class Rows:
         if tf.executing_eagerly() and not getattr(model, "_is_graph_network", True):
             names = None  # it is called with what it is given
         found = itertools.islice(self._found(len(names or ())), self._steps)
-        return self._inputs(found, names)
+        inputs = enumerate(tf.nest.flatten(getattr(model, "inputs", None) or ()))
+        scalars = {i for i, one in inputs if one.shape.rank == 1}
+        return self._inputs(found, names, scalars)
 
-    def _inputs(self, found, names):
-        """Yields each batch found as a model with inputs of these names takes it."""
+    def _inputs(self, found, names, scalars):
+        """Yields each batch found as a model with inputs of these names takes it.
+
+        `scalars` are the places of the inputs with one value a row, without an axis.
+        """
         batch, size = None, None
         for batch in found:
             if isinstance(batch, dict) and names:
@@ -80,7 +85,8 @@ class Rows:
             size = size or len(arrays[0])
             if len(arrays[0]) != size and has_static_shapes():
                 self._refuse(f"batches of {size} and {len(arrays[0])}")
-            yield [a[:, None] if a.ndim == 1 else a for a in arrays]  # as Keras does
+            yield [a[:, None] if a.ndim == 1 and i not in scalars else a
+                   for i, a in enumerate(arrays)]  # fmt: skip; as Keras does
         if batch is None:
             kind = type(self._x).__name__
             raise ValueError(f"x must hold at least one row, got none in a {kind}.")

@@ -604,6 +604,31 @@ def test_a_tf_function_that_training_does_not_run_is_no_concern(tf_kit):
     assert_statistics(model.get_weights(), x)
 
 
+def test_inputs_of_rank_one_get_no_axis(tf_kit):
+    """Stand-alone Keras adds one in its own `fit`, and then cannot feed them."""
+    if tf_kit.is_eager:
+        pytest.skip("only graph mode trains them: Keras adds an axis in eager mode too")
+    keras, layers = tf_kit.keras, tf_kit.keras.layers
+    first, second = keras.Input(()), keras.Input((1,))
+    pair = layers.Lambda(lambda two: keras.backend.stack([two[0], two[1][:, 0]], 1))
+    norm = layers.BatchNormalization()
+    outputs = layers.Dense(CLASSES, activation="softmax")(norm(pair([first, second])))
+    model = keras.Model([first, second], outputs)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    x, y = data()
+    rows, moved = [x[:, 0], x[:, 1]], [x[:, 0] + 1, x[:, 1] + 1]
+    options = dict(validation=(rows, y), validation_rows=rows)
+    swa = tf_kit.SWA(2, **options)
+    for use, shift in (
+        (lambda: run(model, [swa], data=(rows, y)), 0),
+        (lambda: tf_kit.update_bn(model, moved), 1),
+        (lambda: swa.apply(rows), 0),
+    ):
+        use()
+        mean = np.float64(x[:, :2]).mean(0) + shift
+        np.testing.assert_allclose(norm.get_weights()[2], mean, rtol=1e-5, atol=1e-6)
+
+
 def assert_only_manual_works(kit, model):
     with pytest.raises(ValueError, match="lr_schedule must be 'manual'") as error:
         run(model, [kit.SWA(2, "constant", 0.01)])
