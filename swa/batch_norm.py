@@ -12,7 +12,7 @@ from typing import Any, Optional
 import numpy as np
 
 from swa import moments
-from swa.layers import statistics_of
+from swa.layers import batch_norms_of, statistics_of
 from swa.rows import Rows
 from swa.steps import step_of
 
@@ -141,17 +141,24 @@ def update_bn_of(keras):
         Raises:
           ValueError: `x` without rows, with NaN or Inf, without end and no `steps`,
             not as the model's inputs or, on an NPU, with batches of unequal size;
-            `batch_size` below 1; a layer whose statistics are of another kind. The
-            model is then as before.
+            `batch_size` below 1; a layer whose statistics are of another kind; layers
+            that are not frozen, but none in training mode. The model is as before.
 
         Reference:
           Izmailov et al., 2018, section 3.2 (arXiv:1803.05407).
         """
         sum_over_ranks, rows = moments.summing(ranks), Rows(x, batch_size, steps)
         step = step_of(keras, model)
-        layers, nothing = step.find(), [None] * len(step.variables)
+        layers, arrays = step.find(), [None] * len(step.variables)
         if layers:
             options = dict(batches=rows.batches(model), sum_over_ranks=sum_over_ranks)
-            step.put(re_estimated(step, layers, nothing, **options))
+            arrays = re_estimated(step, layers, arrays, **options)
+        trained = batch_norms_of(model, trained=True)
+        if trained and all(array is None for array in arrays):
+            raise ValueError(
+                f"model must run batch normalization in training mode, got "
+                f"{model.name!r}, whose {trained[0].name!r} does not. Call predict() "
+                f"once if it is subclassed, fix no learning phase, or freeze it.")
+        step.put(arrays)
 
     return update_bn

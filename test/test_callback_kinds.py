@@ -629,6 +629,60 @@ def test_inputs_of_rank_one_get_no_axis(tf_kit):
         np.testing.assert_allclose(norm.get_weights()[2], mean, rtol=1e-5, atol=1e-6)
 
 
+def idle(kit, name):
+    """A model whose batch norm has no updates, or none that run, and what helps."""
+    keras, layers = kit.keras, kit.keras.layers
+    if name == "subclassed":
+
+        class Model(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.norm = layers.BatchNormalization()
+
+            def call(self, inputs, training=None):
+                return self.norm(inputs, training=training)
+
+        model = Model()
+        model.build((None, FEATURES))
+        return model, model.norm, lambda: model.predict(data()[0])
+    if name == "phase":
+        keras.backend.set_learning_phase(0)
+    norm = layers.BatchNormalization()
+    inputs = keras.Input((FEATURES,))
+    training = False if name == "inference" else None
+    model = keras.Model(inputs, norm(inputs, training=training))
+    if name == "later phase":
+        keras.backend.set_learning_phase(0)
+    return model, norm, None
+
+
+@pytest.mark.parametrize("name", ["subclassed", "phase", "later phase", "inference"])
+def test_update_bn_that_can_move_nothing_is_refused(tf_kit, name):
+    if tf_kit.is_eager:
+        pytest.skip("only graph mode has updates that may be missing")
+    model, norm, helps = idle(tf_kit, name)
+    x, before = data()[0] + 3, norm.get_weights()
+    with pytest.raises(ValueError, match="in training mode, got '.*' does") as error:
+        tf_kit.update_bn(model, x)
+    assert one_line(error)
+    assert equal(norm.get_weights(), before)
+    if helps is not None:
+        helps()
+        tf_kit.update_bn(model, x)
+        np.testing.assert_allclose(norm.get_weights()[2], x.mean(0), rtol=1e-5)
+    norm.trainable, before = False, norm.get_weights()
+    tf_kit.update_bn(model, x * 2)
+    assert equal(norm.get_weights(), before)
+
+
+def test_update_bn_leaves_a_frozen_model_within_another_as_it_is(kit):
+    inner = build(kit)
+    model = kit.keras.Sequential([inner, kit.keras.layers.Dense(1)])
+    inner.trainable, before = False, inner.get_weights()
+    kit.update_bn(model, data()[0])
+    assert equal(inner.get_weights(), before)
+
+
 def assert_only_manual_works(kit, model):
     with pytest.raises(ValueError, match="lr_schedule must be 'manual'") as error:
         run(model, [kit.SWA(2, "constant", 0.01)])
