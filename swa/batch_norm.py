@@ -141,8 +141,8 @@ def update_bn_of(keras):
         Raises:
           ValueError: `x` without rows, with NaN or Inf, without end and no `steps`,
             not as the model's inputs or, on an NPU, with batches of unequal size;
-            `batch_size` below 1; a layer whose statistics are of another kind; layers
-            that are not frozen, but none in training mode. The model is as before.
+            `batch_size` below 1; a layer whose statistics are of another kind; a
+            model that cannot run in training mode. The model is then as before.
 
         Reference:
           Izmailov et al., 2018, section 3.2 (arXiv:1803.05407).
@@ -153,8 +153,9 @@ def update_bn_of(keras):
         if layers:
             options = dict(batches=rows.batches(model), sum_over_ranks=sum_over_ranks)
             arrays = re_estimated(step, layers, arrays, **options)
+        is_idle = all(array is None for array in arrays) and not step.runs_training
         trained = batch_norms_of(model, trained=True)
-        if trained and all(array is None for array in arrays):
+        if is_idle and trained:
             raise ValueError(
                 f"model must run batch normalization in training mode, got "
                 f"{model.name!r}, whose {trained[0].name!r} does not. Call predict() "

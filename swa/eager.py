@@ -24,7 +24,7 @@ class EagerStep:
     `start_rates`: here each rate is set before its batch.
     """
 
-    sets_rate_by_batch, repeats_rows = True, True
+    sets_rate_by_batch, repeats_rows, runs_training = True, True, True
 
     def __init__(self, keras, model):
         self._keras, self.model = keras, model

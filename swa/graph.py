@@ -46,6 +46,7 @@ class GraphStep:
       sets_rate_by_batch: bool, whether each rate must be set before its batch.
       rate: swa.rates.OptimizerRate.
       repeats_rows: bool, whether rows of an epoch cut short come in the next one.
+      runs_training: bool, whether the model can run in training mode as it is now.
     """
 
     repeats_rows = False
@@ -64,6 +65,11 @@ class GraphStep:
         self._uses = []  # of moment_search.Use
         self._functions, self._hooked = [], []  # train functions; of _Hooked
         self._phase = keras.module.backend.learning_phase()  # an int: the user fixed it
+
+    @property
+    def runs_training(self):
+        is_off = isinstance(self._phase, int) and not self._phase
+        return bool(self.model.inputs) and not is_off  # else it is not yet built here
 
     def prepare(self, sets_rate):
         """Finds the batch-norm layers that are trained, and makes all operations.
