@@ -741,33 +741,6 @@ def test_a_callback_applies_and_restores(kit, every, first):
         assert not equal(model.get_weights(), twin.get_weights())
 
 
-def test_what_is_applied_after_an_interrupt_stays(kit):
-    model, swa = build(kit), kit.SWA(2, "constant", 0.01)
-    (x, _), begun = data(), []
-
-    class Begun(kit.keras.callbacks.Callback):
-        def on_train_begin(self, logs=None):
-            begun.append(self.model.get_weights())
-
-    class Stop(kit.keras.callbacks.Callback):
-        def on_epoch_begin(self, now, logs=None):
-            self.now = now
-
-        def on_batch_end(self, batch, logs=None):
-            if (self.now, batch) == (self.epoch, 2):
-                raise KeyboardInterrupt
-
-    for Stop.epoch in (3, 6):  # of training, and the pass
-        with pytest.raises(KeyboardInterrupt):
-            run(model, [swa, Stop()])
-        swa.apply(x)
-        assert rate_of(kit, model) == pytest.approx(0.1)
-        applied = model.get_weights()
-        assert_statistics(applied, x)
-        run(model, [Begun()], epochs=1)
-        assert equal(begun.pop(), applied)
-
-
 def test_the_average_in_the_history_is_that_of_the_final_model(kit):
     """Also where EarlyStopping puts its best weights into the pass."""
     x, y = data()
@@ -824,29 +797,6 @@ def test_an_avg_fn_of_another_shape_is_refused(kit):
     swa = kit.SWA(2, avg_fn=lambda mean, weights, n: np.mean(weights))
     with pytest.raises(ValueError, match=r"avg_fn must return.*shape \(6, 8\), got"):
         run(build(kit), [swa], epochs=5)
-
-
-def test_a_loop_by_hand_may_end_in_an_except_clause(kit):
-    (x, y), model, swa, seen = data(), build(kit, False), kit.SWA(2), recorder(kit)
-    members = (swa, seen)
-    for one in members:
-        one.set_model(model)
-        one.set_params({"epochs": 9, "steps": 1})
-        one.on_train_begin()
-    try:
-        for epoch in range(9):
-            for one in members:
-                one.on_epoch_begin(epoch)
-                one.on_batch_begin(0, {})
-            model.train_on_batch(x, y)
-            for one in members:
-                one.on_batch_end(0, {})
-                one.on_epoch_end(epoch, {})
-            if epoch == 3:
-                raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        swa.on_train_end()
-    assert_mean(model.get_weights(), seen.weights[1:])
 
 
 def test_a_checkpoint_inside_average_applied_holds_the_average(kit, tmp_path):

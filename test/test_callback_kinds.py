@@ -60,6 +60,24 @@ def interrupted(kit, model, swa, epoch, **options):
         run(model, [swa, interrupt(kit, epoch)], **options)
 
 
+def test_what_is_applied_after_an_interrupt_stays(kit):
+    model, swa = build(kit), kit.SWA(2, "constant", 0.01)
+    x, begun = data()[0], []
+
+    class Begun(kit.keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            begun.append(self.model.get_weights())
+
+    for epoch in (2, 3):  # of training, and the pass
+        interrupted(kit, model, swa, epoch)
+        swa.apply(x)
+        assert rate_of(kit, model) == pytest.approx(0.1)
+        applied = model.get_weights()
+        assert_statistics(applied, x)
+        run(model, [Begun()], epochs=1)
+        assert equal(begun.pop(), applied)
+
+
 # A model changed between two fits
 
 
@@ -1443,6 +1461,16 @@ def test_a_loop_by_hand_calls_the_hooks(kit):
     np.testing.assert_allclose(
         seen.rates, swa.plan(6, batches, 0.1).rates.ravel(), rtol=5e-7
     )
+
+
+def test_a_loop_by_hand_may_end_in_an_except_clause(kit):
+    model, swa, seen = build(kit, False), kit.SWA(2), recorder(kit)
+    try:
+        train_by_hand(model, (swa, seen, interrupt(kit, 4)))
+    except KeyboardInterrupt:
+        swa.on_train_end()
+    assert swa.n_averaged == 3
+    assert_mean(model.get_weights(), seen.weights[1:])
 
 
 def test_a_callback_list_of_the_users_is_given_back(kit):
