@@ -153,6 +153,7 @@ def update_bn_of(keras):
         if layers:
             options = dict(batches=rows.batches(model), sum_over_ranks=sum_over_ranks)
             arrays = re_estimated(step, layers, arrays, **options)
+            step.put(arrays)
         is_idle = all(array is None for array in arrays) and not step.runs_training
         trained = batch_norms_of(model, trained=True)
         if is_idle and trained:
@@ -160,6 +161,5 @@ def update_bn_of(keras):
                 f"model must run batch normalization in training mode, got "
                 f"{model.name!r}, whose {trained[0].name!r} does not. Call predict() "
                 f"once if it is subclassed, fix no learning phase, or freeze it.")
-        step.put(arrays)
 
     return update_bn

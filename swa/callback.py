@@ -206,7 +206,7 @@ class SWA:
         """
         run = self._run_with_average()
         if self._guard is not None and self._guard.is_cut_off():
-            self.restore()
+            self._give_back()
         if run.statistics.layers and x is None:
             raise ValueError(f"x must be given for a model with batch normalization: "
                              f"averaged weights need statistics of their own, got "

@@ -64,9 +64,9 @@ class Weights:
 
     def place_over_trained(self, arrays):
         """As `place`, and keeps what is there: the last trained weights of the run."""
-        self._trained, self._placed = _copies(self._step.read()), []
-        self._aside = self._trained
+        self._trained, self._aside = None, None
         self.place(arrays)
+        self._trained = self._aside
 
     def place(self, arrays):
         """Puts `arrays` into the model.
