@@ -63,12 +63,16 @@ class Average:
             for mean, array in zip(self.mean, weights):
                 _fold(mean.reshape(-1), array.reshape(-1), self.n_averaged + 1)
         else:
-            means = [np.array(self._avg_fn(m, w, self.n_averaged), m.dtype)
-                     for m, w in zip(self.mean, weights)]  # fmt: skip
+            means = [
+                np.array(self._avg_fn(m, w, self.n_averaged), m.dtype)
+                for m, w in zip(self.mean, weights)
+            ]
             for before, mean in zip(self.mean, means):
                 if mean.shape != before.shape:
-                    raise ValueError(f"avg_fn must return an array of the mean's shape "
-                                     f"{before.shape}, got {mean.shape}.")  # fmt: skip
+                    raise ValueError(
+                        f"avg_fn must return an array of the mean's shape "
+                        f"{before.shape}, got {mean.shape}."
+                    )
             self.mean = means
         self.n_averaged += 1
         return True
@@ -84,8 +88,10 @@ class Average:
           that is not floating point.
         """
         means = iter(self.mean)
-        return [next(means).astype(dtype, copy=False) if is_averaged(dtype) else None
-                for dtype in dtypes]  # fmt: skip
+        return [
+            next(means).astype(dtype, copy=False) if is_averaged(dtype) else None
+            for dtype in dtypes
+        ]
 
     def load(self, mean, n_averaged, n_skipped):
         """Goes on from a mean of `n_averaged` sets; the arrays are copied."""

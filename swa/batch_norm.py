@@ -65,8 +65,11 @@ class Statistics:
 
     def spoiled(self):
         """List of the layers that saw NaN or Inf."""
-        return [layer for layer, (_, *moments_of) in self._moments.items()
-                if not np.isfinite(moments_of).all()]  # fmt: skip
+        return [
+            layer
+            for layer, (_, *moments_of) in self._moments.items()
+            if not np.isfinite(moments_of).all()
+        ]
 
     def filled_in(self, arrays, weights):
         """The arrays of a model's weights, the layers' statistics among them.
@@ -82,8 +85,10 @@ class Statistics:
           ValueError: rows with NaN or Inf, by the layer that saw them.
         """
         for layer in self.spoiled():
-            raise ValueError(f"x must be finite rows where batch-norm layer "
-                             f"{layer.name!r} sees them, got NaN or Inf.")  # fmt: skip
+            raise ValueError(
+                f"x must be finite rows where batch-norm layer "
+                f"{layer.name!r} sees them, got NaN or Inf."
+            )
         places = {id(variable): index for index, variable in enumerate(weights)}
         filled = list(arrays)
         for layer, (count, *values) in self._moments.items():
@@ -119,9 +124,12 @@ def update_bn_of(keras):
     """The function `update_bn` for the models of a binding's Keras."""
 
     def update_bn(
-        model: Any, x: Any, batch_size: int = 32, ranks: Any = None,
+        model: Any,
+        x: Any,
+        batch_size: int = 32,
+        ranks: Any = None,
         steps: Optional[int] = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Gives every trainable batch-norm layer the statistics of all rows of `x`.
 
         mean and (population) variance of each layer's inputs, whatever the batches;
@@ -160,6 +168,7 @@ def update_bn_of(keras):
             raise ValueError(
                 f"model must run batch normalization in training mode, got "
                 f"{model.name!r}, whose {trained[0].name!r} does not. Call predict() "
-                f"once if it is subclassed, fix no learning phase, or freeze it.")
+                f"once if it is subclassed, fix no learning phase, or freeze it."
+            )
 
     return update_bn

@@ -112,13 +112,20 @@ class SWA:
     _keras = None  # the binding's Keras
 
     def __init__(
-        self, start_epoch: int, lr_schedule: str = "manual",
-        swa_lr: schedules.Rate = "auto", swa_lr2: schedules.Rate = "auto",
-        swa_freq: int = 1, batch_size: Optional[int] = None, verbose: int = 0,
-        snapshot: str = "cycle_start", validation: Any = None,
-        validation_rows: Any = None, ranks: Any = None,
+        self,
+        start_epoch: int,
+        lr_schedule: str = "manual",
+        swa_lr: schedules.Rate = "auto",
+        swa_lr2: schedules.Rate = "auto",
+        swa_freq: int = 1,
+        batch_size: Optional[int] = None,
+        verbose: int = 0,
+        snapshot: str = "cycle_start",
+        validation: Any = None,
+        validation_rows: Any = None,
+        ranks: Any = None,
         avg_fn: Optional[Callable[..., np.ndarray]] = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         if not tf.__version__.startswith("1.15"):
             raise RuntimeError(f"swa needs TensorFlow 1.15, found {tf.__version__}.")
@@ -167,9 +174,12 @@ class SWA:
         ]
 
     def plan(
-        self, epochs: int, batches_per_epoch: int,
-        learning_rate: Optional[float] = None, batch_norm: Optional[bool] = None,
-    ) -> schedules.Plan:  # fmt: skip
+        self,
+        epochs: int,
+        batches_per_epoch: int,
+        learning_rate: Optional[float] = None,
+        batch_norm: Optional[bool] = None,
+    ) -> schedules.Plan:
         """The rate of each batch and the epochs sampled, without training.
 
         Args:
@@ -208,9 +218,11 @@ class SWA:
         if self._guard is not None and self._guard.is_cut_off():
             self._give_back()
         if run.statistics.layers and x is None:
-            raise ValueError(f"x must be given for a model with batch normalization: "
-                             f"averaged weights need statistics of their own, got "
-                             f"{x!r}.")  # fmt: skip
+            raise ValueError(
+                f"x must be given for a model with batch normalization: "
+                f"averaged weights need statistics of their own, got "
+                f"{x!r}."
+            )
         with run.weights.lent(keeps=True):
             self._place_average(x, batch_size, steps)
 
@@ -290,8 +302,9 @@ class SWA:
         """
         missing = [name for name in self.state if name not in state]
         if missing:
-            raise ValueError(f"state must be what SWA.state gives, got a dict without "
-                             f"{missing}.")  # fmt: skip
+            raise ValueError(
+                f"state must be what SWA.state gives, got a dict without {missing}."
+            )
         for name, value in self.settings._asdict().items():
             other = state["settings"].get(name)
             if other != value:
@@ -415,11 +428,15 @@ class SWA:
     def _run_with_average(self):
         has_begun = self._run is not None and self._run.state is self._loaded
         if self._loaded is not None and not has_begun:
-            raise ValueError(f"there is no average: fit must begin after load_state, "
-                             f"got n_averaged {self.n_averaged}.")  # fmt: skip
+            raise ValueError(
+                f"there is no average: fit must begin after load_state, "
+                f"got n_averaged {self.n_averaged}."
+            )
         if not self.n_averaged:
-            raise ValueError(f"there is no average: no sample has been taken yet, got "
-                             f"n_averaged {self.n_averaged}.")  # fmt: skip
+            raise ValueError(
+                f"there is no average: no sample has been taken yet, got "
+                f"n_averaged {self.n_averaged}."
+            )
         return self._run
 
 
@@ -430,16 +447,21 @@ def check_model(keras, model, settings):
         raise ValueError(f"model must be a {keras.name} model, got {kind}.")
     strategy = getattr(model, "_distribution_strategy", None)
     if tf.distribute.has_strategy() or strategy:
-        raise ValueError(f"model must not be in a tf.distribute strategy scope, got "
-                         f"{model.name!r}.")  # fmt: skip
+        raise ValueError(
+            f"model must not be in a tf.distribute strategy scope, got {model.name!r}."
+        )
     if settings.lr_schedule != "manual" and not rates.has_rate(model.optimizer):
-        raise ValueError(f"lr_schedule must be 'manual' with an optimizer whose rate "
-                         f"cannot be set ({type(model.optimizer).__name__}), got "
-                         f"{settings.lr_schedule!r}.")  # fmt: skip
+        raise ValueError(
+            f"lr_schedule must be 'manual' with an optimizer whose rate "
+            f"cannot be set ({type(model.optimizer).__name__}), got "
+            f"{settings.lr_schedule!r}."
+        )
     if keras.is_eager() and not model.run_eagerly:
         if not model._experimental_run_tf_function:
-            raise ValueError(f"experimental_run_tf_function must be left on in eager "
-                             f"mode when model {model.name!r} is compiled, got False, "
-                             f"as Keras sets it with an optimizer of tf.train, "
-                             f"sample_weight_mode or target_tensors. Use "
-                             f"run_eagerly=True, or leave them out.")  # fmt: skip
+            raise ValueError(
+                f"experimental_run_tf_function must be left on in eager "
+                f"mode when model {model.name!r} is compiled, got False, "
+                f"as Keras sets it with an optimizer of tf.train, "
+                f"sample_weight_mode or target_tensors. Use "
+                f"run_eagerly=True, or leave them out."
+            )

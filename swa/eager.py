@@ -44,15 +44,19 @@ class EagerStep:
         self._layers = [one for one in layers if is_trained(one, one.trainable)]
         for layer in self._layers:
             check_supported(layer)
-            own = [c.call for c in type(layer).__mro__ if "call" in vars(c)
-                   and not c.__module__.startswith("tensorflow")]  # fmt: skip
+            own = [
+                c.call
+                for c in type(layer).__mro__
+                if "call" in vars(c) and not c.__module__.startswith("tensorflow")
+            ]
             # a class of the user's must hand its inputs on to Keras's own `call`
             is_handed_on = all("call" in _names_in(call) for call in own)
             if not (hasattr(layer, "_assign_moving_average") and is_handed_on):
                 raise ValueError(
                     f"batch-norm layer {layer.name!r} must leave its moments to "
                     f"BatchNormalization in eager mode, where SWA can see no others, "
-                    f"got {type(layer).__name__}. Freeze it, or train in graph mode.")
+                    f"got {type(layer).__name__}. Freeze it, or train in graph mode."
+                )
         return self._layers
 
     def read(self):

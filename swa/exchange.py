@@ -111,8 +111,10 @@ class Weights:
 
 def _are_of(current, sets):
     """Whether each array is the one of some set; None stands for any."""
-    return all(any(one is None or np.array_equal(array, one) for one in candidates)
-               for array, candidates in zip(current, zip(*sets)))  # fmt: skip
+    return all(
+        any(one is None or np.array_equal(array, one) for one in candidates)
+        for array, candidates in zip(current, zip(*sets))
+    )
 
 
 def _copies(arrays):
@@ -183,8 +185,10 @@ def check_alone(callback, model):
     is_other_there = other is not callback and lists_on_stack(other)
     members = [one for held in lists_on_stack(callback) for one in held.callbacks]
     if is_other_there or sum(one is callback for one in members) > 1:
-        raise ValueError(f"callbacks must hold one SWA in a fit of {model.name!r}, "
-                         f"nested fits included, got a second.")  # fmt: skip
+        raise ValueError(
+            f"callbacks must hold one SWA in a fit of {model.name!r}, "
+            f"nested fits included, got a second."
+        )
     if other is not None:
         other.restore()
 

@@ -94,7 +94,8 @@ class GraphStep:
             raise ValueError(
                 f"model.train_function must be Keras's own for a model with batch "
                 f"normalization, whose last epoch SWA changes, got {function!r}. Call "
-                f"model.compile() again, or freeze batch normalization.")
+                f"model.compile() again, or freeze batch normalization."
+            )
         # Keras can order the keys of a user's `feed_dict` and ours only if we have none
         self.sets_rate_by_batch = not is_own or bool(function.feed_dict)
         self._functions = [function]

@@ -39,4 +39,5 @@ def check_supported(layer):
         if getattr(layer, option, None):
             raise ValueError(
                 f"batch-norm layer {layer.name!r} must not use {option}: its "
-                f"statistics cannot be re-estimated for averaged weights.")
+                f"statistics cannot be re-estimated for averaged weights."
+            )

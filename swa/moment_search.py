@@ -54,8 +54,11 @@ def leaves(updates):
     Pairs of a variable and its value, as stand-alone Keras has them, are none.
     """
     rest = [getattr(one, "op", one) for one in updates if not isinstance(one, tuple)]
-    return [op for op in _walk(rest, lambda op: op.type == "NoOp" and op.control_inputs)
-            if op.type != "NoOp"]  # fmt: skip
+    return [
+        op
+        for op in _walk(rest, lambda op: op.type == "NoOp" and op.control_inputs)
+        if op.type != "NoOp"
+    ]
 
 
 def assignments_of(update):
@@ -101,7 +104,8 @@ def uses(updates, layers):
                 raise ValueError(
                     f"batch-norm layer {layer.name!r} must take its statistics from "
                     f"the plain moments of its inputs, outside of loops; SWA found "
-                    f"others. Freeze the layer, or average without SWA.")
+                    f"others. Freeze the layer, or average without SWA."
+                )
             found += own
     return found
 
@@ -115,13 +119,18 @@ def check_calls(layers, ops):
     """
     for layer in layers:
         handles = [place_of(variable).outputs[0] for variable in statistics_of(layer)]
-        calls = {op for handle in handles for op in handle.consumers()
-                 if op.type.endswith("PartitionedCall")}  # fmt: skip
+        calls = {
+            op
+            for handle in handles
+            for op in handle.consumers()
+            if op.type.endswith("PartitionedCall")
+        }
         if calls and not calls.isdisjoint(_walk(ops, _above)):
             raise ValueError(
                 f"batch-norm layer {layer.name!r} must be called outside of "
                 f"tf.function in graph mode, where its moments cannot be fetched, got "
-                f"a {next(iter(calls)).type}. Call it without, or freeze it.")
+                f"a {next(iter(calls)).type}. Call it without, or freeze it."
+            )
 
 
 def _uses_of(layer, assignments):

@@ -77,5 +77,7 @@ def summing(ranks):
     function = getattr(ranks, "sum", ranks)
     if function is None or callable(function):
         return function
-    raise ValueError(f"ranks must be a function that sums lists of arrays over all "
-                     f"ranks, or have such a method `sum`, got {ranks!r}.")  # fmt: skip
+    raise ValueError(
+        f"ranks must be a function that sums lists of arrays over all "
+        f"ranks, or have such a method `sum`, got {ranks!r}."
+    )

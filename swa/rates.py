@@ -157,8 +157,10 @@ class Rates:
         """Takes down the rate that a batch used, where it is not the planned one."""
         if not self._is_close(used, self._of(self._batch)):
             self._used[self._batch] = used
-            self._warn("another callback sets the learning rate too: history['lr'] and "
-                       "swa.lr tell what was used.")  # fmt: skip
+            self._warn(
+                "another callback sets the learning rate too: history['lr'] and "
+                "swa.lr tell what was used."
+            )
 
     def _is_close(self, rate, other):
         error, size = abs(rate - other), abs(other)

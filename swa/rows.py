@@ -37,8 +37,10 @@ class Rows:
         if steps is not None:
             check_count("steps", steps, 1)
         elif _is_endless(x):
-            raise ValueError(f"steps must be given for rows without end, got None for "
-                             f"x of type {type(x).__name__}.")  # fmt: skip
+            raise ValueError(
+                f"steps must be given for rows without end, got None for "
+                f"x of type {type(x).__name__}."
+            )
         self._x, self._batch_size, self._steps = x, int(batch_size), steps
         self._name = name
         self.is_spent_once_read = hasattr(x, "__next__")
@@ -79,14 +81,18 @@ class Rows:
                 continue
             batch = batch if isinstance(batch, (list, tuple)) else [batch]
             if names and len(batch) != len(names):
-                raise ValueError(f"x must hold {len(names)} arrays, one for each input "
-                                 f"of the model, got {len(batch)}.")  # fmt: skip
+                raise ValueError(
+                    f"x must hold {len(names)} arrays, one for each input "
+                    f"of the model, got {len(batch)}."
+                )
             arrays = [np.asarray(rows) for rows in batch]
             size = size or len(arrays[0])
             if len(arrays[0]) != size and has_static_shapes():
                 self._refuse(f"batches of {size} and {len(arrays[0])}")
-            yield [a[:, None] if a.ndim == 1 and i not in scalars else a
-                   for i, a in enumerate(arrays)]  # fmt: skip; as Keras does
+            yield [
+                a[:, None] if a.ndim == 1 and i not in scalars else a
+                for i, a in enumerate(arrays)
+            ]  # as Keras does
         if batch is None:
             kind = type(self._x).__name__
             raise ValueError(f"x must hold at least one row, got none in a {kind}.")
@@ -120,9 +126,11 @@ class Rows:
         return (dict(zip(x, b)) if isinstance(x, dict) else b for b in batches)
 
     def _refuse(self, got):
-        raise ValueError(f"{self._name} must give batches of equal size on an NPU, got "
-                         f"{got}. Choose a batch_size that divides the rows, or leave "
-                         f"some out.")  # fmt: skip
+        raise ValueError(
+            f"{self._name} must give batches of equal size on an NPU, got "
+            f"{got}. Choose a batch_size that divides the rows, or leave "
+            f"some out."
+        )
 
 
 def has_static_shapes():
@@ -166,5 +174,7 @@ def _rows_of_tuple(x, inputs):
         return list(x)
     if len(x) in (2, 3) and inputs and (inputs == 1 or is_nested):
         return list(x[0]) if isinstance(x[0], tuple) else x[0]
-    raise ValueError(f"x must be the model's inputs or (x, y), got a tuple of {len(x)} "
-                     f"that could be either. Give inputs as a list.")  # fmt: skip
+    raise ValueError(
+        f"x must be the model's inputs or (x, y), got a tuple of {len(x)} "
+        f"that could be either. Give inputs as a list."
+    )

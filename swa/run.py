@@ -144,9 +144,11 @@ class Run:
         elif not self.average.n_averaged:
             warn("no sample was averaged; the trained weights stay.")
         elif self.statistics.layers:
-            warn("training ended before batch normalization could be re-estimated; the "
-                 "trained weights stay. Place SWA after the callback that stops "
-                 "training, or call swa.apply(x) with training rows.")  # fmt: skip
+            warn(
+                "training ended before batch normalization could be re-estimated; the "
+                "trained weights stay. Place SWA after the callback that stops "
+                "training, or call swa.apply(x) with training rows."
+            )
         else:
             self.weights.place_over_trained(self.averaged())
             self._say("final model weights set to stochastic weight average")
@@ -225,8 +227,10 @@ class Run:
 
     def _sample(self):
         if not self.average.add(self.step.read()):
-            warn(f"the weights of epoch {self.progress.epoch + 1} hold NaN or Inf and "
-                 f"were not averaged.")  # fmt: skip
+            warn(
+                f"the weights of epoch {self.progress.epoch + 1} hold NaN or Inf and "
+                f"were not averaged."
+            )
 
     def _has_rows_left(self):
         """Whether one more epoch may run, and sees all rows once."""
@@ -293,13 +297,17 @@ def check_state(state, step):
     weights = [weight for weight, dtype in pairs if averaging.is_averaged(dtype)]
     arrays = state["average"]
     if state["n_averaged"] and len(arrays) != len(weights):
-        raise ValueError(f"state must hold {len(weights)} averaged weights for this "
-                         f"model, got {len(arrays)}.")  # fmt: skip
+        raise ValueError(
+            f"state must hold {len(weights)} averaged weights for this "
+            f"model, got {len(arrays)}."
+        )
     for array, weight in zip(arrays, weights):
         expected, shape = tuple(weight.shape.as_list()), np.shape(array)
         if shape != expected:
-            raise ValueError(f"state must hold an average of shape {expected} for "
-                             f"weight {weight.name!r}, got {shape}.")  # fmt: skip
+            raise ValueError(
+                f"state must hold an average of shape {expected} for "
+                f"weight {weight.name!r}, got {shape}."
+            )
 
 
 def warn(what):

@@ -60,12 +60,16 @@ def checked(*values, **named) -> Settings:
     check_count("swa_freq", swa_freq, 1)
     _check_choice("snapshot", snapshot, SNAPSHOTS)
     if swa_lr == "auto" and swa_lr2 != "auto":
-        raise ValueError(f"swa_lr2 must be 'auto' when swa_lr is 'auto', got "
-                         f"{swa_lr2!r}. Give swa_lr too.")  # fmt: skip
+        raise ValueError(
+            f"swa_lr2 must be 'auto' when swa_lr is 'auto', got "
+            f"{swa_lr2!r}. Give swa_lr too."
+        )
     if lr_schedule == "cyclic":
         if swa_freq < 2:
-            raise ValueError(f"swa_freq must be at least 2 (epochs) with lr_schedule "
-                             f"'cyclic', got {swa_freq!r}.")  # fmt: skip
+            raise ValueError(
+                f"swa_freq must be at least 2 (epochs) with lr_schedule "
+                f"'cyclic', got {swa_freq!r}."
+            )
         if "auto" not in (swa_lr, swa_lr2):
             _check_cycle(swa_lr, swa_lr2)
     return settings
@@ -87,20 +91,26 @@ def check_run(settings, epochs, learning_rate, batch_norm=False, n_averaged=0):
     """
     start, frequency, snapshot = settings[0], settings.swa_freq, settings.snapshot
     if start >= epochs:
-        raise ValueError(f"start_epoch must be below epochs, got start_epoch {start!r} "
-                         f"and epochs {epochs!r}.")  # fmt: skip
+        raise ValueError(
+            f"start_epoch must be below epochs, got start_epoch {start!r} "
+            f"and epochs {epochs!r}."
+        )
     if not n_averaged and not sampled_epochs(settings, epochs, batch_norm):
         before = "before the batch-norm epoch, " if batch_norm else ""
-        raise ValueError(f"swa_freq must leave an epoch to be sampled {before}got "
-                         f"{frequency!r} with snapshot {snapshot!r}, start_epoch "
-                         f"{start!r} and epochs {epochs!r}.")  # fmt: skip
+        raise ValueError(
+            f"swa_freq must leave an epoch to be sampled {before}got "
+            f"{frequency!r} with snapshot {snapshot!r}, start_epoch "
+            f"{start!r} and epochs {epochs!r}."
+        )
     if settings.lr_schedule == "manual":
         return
     low, high = resolved_rates(settings, learning_rate)
     # the optimizer holds its rate in float32: 0.02 reads back as 0.0199999996
     if np.float32(low) > np.float32(learning_rate):
-        raise ValueError(f"swa_lr must not be above the compiled learning rate "
-                         f"{learning_rate:.6g}, got {low:.6g}.")  # fmt: skip
+        raise ValueError(
+            f"swa_lr must not be above the compiled learning rate "
+            f"{learning_rate:.6g}, got {low:.6g}."
+        )
     if settings.lr_schedule == "cyclic":
         _check_cycle(float(np.float32(low)), float(np.float32(high)))
 
@@ -226,5 +236,7 @@ def _check_rate(name, value):
 
 def _check_cycle(low, high):
     if low > high:
-        raise ValueError(f"swa_lr must not be above swa_lr2 with lr_schedule 'cyclic', "
-                         f"got swa_lr {low:.6g} and swa_lr2 {high:.6g}.")  # fmt: skip
+        raise ValueError(
+            f"swa_lr must not be above swa_lr2 with lr_schedule 'cyclic', "
+            f"got swa_lr {low:.6g} and swa_lr2 {high:.6g}."
+        )

@@ -22,13 +22,17 @@ class Validation:
     def __init__(self, held_out, training_rows, batch_size=None):
         is_tuple = isinstance(held_out, (list, tuple))
         if is_tuple and len(held_out) not in (2, 3):
-            raise ValueError(f"validation must be (x, y) or (x, y, sample_weight), got "
-                             f"{len(held_out)} items.")  # fmt: skip
+            raise ValueError(
+                f"validation must be (x, y) or (x, y, sample_weight), got "
+                f"{len(held_out)} items."
+            )
         for name, rows in ("validation", held_out), ("validation_rows", training_rows):
             if rows is not None and Rows(rows).is_spent_once_read:
                 kind = type(rows).__name__
-                raise ValueError(f"{name} must be rows that can be read again, arrays "
-                                 f"or a Sequence, got {kind}.")  # fmt: skip
+                raise ValueError(
+                    f"{name} must be rows that can be read again, arrays "
+                    f"or a Sequence, got {kind}."
+                )
         self._x, *self._targets = held_out if is_tuple else [held_out]
         self._training_rows, self._batch_size = training_rows, batch_size or 32
         self._results, self._n_averaged = {}, 0
@@ -50,7 +54,8 @@ class Validation:
             raise ValueError(
                 f"validation_rows must be given with validation and batch "
                 f"normalization: averaged weights need statistics of their own, got "
-                f"{self._training_rows}. Give training rows, all or some.")
+                f"{self._training_rows}. Give training rows, all or some."
+            )
         if not has_static_shapes():
             return
         given = {"validation": self._x}

@@ -169,9 +169,12 @@ def test_swas_rate_wins_over_other_schedules_in_either_order(kit, first):
     other = kit.keras.callbacks.LearningRateScheduler(lambda epoch: 0.5)
     seen = recorder(kit)
     model.fit(
-        *data(), batch_size=50, epochs=5, verbose=0,
-        callbacks=([swa, other] if first else [other, swa]) + [seen]
-    )  # fmt: skip
+        *data(),
+        batch_size=50,
+        epochs=5,
+        verbose=0,
+        callbacks=([swa, other] if first else [other, swa]) + [seen],
+    )
     np.testing.assert_allclose(seen.rates, swa.plan(5, 1).rates.ravel(), rtol=5e-7)
 
 
@@ -219,9 +222,12 @@ def test_a_checkpoint_of_the_last_epoch_holds_the_final_model(kit, first, tmp_pa
     model, swa, path = build(kit), kit.SWA(3), str(tmp_path / "model.h5")
     save = kit.keras.callbacks.ModelCheckpoint(path, save_weights_only=True)
     model.fit(
-        *data(), batch_size=BATCH, epochs=5, verbose=0,
-        callbacks=[swa, save] if first else [save, swa]
-    )  # fmt: skip
+        *data(),
+        batch_size=BATCH,
+        epochs=5,
+        verbose=0,
+        callbacks=[swa, save] if first else [save, swa],
+    )
     final = model.get_weights()
     model.set_weights([np.zeros_like(weight) for weight in final])
     model.load_weights(path)
@@ -293,9 +299,13 @@ def test_an_early_stop_before_swa_runs_one_pass_more(kit):
     model, swa, seen = build(kit), kit.SWA(3), recorder(kit)
     x, y = data()
     model.fit(
-        x, y, batch_size=BATCH, epochs=9, verbose=0,
-        callbacks=[stopper(kit, 4), swa, seen]
-    )  # fmt: skip
+        x,
+        y,
+        batch_size=BATCH,
+        epochs=9,
+        verbose=0,
+        callbacks=[stopper(kit, 4), swa, seen],
+    )
     assert len(seen.weights) == 6
     assert_mean(model.get_weights(), seen.weights[2:5], skip=STATISTICS)
     assert_statistics(model.get_weights(), x)
@@ -325,9 +335,12 @@ def test_restore_best_weights_does_not_undo_the_average(kit, first):
         "loss", mode="max", patience=4, restore_best_weights=True
     )  # best is the first epoch; the last one restores it
     model.fit(
-        *data(), batch_size=BATCH, epochs=5, verbose=0,
-        callbacks=[seen, swa, stop] if first else [seen, stop, swa]
-    )  # fmt: skip
+        *data(),
+        batch_size=BATCH,
+        epochs=5,
+        verbose=0,
+        callbacks=[seen, swa, stop] if first else [seen, stop, swa],
+    )
     assert stop.stopped_epoch == 4
     assert_mean(model.get_weights(), seen.weights[2:4], skip=STATISTICS)
     assert_statistics(model.get_weights(), data()[0])
@@ -593,9 +606,12 @@ def test_fit_generator_of_a_sequence(kit, weights):
     model, seen = build(kit), recorder(kit)
     swa = kit.SWA(3, "cyclic", 0.01, 0.05, 2)
     model.fit_generator(
-        sequence(kit, weights), epochs=6, verbose=0, callbacks=[swa, seen],
+        sequence(kit, weights),
+        epochs=6,
+        verbose=0,
+        callbacks=[swa, seen],
         shuffle=False,
-    )  # fmt: skip
+    )
     assert_mean(model.get_weights(), seen.weights[2:5:2], skip=STATISTICS)
     assert_statistics(model.get_weights(), data(rows=64)[0])
     np.testing.assert_allclose(seen.rates, swa.plan(6, 4).rates.ravel(), rtol=5e-7)
@@ -614,8 +630,11 @@ def test_fit_of_a_data_set(tf_kit, known):
     steps = dict(steps_per_epoch=3) if known else {}
     model.fit(
         rows.repeat() if known else rows,
-        epochs=6, verbose=0, callbacks=[swa, seen], **steps
-    )  # fmt: skip
+        epochs=6,
+        verbose=0,
+        callbacks=[swa, seen],
+        **steps,
+    )
     assert_mean(model.get_weights(), seen.weights[2:5:2], skip=STATISTICS)
     assert_statistics(model.get_weights(), x)
     planned = swa.plan(6, 3).rates

@@ -328,9 +328,11 @@ def test_data_that_end_leave_the_trained_weights_and_say_so(tf_kit, batches):
         with said:
             model.fit(
                 tf.data.Dataset.from_tensor_slices((x, y)).batch(16),
-                epochs=epochs, steps_per_epoch=steps, verbose=0,
+                epochs=epochs,
+                steps_per_epoch=steps,
+                verbose=0,
                 callbacks=[swa, seen],
-            )  # fmt: skip
+            )
     finally:
         tf.compat.v1.logging.set_verbosity("ERROR")
     last = min(batches // steps, epochs - 2)
@@ -424,9 +426,10 @@ def test_an_exception_after_swas_end_leaves_the_average(tf_kit):
     model, seen = build(tf_kit), recorder(tf_kit)
     with pytest.raises(OSError, match="disk full"):
         run(
-            model, [seen, tf_kit.SWA(2), failing(tf_kit, "on_train_end", PASS)],
+            model,
+            [seen, tf_kit.SWA(2), failing(tf_kit, "on_train_end", PASS)],
             epochs=PASS + 1,
-        )  # fmt: skip
+        )
     assert_mean(model.get_weights(), seen.weights[1:PASS], skip=STATISTICS)
     assert_statistics(model.get_weights(), data()[0])
     assert rate_of(tf_kit, model) == pytest.approx(0.1)

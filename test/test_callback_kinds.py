@@ -287,9 +287,10 @@ def test_a_batch_norm_by_another_rule_is_refused_by_name(kit, name, behind):
     layers, own = kit.keras.layers, own_norm(kit, rules()[name])
     before = [layers.BatchNormalization()] if behind else []
     model = kit.keras.Sequential(
-        [layers.Dense(8, input_shape=(FEATURES,))] + before
+        [layers.Dense(8, input_shape=(FEATURES,))]
+        + before
         + [own, layers.Dense(CLASSES, activation="softmax")]
-    )  # fmt: skip
+    )
     model.compile(kit.keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
     trained = model.get_weights()
     with pytest.raises(ValueError, match=f"batch-norm layer '{own.name}'") as error:
@@ -432,9 +433,7 @@ def test_what_is_told_is_the_rate_that_was_used(kit, hook, first):
         kit.keras.backend.set_value(self.model.optimizer.lr, 0.5)
 
     kind = type("Setter", (kit.keras.callbacks.Callback,), {hook: set_rate})
-    used, told = used_rates(
-        kit, lambda swa: [swa, kind()] if first else [kind(), swa]
-    )  # fmt: skip
+    used, told = used_rates(kit, lambda swa: [swa, kind()] if first else [kind(), swa])
     # atol: differences of float32 weights near 1
     np.testing.assert_allclose(told, used, atol=1e-6)
 
@@ -477,8 +476,10 @@ def test_a_wrapped_train_function(kit, schedule):
     if schedule != "manual":
         planned = swa.plan(4, 4, 0.1).rates
         np.testing.assert_allclose(seen.rates, planned.ravel(), rtol=5e-7)
-    assert_mean(model.get_weights(), seen.weights[1::2] if swa.n_averaged == 2
-                else seen.weights[1:])  # fmt: skip
+    assert_mean(
+        model.get_weights(),
+        seen.weights[1::2] if swa.n_averaged == 2 else seen.weights[1:],
+    )
 
 
 def test_a_wrapped_train_function_and_batch_norm_are_refused(kit):
@@ -991,9 +992,13 @@ def test_rows_with_nan_leave_the_trained_weights(tf_kit):
 
     with pytest.warns(RuntimeWarning, match="batch-norm epoch hold NaN or Inf"):
         model.fit_generator(
-            Rows(), epochs=4, verbose=0, callbacks=[swa, spoil, Turn()],
-            workers=0, shuffle=False,
-        )  # fmt: skip
+            Rows(),
+            epochs=4,
+            verbose=0,
+            callbacks=[swa, spoil, Turn()],
+            workers=0,
+            shuffle=False,
+        )
     assert equal(model.get_weights(), spoil.before)
 
 
@@ -1578,9 +1583,11 @@ def test_statistics_of_many_batches_far_from_zero(kit):
     np.testing.assert_allclose(total.variance, square - mean**2, rtol=1e-9)
     x = generator.randn(4096, FEATURES).astype("float32") + 1000
     model = kit.keras.Sequential(
-        [kit.keras.layers.BatchNormalization(input_shape=(FEATURES,)),
-         kit.keras.layers.Dense(1)]
-    )  # fmt: skip
+        [
+            kit.keras.layers.BatchNormalization(input_shape=(FEATURES,)),
+            kit.keras.layers.Dense(1),
+        ]
+    )
     kit.update_bn(model, x)
     mean, variance = model.layers[0].get_weights()[2:]
     # a float32 holds a mean of 1000 to 3e-5, and so does each batch's
@@ -1590,5 +1597,3 @@ def test_statistics_of_many_batches_far_from_zero(kit):
     mean, variance = model.layers[0].get_weights()[2:]
     np.testing.assert_allclose(mean, np.float64(x).mean(0) - 1000, rtol=0, atol=1e-6)
     np.testing.assert_allclose(variance, np.float64(x).var(0), rtol=1e-6)
-
-

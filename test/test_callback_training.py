@@ -236,9 +236,13 @@ def test_validation_beside_a_generator_leaves_the_statistics(kit):
     held_out = data(7, 20)
     held_out = held_out[0] * 100, held_out[1]
     short_run(
-        kit, model, rows, method="fit_generator",
-        steps_per_epoch=STEPS, validation_data=held_out
-    )  # fmt: skip
+        kit,
+        model,
+        rows,
+        method="fit_generator",
+        steps_per_epoch=STEPS,
+        validation_data=held_out,
+    )
     assert_statistics(model.get_weights(), np.concatenate(rows_of_the_pass(given)))
 
 
@@ -293,9 +297,12 @@ def test_where_the_data_run_out_the_trained_weights_stay(tf_kit, batches):
     model, swa, seen = build(tf_kit), tf_kit.SWA(2), recorder(tf_kit)
     with pytest.warns(RuntimeWarning, match="trained weights stay") as caught:
         model.fit(
-            data_that_end(batches), epochs=EPOCHS, steps_per_epoch=STEPS, verbose=0,
-            callbacks=[swa, seen]
-        )  # fmt: skip
+            data_that_end(batches),
+            epochs=EPOCHS,
+            steps_per_epoch=STEPS,
+            verbose=0,
+            callbacks=[swa, seen],
+        )
     assert len([one for one in caught if "SWA" in str(one.message)]) == 1
     trained = 2 if batches == 10 else -1  # the pass changed what came last
     assert equal(model.get_weights(), seen.weights[trained])
@@ -318,9 +325,12 @@ def test_where_the_data_end_before_the_pass_the_trained_weights_stay(tf_kit):
         expected = pytest.warns(RuntimeWarning, match="trained weights stay")
     with expected:
         model.fit(
-            data_that_end(9), epochs=EPOCHS, steps_per_epoch=STEPS, verbose=0,
-            callbacks=[swa, seen]
-        )  # fmt: skip
+            data_that_end(9),
+            epochs=EPOCHS,
+            steps_per_epoch=STEPS,
+            verbose=0,
+            callbacks=[swa, seen],
+        )
     assert equal(model.get_weights(), seen.weights[2])
     assert rate_of(tf_kit, model) == pytest.approx(0.1)
 
@@ -690,9 +700,14 @@ def test_an_epoch_of_more_batches_than_float16_counts(kit, float_type):
     x, seen = data(rows=2060)[0].astype("float16"), recorder(kit)
     swa = kit.SWA(2, "cyclic", 0.01, 0.05, 2, snapshot="cycle_end")
     model.fit(
-        x, x[:, :1], batch_size=1, initial_epoch=2, epochs=3, verbose=0,
-        callbacks=[swa, seen]
-    )  # fmt: skip
+        x,
+        x[:, :1],
+        batch_size=1,
+        initial_epoch=2,
+        epochs=3,
+        verbose=0,
+        callbacks=[swa, seen],
+    )
     planned = swa.plan(3, 2060).rates[2]
     np.testing.assert_allclose(seen.rates, planned, rtol=2e-3)
 

@@ -627,6 +627,7 @@ case "$*" in
   *run_tests.py*) exec "@PYTHON@" "$@" ;;
   *hypothesis*) echo "${LACKS:-}" ;;
   "-m ruff check"*) echo "ruff at work"; exit "${RUFF:-0}" ;;
+  "-m ruff format --check"*) echo "formatter at work"; exit "${FORMAT:-0}" ;;
   "-m pytest"*) echo "args: ${*:3}"; echo "1 passed"; exit "${PYTEST:-0}" ;;
   *) echo "3.7 tensorflow" ;;
 esac
@@ -671,11 +672,12 @@ def run_tests(machine):
 def test_without_arguments_all_tools_run_and_pytest_has_the_last_word(run_tests):
     status, lines = run_tests()
     assert status == 0
-    assert "ruff at work" in lines and "run_tests.sh: shellcheck" in lines
+    assert "ruff at work" in lines and "formatter at work" in lines
+    assert "run_tests.sh: shellcheck" in lines
     assert lines[-1] == "1 passed"
 
 
-@pytest.mark.parametrize("tool", ["RUFF", "SHELLCHECK", "PYTEST"])
+@pytest.mark.parametrize("tool", ["RUFF", "FORMAT", "SHELLCHECK", "PYTEST"])
 def test_any_tool_that_finds_fault_fails_the_whole(run_tests, tool):
     status, lines = run_tests(**{tool: "1"})
     assert status == 1

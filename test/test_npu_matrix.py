@@ -117,7 +117,9 @@ def on_cpu(npu_forks, tmp_path_factory):
             folder,
             size,
             lambda rank: ["--device=cpu"],
-            "" if size == 1 else "os.environ.update(HOROVOD_SIZE='2', "
+            ""
+            if size == 1
+            else "os.environ.update(HOROVOD_SIZE='2', "
             "HOROVOD_RANK=os.environ['RANK_ID'])\n" + HOROVOD,
         )
         found[size] = saved(folder)

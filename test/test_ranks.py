@@ -159,15 +159,11 @@ def test_a_nan_of_one_rank_is_everyones():
 
 
 def test_equal_step_counts_pass():
-    assert (
-        together(3, lambda r: r.check_same("steps_per_epoch", 8)) == [None] * 3
-    )
+    assert together(3, lambda r: r.check_same("steps_per_epoch", 8)) == [None] * 3
 
 
 def test_unequal_step_counts_are_refused_on_every_rank():
-    errors = together(
-        3, lambda r: r.check_same("steps_per_epoch", 8 + (r.rank == 2))
-    )
+    errors = together(3, lambda r: r.check_same("steps_per_epoch", 8 + (r.rank == 2)))
     assert {type(error) for error in errors} == {UserError}
     assert "got 8, 8, 9 on ranks 0 to 2" in common(errors)
 

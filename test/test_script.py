@@ -119,9 +119,14 @@ def test_digits_from_an_npz_are_learned(tmp_path):
     x, y = datasets.load_digits(return_X_y=True)
     np.savez(str(tmp_path / "digits.npz"), x=(x / 16).astype("float32"), y=y)
     status, out, err = run(
-        tmp_path, "--data_path=digits.npz", "--output_dir=out", "--num_classes=10",
-        "--batch_size=64", "--train_epochs=12", "--device=cpu"
-    )  # fmt: skip
+        tmp_path,
+        "--data_path=digits.npz",
+        "--output_dir=out",
+        "--num_classes=10",
+        "--batch_size=64",
+        "--train_epochs=12",
+        "--device=cpu",
+    )
     assert (status, err) == (0, "")
     report = report_of(tmp_path / "out")
     assert report["data"]["source"].endswith("digits.npz")

@@ -69,8 +69,14 @@ def prepare(job, start, folder):
     is_drawn = config.tensorboard and ranks.is_writer
     tensorboard = [callbacks.TensorBoard(config.output_dir, figures)] * is_drawn
     return Training(
-        model=model, swa=swa, figures=figures, checkpoints=checkpoints, steps=steps,
-        tensorboard=tensorboard, rows=trained_rows, first_epoch=start.epoch,
+        model=model,
+        swa=swa,
+        figures=figures,
+        checkpoints=checkpoints,
+        steps=steps,
+        tensorboard=tensorboard,
+        rows=trained_rows,
+        first_epoch=start.epoch,
     )
 
 
@@ -100,9 +106,14 @@ def fit(job, training, stop):
         dropped = f"{len(data.x) - training.rows} rows of each epoch are dropped"
         job.say(f"{dropped}: a batch has one static shape on an NPU.")
     batches = rows.batches(
-        data.x, data.y, config.batch_size, seed=config.seed,
-        first_epoch=training.first_epoch, drop_last=job.device.drops_last_batch,
-        rank=ranks.rank, size=ranks.size,
+        data.x,
+        data.y,
+        config.batch_size,
+        seed=config.seed,
+        first_epoch=training.first_epoch,
+        drop_last=job.device.drops_last_batch,
+        rank=ranks.rank,
+        size=ranks.size,
     )
     # In this order: equal weights before they are averaged; the average before the
     # figures and checkpoints that it belongs to; the mean over the ranks before all
@@ -115,8 +126,12 @@ def fit(job, training, stop):
     with stop.deferred(), _leaving_lost_ranks(ranks, stopper, stop):
         # workers: the rows of a batch are a view, a thread would only cost
         training.model.fit(
-            batches, steps_per_epoch=training.steps, epochs=config.train_epochs,
-            initial_epoch=training.first_epoch, verbose=int(has_bar), callbacks=listed,
+            batches,
+            steps_per_epoch=training.steps,
+            epochs=config.train_epochs,
+            initial_epoch=training.first_epoch,
+            verbose=int(has_bar),
+            callbacks=listed,
             workers=0,
         )
     if training.figures.has_diverged:

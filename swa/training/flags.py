@@ -23,7 +23,10 @@ _MILLION = 10**6
 _INT32 = 2**31 - 1
 _RATES = (1e-37, 1e38)  # float32 holds them
 _PRECISION_MODES = (
-    "allow_fp32_to_fp16", "force_fp16", "must_keep_origin_dtype", "allow_mix_precision"
+    "allow_fp32_to_fp16",
+    "force_fp16",
+    "must_keep_origin_dtype",
+    "allow_mix_precision",
 )
 _SWITCH = {"true": True, "1": True, "false": False, "0": False}
 

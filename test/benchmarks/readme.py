@@ -252,9 +252,7 @@ def digest(results, is_chinese):
     accuracy, time, network = (name[is_chinese] for name in names)
     packages, rows = ("this", "keras-swa"), []
     for task, title in gains.TASKS.items():
-        sgd, own, peer = (
-            gains.summary_row(results, task, arm) for arm in choice.ARMS
-        )
+        sgd, own, peer = (gains.summary_row(results, task, arm) for arm in choice.ARMS)
         if own:
             label = accuracy.format(f"{100 * sgd['accuracy']['mean']:.2f}%", title)
             other = gains.points(peer["own_accuracy"]) if peer else "–"

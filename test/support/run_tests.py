@@ -177,7 +177,9 @@ def check_style(python, missing):
     if "ruff" in missing:
         say("skipped, not installed: ruff")
     else:
-        good = check("ruff", python, "-m", "ruff", "check", "--quiet", ".")
+        ruff = [python, "-m", "ruff"]
+        good = check("ruff check", *ruff, "check", "--quiet", ".")
+        good = check("ruff format", *ruff, "format", "--check", "--quiet", ".") and good
     tool = shutil.which("shellcheck")
     if tool is None:
         say("skipped, not installed: shellcheck")
