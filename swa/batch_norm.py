@@ -14,7 +14,6 @@ import numpy as np
 from swa import moments
 from swa.layers import batch_norms_of, statistics_of
 from swa.rows import Rows
-from swa.steps import step_of
 
 
 class Statistics:
@@ -115,7 +114,7 @@ def re_estimated(step, layers, arrays, *, batches, sum_over_ranks):
       ValueError: rows that cannot be used.
     """
     statistics = Statistics(layers)
-    step.forward(batches, statistics)
+    step.forward(batches, statistics.add)
     statistics.merge_ranks(sum_over_ranks)
     return statistics.filled_in(arrays, step.variables)
 
@@ -156,7 +155,7 @@ def update_bn_of(keras):
           Izmailov et al., 2018, section 3.2 (arXiv:1803.05407).
         """
         sum_over_ranks, rows = moments.summing(ranks), Rows(x, batch_size, steps)
-        step = step_of(keras, model)
+        step = keras.mode(keras, model)
         layers, arrays = step.find(), [None] * len(step.variables)
         if layers:
             options = dict(batches=rows.batches(model), sum_over_ranks=sum_over_ranks)
