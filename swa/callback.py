@@ -134,7 +134,7 @@ class SWA:
         self.batch_size, self.verbose = batch_size, verbose
         if validation is not None:
             validation = Validation(validation, validation_rows, batch_size)
-        given = self.settings, moments.summing(ranks), validation, avg_fn
+        given = self.settings, moments.sum_function(ranks), validation, avg_fn
         self._options = Options(*given)
         self._run = self._guard = None  # the last Run that began; its Guard while open
         self._compiled_rate = math.nan  # before any callback's on_train_begin

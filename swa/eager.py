@@ -14,6 +14,7 @@ from tensorflow.python.keras.backend import eager_learning_phase_scope
 
 from swa.exchange import Replaced
 from swa.layers import batch_norms_of, check_supported, parts_of
+from swa.moments import values_per_channel
 from swa.rates import OptimizerRate
 
 
@@ -36,27 +37,20 @@ class EagerStep:
 
     def prepare(self, sets_rate):
         self.variables = self._keras.weights(self.model)
-        return self.find(getattr(self.model, "_compiled_trainable_state", {}))
+        return self.trained_batch_norms(
+            getattr(self.model, "_compiled_trainable_state", {})
+        )
 
-    def find(self, flags=None):
-        """As in graph mode; `flags`: whether layers are trained, where not as now."""
+    def trained_batch_norms(self, flags=None):
+        """As in graph mode.
+
+        Args:
+          flags: dict of layer -> whether it is trained, where not as `trainable` says.
+        """
         is_trained, layers = (flags or {}).get, batch_norms_of(self.model)
         self._layers = [one for one in layers if is_trained(one, one.trainable)]
         for layer in self._layers:
             check_supported(layer)
-            own = [
-                c.call
-                for c in type(layer).__mro__
-                if "call" in vars(c) and not c.__module__.startswith("tensorflow")
-            ]
-            # a class of the user's must hand its inputs on to Keras's own `call`
-            is_handed_on = all("call" in _names_in(call) for call in own)
-            if not (hasattr(layer, "_assign_moving_average") and is_handed_on):
-                raise ValueError(
-                    f"batch-norm layer {layer.name!r} must leave its moments to "
-                    f"BatchNormalization in eager mode, where SWA can see no others, "
-                    f"got {type(layer).__name__}. Freeze it, or train in graph mode."
-                )
         return self._layers
 
     def read(self):
@@ -130,36 +124,36 @@ class EagerStep:
                 replaced.put(part, "_always_use_reshape", True)
 
     def _hook_layer(self, layer, replaced, statistics):
-        """The moments of each call go to `statistics`, and move nothing."""
-        moments, assign, call = {}, layer._assign_moving_average, layer.call
+        """The moments of each call go to `statistics`, and move nothing.
 
-        def note(variable, value, *options):
+        Keras's `call` computes them in one of two methods, which get the inputs. It
+        assigns the mean first, then the variance.
+        """
+        seen, assign = {}, layer._assign_moving_average
+
+        def counting(compute):
+            def compute_and_count(inputs, *args, **options):
+                axes = set(range(len(inputs.shape))) - set(layer.axis)
+                seen["count"] = values_per_channel(inputs.shape.as_list(), axes)
+                return compute(inputs, *args, **options)
+
+            return compute_and_count
+
+        def hand_over(variable, value, *options):
             if not hasattr(value, "numpy"):  # a graph is traced, as for a saved model
                 return assign(variable, value, *options)
-            is_mean = variable is layer.moving_mean
-            moments["mean" if is_mean else "variance"] = value.numpy()
+            if variable is layer.moving_mean:
+                seen["mean"] = value.numpy()
+            elif self._is_open:
+                is_unbiased = bool(layer.fused and layer._bessels_correction_test_only)
+                statistics.add(
+                    layer, variance=value.numpy(), is_unbiased=is_unbiased, **seen
+                )
             return None
 
-        def call_and_hand_over(inputs, *args, **options):
-            moments.clear()
-            outputs = call(inputs, *args, **options)
-            if self._is_open and len(moments) == 2:
-                shape = inputs.shape.as_list()
-                channels = np.prod([shape[axis] for axis in layer.axis], dtype=np.int64)
-                count = int(np.prod(shape, dtype=np.int64) // max(channels, 1))
-                is_unbiased = bool(layer.fused and layer._bessels_correction_test_only)
-                statistics.add(layer, count, is_unbiased=is_unbiased, **moments)
-            return outputs
-
-        replaced.put(layer, "_assign_moving_average", note)
-        replaced.put(layer, "call", call_and_hand_over)
-
-
-def _names_in(call):
-    """What a function or a `tf.function` names; nothing where it is another thing."""
-    is_function = isinstance(call, def_function.Function)
-    code = getattr(call.python_function if is_function else call, "__code__", None)
-    return getattr(code, "co_names", ())
+        replaced.put(layer, "_assign_moving_average", hand_over)
+        for name in ("_moments", "_fused_batch_norm"):
+            replaced.put(layer, name, counting(getattr(layer, name)))
 
 
 def _assign(variable, value):

@@ -12,10 +12,9 @@ import contextlib
 import functools
 from collections import namedtuple
 
-import numpy as np
 import tensorflow as tf
 
-from swa import moment_search
+from swa import moment_search, moments
 from swa.layers import batch_norms_of, parts_of, statistics_of
 from swa.rates import OptimizerRate
 
@@ -62,7 +61,7 @@ class GraphStep:
             lambda variable, value: _initialize(keras, [(variable, value)]),
         )
         self._next_rate, self._is_open = 0.0, False
-        self._uses = []  # of moment_search.Use
+        self._calls = []  # of moment_search.BatchNormCall
         self._functions, self._hooked = [], []  # train functions; of _Hooked
         self._phase = keras.module.backend.learning_phase()  # an int: the user fixed it
 
@@ -89,7 +88,7 @@ class GraphStep:
             self.model._make_train_function()
         function = self.model.train_function
         is_own = hasattr(function, "fetch_callbacks")  # Keras's, not a user's
-        layers = self.find([function.updates_op] if is_own else None)
+        layers = self.trained_batch_norms([function.updates_op] if is_own else None)
         if layers and not is_own:
             raise ValueError(
                 f"model.train_function must be Keras's own for a model with batch "
@@ -106,7 +105,7 @@ class GraphStep:
             self.put(self.read())  # Keras makes its operations at the first use
         return layers
 
-    def find(self, updates=None):
+    def trained_batch_norms(self, updates=None):
         """Finds where updates get the moments of batch-norm layers.
 
         Args:
@@ -115,13 +114,23 @@ class GraphStep:
 
         Returns:
           List of the layers.
+
+        Raises:
+          ValueError: a layer whose moments cannot be proved.
         """
         updates = self._keras.updates(self.model) if updates is None else updates
         outputs = tf.nest.flatten(getattr(self.model, "outputs", None) or ())
         ops = moment_search.leaves([*updates, *outputs])
-        moment_search.check_calls(batch_norms_of(self.model, trained=True), ops)
-        self._uses = moment_search.uses(updates, batch_norms_of(self.model))
-        return list(dict.fromkeys(use.layer for use in self._uses))
+        trained = batch_norms_of(self.model, trained=True)
+        moment_search.check_outside_functions(trained, ops)
+        layers = batch_norms_of(self.model)
+        self._calls = [
+            call
+            for call in moment_search.batch_norm_calls(updates, layers)
+            # a phase that was fixed later is not fed: such a call trains nothing
+            if not (call.follows_phase and isinstance(self._phase, int))
+        ]
+        return list(dict.fromkeys(call.layer for call in self._calls))
 
     def read(self):
         """The weights as arrays, which may share memory with the variables."""
@@ -207,7 +216,7 @@ class GraphStep:
         forms = vars(function).setdefault("_swa_forms", {})
         make, place = self._pass_form, None
         if name == "rate":
-            make, place = self._rate_form, moment_search.place_of(self.rate.variable)
+            make, place = self._rate_form, moment_search.variable_op(self.rate.variable)
         key = function.updates_op, place, self._phase
         if key not in forms:
             with self._building():
@@ -227,13 +236,15 @@ class GraphStep:
         """Of the updates only those neither the optimizer's nor re-estimated run."""
         parts = parts_of(self.model) + self.model.metrics
         given = [u for part in parts for u in getattr(part, "_updates", None) or ()]
-        own, place_of = set(moment_search.leaves(given)), moment_search.place_of
-        places = {place_of(update[0]) for update in given if isinstance(update, tuple)}
-        pairs, kept = [statistics_of(use.layer) for use in self._uses], []
-        statistics = {place_of(variable) for pair in pairs for variable in pair}
+        own, variable_op = set(moment_search.leaves(given)), moment_search.variable_op
+        paired = {
+            variable_op(update[0]) for update in given if isinstance(update, tuple)
+        }
+        pairs, kept = [statistics_of(call.layer) for call in self._calls], []
+        statistics = {variable_op(variable) for pair in pairs for variable in pair}
         for update in moment_search.leaves([updates_op]):
             assigned = set(moment_search.assignments_of(update))
-            if (update in own or assigned & places) and not assigned & statistics:
+            if (update in own or assigned & paired) and not assigned & statistics:
                 kept.append(update)
         return _Form(self._fetches(), tf.group(*kept), None)
 
@@ -270,42 +281,42 @@ class GraphStep:
     # Moments
 
     def _fetches(self):
-        """Mean, variance and, where open, shape and conditions of uses, each once."""
-        found = []
-        for use in self._uses:
-            found += [use.mean, use.variance, self._shape(use)]
-            found += [tensor for tensor, _ in self._conditions(use)]
-        return list(dict.fromkeys(one for one in found if one is not None))
+        """The tensors that `_merge` needs, each once."""
+        fetches = []
+        for call in self._calls:
+            shape = self._shape(call.inputs)
+            fetches += [call.mean, call.variance]
+            fetches += [shape] if isinstance(shape, tf.Tensor) else []
+        return list(dict.fromkeys(fetches))
 
-    def _shape(self, use):
-        """The tensor of a use's shape; None where the shape is known."""
-        inputs = use.inputs
-        if None not in [inputs.shape.as_list()[axis] for axis in use.axes]:
-            return None
-        return self._made(tf.shape, inputs, out_type=tf.int64)
-
-    def _conditions(self, use):
-        """(tensor, its value where a use counts) pairs; the learning phase is fed."""
-        given = [(p, v) for p, v, source in use.conditions if source is not self._phase]
-        # a copy: what a user feeds cannot be fetched
-        return [(self._made(tf.identity, p), value) for p, value in given]
-
-    def _made(self, make, tensor, **options):
-        """What a function makes of a tensor, made once."""
-        name = f"_swa_{make.__name__}"
-        if not hasattr(tensor, name):
+    def _shape(self, inputs):
+        """The shape of a tensor: a list where it is known, else a tensor, made once."""
+        shape = inputs.shape.as_list()
+        if None not in shape:
+            return shape
+        if not hasattr(inputs, "_swa_shape"):
             with self._building():
-                setattr(tensor, name, make(tensor, **options))
-        return getattr(tensor, name)
+                inputs._swa_shape = tf.shape(inputs, out_type=tf.int64)
+        return inputs._swa_shape
 
     def _merge(self, values, statistics):
-        """Hands the moments of a batch on; `values` are by tensor."""
-        for use in self._uses:
-            shape = values.get(self._shape(use), use.inputs.shape.as_list())
-            count = int(np.prod([shape[axis] for axis in use.axes], dtype=np.int64))
-            count *= all(values[one] == value for one, value in self._conditions(use))
-            moments = values[use.mean], values[use.variance]
-            statistics.add(use.layer, count, *moments, use.is_unbiased)
+        """Hands the moments of a batch on.
+
+        Args:
+          values: dict of arrays, by the tensor of `_fetches` that was fetched.
+          statistics: swa.batch_norm.Statistics.
+        """
+        for call in self._calls:
+            shape = self._shape(call.inputs)
+            if isinstance(shape, tf.Tensor):
+                shape = values[shape]
+            statistics.add(
+                call.layer,
+                moments.values_per_channel(shape, call.axes),
+                values[call.mean],
+                values[call.variance],
+                call.is_unbiased,
+            )
 
     # Small things
 
