@@ -154,9 +154,9 @@ def update_bn_of(keras):
         Reference:
           Izmailov et al., 2018, section 3.2 (arXiv:1803.05407).
         """
-        sum_over_ranks, rows = moments.summing(ranks), Rows(x, batch_size, steps)
+        sum_over_ranks, rows = moments.sum_function(ranks), Rows(x, batch_size, steps)
         step = keras.mode(keras, model)
-        layers, arrays = step.find(), [None] * len(step.variables)
+        layers, arrays = step.trained_batch_norms(), [None] * len(step.variables)
         if layers:
             options = dict(batches=rows.batches(model), sum_over_ranks=sum_over_ranks)
             arrays = re_estimated(step, layers, arrays, **options)

@@ -135,7 +135,7 @@ class SWA:
         self._validation = None
         if validation is not None:
             self._validation = Validation(validation, validation_rows, batch_size)
-        self._sum_over_ranks = moments.summing(ranks)
+        self._sum_over_ranks = moments.sum_function(ranks)
         self._avg_fn = avg_fn
         self._average = averaging.Average(avg_fn)
         self._run = NotBegun()  # the last `fit`

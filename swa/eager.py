@@ -20,6 +20,7 @@ from tensorflow.python.keras.backend import eager_learning_phase_scope
 
 from swa.layers import batch_norms_of, check_supported, parts_of
 from swa.lending import Attributes
+from swa.moments import values_per_channel
 from swa.optimizer_rate import OptimizerRate
 
 __all__ = ["EagerMode"]
@@ -85,7 +86,8 @@ class EagerMode:
 
     def prepare(self, sets_rate):
         self.variables = self._keras.weights(self.model)
-        layers = self.find(getattr(self.model, "_compiled_trainable_state", {}))
+        flags = getattr(self.model, "_compiled_trainable_state", {})
+        layers = self.trained_batch_norms(flags)
         if layers and not self.model.run_eagerly and _is_array_loop_running():
             raise ValueError(
                 f"x must be arrays, tensors, a Sequence or a data set in eager mode "
@@ -96,25 +98,16 @@ class EagerMode:
             )
         return layers
 
-    def find(self, flags=None):
-        """As in graph mode; `flags`: whether layers are trained, where not as now."""
+    def trained_batch_norms(self, flags=None):
+        """As in graph mode.
+
+        Args:
+          flags: dict of layer -> whether it is trained, where not as `trainable` says.
+        """
         is_trained, layers = (flags or {}).get, batch_norms_of(self.model)
-        self._layers = [one for one in layers if is_trained(one, one.trainable)]
+        self._layers = [layer for layer in layers if is_trained(layer, layer.trainable)]
         for layer in self._layers:
             check_supported(layer)
-            own = [
-                c.call
-                for c in type(layer).__mro__
-                if "call" in vars(c) and not c.__module__.startswith("tensorflow")
-            ]
-            # a class of the user's must hand its inputs on to Keras's own `call`
-            is_handed_on = all("call" in _names_in(call) for call in own)
-            if not (hasattr(layer, "_assign_moving_average") and is_handed_on):
-                raise ValueError(
-                    f"batch-norm layer {layer.name!r} must leave its moments to "
-                    f"BatchNormalization in eager mode, where SWA can see no others, "
-                    f"got {type(layer).__name__}. Freeze it, or train in graph mode."
-                )
         return self._layers
 
     def read(self):
@@ -208,35 +201,34 @@ class EagerMode:
 
 
 def _hook_layer(layer, attributes, receive):
-    moments, assign, call = {}, layer._assign_moving_average, layer.call
+    """Has a layer hand over the moments of its inputs, as `_hook_layers` says.
 
-    def note(variable, value, *options):
+    Keras's `call` computes them in one of two methods, which get the inputs. It assigns
+    the mean first, then the variance.
+    """
+    seen, assign = {}, layer._assign_moving_average
+
+    def counting(compute):
+        def compute_and_count(inputs, *args, **options):
+            axes = set(range(len(inputs.shape))) - set(layer.axis)
+            seen["count"] = values_per_channel(inputs.shape.as_list(), axes)
+            return compute(inputs, *args, **options)
+
+        return compute_and_count
+
+    def hand_over(variable, value, *options):
         if not hasattr(value, "numpy"):  # a graph is traced, as for a saved model
             return assign(variable, value, *options)
-        is_mean = variable is layer.moving_mean
-        moments["mean" if is_mean else "variance"] = value.numpy()
+        if variable is layer.moving_mean:
+            seen["mean"] = value.numpy()
+        else:
+            is_unbiased = bool(layer.fused and layer._bessels_correction_test_only)
+            receive(layer, seen["count"], seen["mean"], value.numpy(), is_unbiased)
         return None
 
-    def call_and_hand_over(inputs, *args, **options):
-        moments.clear()
-        outputs = call(inputs, *args, **options)
-        if len(moments) == 2:
-            shape = inputs.shape.as_list()
-            channels = np.prod([shape[axis] for axis in layer.axis], dtype=np.int64)
-            count = int(np.prod(shape, dtype=np.int64) // max(channels, 1))
-            is_unbiased = bool(layer.fused and layer._bessels_correction_test_only)
-            receive(layer, count, moments["mean"], moments["variance"], is_unbiased)
-        return outputs
-
-    attributes.put(layer, "_assign_moving_average", note)
-    attributes.put(layer, "call", call_and_hand_over)
-
-
-def _names_in(call):
-    """What a function or a `tf.function` names; nothing where it is another thing."""
-    is_function = isinstance(call, def_function.Function)
-    code = getattr(call.python_function if is_function else call, "__code__", None)
-    return getattr(code, "co_names", ())
+    attributes.put(layer, "_assign_moving_average", hand_over)
+    for name in ("_moments", "_fused_batch_norm"):
+        attributes.put(layer, name, counting(getattr(layer, name)))
 
 
 def _is_array_loop_running():

@@ -10,10 +10,9 @@ import contextlib
 import math
 from collections import namedtuple
 
-import numpy as np
 import tensorflow as tf
 
-from swa import moment_search
+from swa import moment_search, moments
 from swa.layers import batch_norms_of, parts_of, statistics_of
 from swa.optimizer_rate import OptimizerRate
 from swa.train_function import Forms, is_of_keras
@@ -53,7 +52,7 @@ class GraphMode:
             backend.get_value,
             lambda variable, value: _initialize([(variable, value)]),
         )
-        self._uses = []  # of moment_search.Use
+        self._calls = []  # of moment_search.BatchNormCall
         self._phase = backend.learning_phase()  # an int, where the user has fixed it
         self._function, self._forms = None, Forms(None)
         self._next_rate = math.nan
@@ -88,7 +87,9 @@ class GraphMode:
         self._function = self.model.train_function
         self._forms = Forms(self._function)
         is_known = is_of_keras(self._function)
-        layers = self.find([self._function.updates_op] if is_known else None)
+        layers = self.trained_batch_norms(
+            [self._function.updates_op] if is_known else None
+        )
         if layers and not is_known:
             raise ValueError(
                 f"model.train_function must be Keras's own for a model with batch "
@@ -104,7 +105,7 @@ class GraphMode:
             self.put(self.read())  # Keras makes its operations at the first use
         return layers
 
-    def find(self, updates=None):
+    def trained_batch_norms(self, updates=None):
         """Finds where updates get the moments of batch-norm layers.
 
         Args:
@@ -113,13 +114,23 @@ class GraphMode:
 
         Returns:
           List of the layers.
+
+        Raises:
+          ValueError: a layer whose moments cannot be proved.
         """
         updates = self._keras.updates(self.model) if updates is None else updates
         outputs = tf.nest.flatten(getattr(self.model, "outputs", None) or ())
         ops = moment_search.leaves([*updates, *outputs])
-        moment_search.check_calls(batch_norms_of(self.model, trained=True), ops)
-        self._uses = moment_search.uses(updates, batch_norms_of(self.model))
-        return list(dict.fromkeys(use.layer for use in self._uses))
+        trained = batch_norms_of(self.model, trained=True)
+        moment_search.check_outside_functions(trained, ops)
+        layers = batch_norms_of(self.model)
+        self._calls = [
+            call
+            for call in moment_search.batch_norm_calls(updates, layers)
+            # a phase that was fixed later is not fed: such a call trains nothing
+            if not (call.follows_phase and isinstance(self._phase, int))
+        ]
+        return list(dict.fromkeys(call.layer for call in self._calls))
 
     def read(self):
         """The weights as arrays, which may share memory with the variables."""
@@ -232,8 +243,8 @@ class GraphMode:
             if not isinstance(self._phase, int):
                 feeds[self._phase] = True
             values = _session().run(fetches, feeds)
-            for moments in self._moments(dict(zip(fetches, values))):
-                receive(*moments)
+            for moments_of_call in self._moments(dict(zip(fetches, values))):
+                receive(*moments_of_call)
 
     # The operations of a form, made once for what the train function runs
 
@@ -259,7 +270,7 @@ class GraphMode:
                 updates_op = rate.assign(placeholder, read_value=False)
             return _RateForm(negated_rate, updates_op, placeholder)
 
-        return self._made_once((moment_search.place_of(rate), *fetched), make)
+        return self._made_once((moment_search.variable_op(rate), *fetched), make)
 
     def _pass_updates(self):
         """Runs the updates that are neither the optimizer's nor re-estimated."""
@@ -268,13 +279,13 @@ class GraphMode:
             update for part in parts for update in getattr(part, "_updates", None) or ()
         ]
         operations = set(moment_search.leaves(layer_updates))
-        place_of = moment_search.place_of
+        variable_op = moment_search.variable_op
         pairs = [update for update in layer_updates if isinstance(update, tuple)]
-        updated = {place_of(variable) for variable, _ in pairs}
+        updated = {variable_op(variable) for variable, _ in pairs}
         statistics = {
-            place_of(variable)
-            for use in self._uses
-            for variable in statistics_of(use.layer)
+            variable_op(variable)
+            for call in self._calls
+            for variable in statistics_of(call.layer)
         }
 
         def is_kept(update):
@@ -299,46 +310,43 @@ class GraphMode:
     # Moments
 
     def _fetches(self):
-        """Mean, variance and, where open, shape and conditions of uses, each once."""
-        found = []
-        for use in self._uses:
-            found += [use.mean, use.variance, self._shape(use)]
-            found += [tensor for tensor, _ in self._conditions(use)]
-        return list(dict.fromkeys(one for one in found if one is not None))
+        """The tensors that `_moments` needs, each once."""
+        fetches = []
+        for call in self._calls:
+            shape = self._shape(call.inputs)
+            fetches += [call.mean, call.variance]
+            fetches += [shape] if isinstance(shape, tf.Tensor) else []
+        return list(dict.fromkeys(fetches))
 
-    def _shape(self, use):
-        """The tensor of a use's shape; None where the shape is known."""
-        inputs = use.inputs
-        if None not in [inputs.shape.as_list()[axis] for axis in use.axes]:
-            return None
-        return self._made(tf.shape, inputs, out_type=tf.int64)
-
-    def _conditions(self, use):
-        """(tensor, its value where a use counts) pairs; the learning phase is fed."""
-        given = [(p, v) for p, v, source in use.conditions if source is not self._phase]
-        # a copy: what a user feeds cannot be fetched
-        return [(self._made(tf.identity, p), value) for p, value in given]
-
-    def _made(self, make, tensor, **options):
-        """What a function makes of a tensor, made once."""
-        name = f"_swa_{make.__name__}"
-        if not hasattr(tensor, name):
+    def _shape(self, inputs):
+        """The shape of a tensor: a list where it is known, else a tensor, made once."""
+        shape = inputs.shape.as_list()
+        if None not in shape:
+            return shape
+        if not hasattr(inputs, "_swa_shape"):
             with self._building():
-                setattr(tensor, name, make(tensor, **options))
-        return getattr(tensor, name)
+                inputs._swa_shape = tf.shape(inputs, out_type=tf.int64)
+        return inputs._swa_shape
 
     def _moments(self, values):
-        """The moments in fetched values, as the arguments of `Statistics.add`."""
-        moments = []
-        for use in self._uses:
-            if use.mean not in values:
+        """The moments of each call of a layer, as arguments of `Statistics.add`.
+
+        Args:
+          values: dict of arrays, by the tensor that was fetched; empty: no moments.
+        """
+        moments_of_calls = []
+        for call in self._calls:
+            if call.mean not in values:
                 continue
-            shape = values.get(self._shape(use), use.inputs.shape.as_list())
-            count = int(np.prod([shape[axis] for axis in use.axes], dtype=np.int64))
-            count *= all(values[one] == value for one, value in self._conditions(use))
-            mean, variance = values[use.mean], values[use.variance]
-            moments.append((use.layer, count, mean, variance, use.is_unbiased))
-        return moments
+            shape = self._shape(call.inputs)
+            if isinstance(shape, tf.Tensor):
+                shape = values[shape]
+            count = moments.values_per_channel(shape, call.axes)
+            mean, variance = values[call.mean], values[call.variance]
+            moments_of_calls.append(
+                (call.layer, count, mean, variance, call.is_unbiased)
+            )
+        return moments_of_calls
 
     # Small things
 

@@ -300,29 +300,6 @@ def test_a_batch_norm_by_another_rule_is_refused_by_name(kit, name, behind):
     assert not equal(model.get_weights()[:1], trained[:1])
 
 
-def test_a_users_batch_norm_by_plain_moments_is_right_or_refused(kit):
-    import tensorflow as tf
-
-    own = own_norm(kit, lambda x: tf.nn.moments(x, [0]))
-    layers = kit.keras.layers
-    model = kit.keras.Sequential(
-        [layers.Dense(8, input_shape=(FEATURES,)), own, layers.Dense(CLASSES)]
-    )
-    model.compile(
-        kit.keras.optimizers.SGD(0.01),
-        lambda t, p: kit.keras.backend.mean(kit.keras.backend.square(p - 0.0 * t)),
-    )
-    if kit.is_eager:  # nothing shows there where its moments come from
-        with pytest.raises(ValueError, match=f"batch-norm layer '{own.name}'"):
-            run(model, [kit.SWA(2)])
-        return
-    run(model, [kit.SWA(2)])
-    kernel, bias = model.layers[0].get_weights()
-    hidden = np.float64(data()[0]) @ kernel + bias
-    np.testing.assert_allclose(own.get_weights()[0], hidden.mean(0), atol=1e-5)
-    np.testing.assert_allclose(own.get_weights()[1], hidden.var(0), rtol=1e-5)
-
-
 def test_batch_norm_over_a_list_of_axes(tf_kit):
     layers = tf_kit.keras.layers
     norm = layers.BatchNormalization(axis=[1, 3], input_shape=(2, 3, 4))
@@ -511,51 +488,6 @@ def flagged(kit, kind, flag):
     model = keras.Model(inputs, outputs)
     model.compile("sgd", "sparse_categorical_crossentropy")
     return model, norm
-
-
-@pytest.mark.parametrize("kind", ["fused", "unfused"])
-def test_a_batch_whose_flag_is_off_moves_no_statistics(tf_kit, kind):
-    if tf_kit.is_eager:
-        pytest.skip("only graph mode has a predicate")
-    backend = tf_kit.keras.backend
-    flag = backend.variable(True, dtype="bool")
-    model, norm = flagged(tf_kit, kind, flag)
-
-    class Sets(tf_kit.keras.callbacks.Callback):
-        def on_batch_begin(self, batch, logs=None):
-            backend.set_value(flag, batch in trained)
-
-    x, y = data()
-    count = -(-len(x) // BATCH)
-    for trained in (range(count), range(1), ()):
-        before = norm.get_weights()[2:]
-        swa = tf_kit.SWA(2)
-        run(model, [swa, Sets()], data=(x + 3, y))
-        seen = np.concatenate([(x + 3)[i * BATCH :][:BATCH] for i in trained] or [x])
-        seen = np.float64(seen.reshape((-1, norm.get_weights()[2].size)))
-        assert swa.batch_norm_epoch == 4
-        mean, variance = (seen.mean(0), seen.var(0)) if trained else before
-        np.testing.assert_allclose(norm.get_weights()[2], mean, rtol=1e-5)
-        np.testing.assert_allclose(norm.get_weights()[3], variance, rtol=1e-5)
-
-
-def test_a_flag_that_the_user_feeds(tf_kit):
-    import tensorflow as tf
-
-    if tf_kit.is_eager:
-        pytest.skip("only graph mode feeds")
-    shape = (2, 1, 3)
-    for value in (False, True):
-        flag = tf.compat.v1.placeholder_with_default(False, ())
-        norm = tf_kit.keras.layers.BatchNormalization()
-        inputs = tf_kit.keras.Input(shape)
-        outputs = tf_kit.keras.layers.Flatten()(norm(inputs, training=flag))
-        model = tf_kit.keras.Model(inputs, tf_kit.keras.layers.Dense(1)(outputs))
-        model.compile("sgd", "mse", feed_dict={flag: value})
-        x = np.float64(data()[0]).reshape((-1, *shape))
-        run(model, [tf_kit.SWA(2)], data=(x, x[:, 0, 0, :1]))
-        mean = x.mean((0, 1, 2)) if value else np.zeros(3)
-        np.testing.assert_allclose(norm.get_weights()[2], mean, atol=1e-6)
 
 
 def test_a_phase_fixed_after_the_model_was_built_holds_the_statistics(tf_kit):

@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 
 PATTERNS = ("test_callback.py", "test_callback_*.py", "test_peers*.py")
+PATTERNS += ("test_batch_norm_kinds.py",)
 
 
 def files():
