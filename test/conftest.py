@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Shared by all tests: the project on the path, and one kit per Keras binding."""
 
+import contextlib
 import functools
 import gc
 import os
@@ -22,6 +23,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # background, nohup
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+with contextlib.suppress(ImportError):  # its tests are skipped
+    import hypothesis
+
+    # neither a slow machine nor an example drawn by chance may make a test fail
+    hypothesis.settings.register_profile(
+        "same each time", deadline=None, derandomize=True, database=None
+    )
+    hypothesis.settings.load_profile("same each time")
 
 IS_EAGER = os.environ.get("SWA_TEST_MODE") == "eager"
 
