@@ -10,6 +10,8 @@ import warnings
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.both_modes
+
 ROWS, FEATURES, CLASSES, BATCH = 50, 6, 3, 16
 BATCHES = 4  # ceil(50 / 16): the last batch is short
 

@@ -31,6 +31,8 @@ from test_callback import (
     stopper,
 )
 
+pytestmark = pytest.mark.both_modes
+
 either_order = pytest.mark.parametrize(
     "first", [True, False], ids=["swa first", "swa last"]
 )

@@ -27,6 +27,8 @@ from test_callback import (
     recorder,
 )
 
+pytestmark = pytest.mark.both_modes
+
 
 def run(model, callbacks, **options):
     x, y = options.pop("data", None) or data()

@@ -30,6 +30,8 @@ from test_callback import (
     recorder,
 )
 
+pytestmark = pytest.mark.both_modes
+
 EPSILON = 1e-3  # of batch norm, in both Kerases
 EPOCHS, SAMPLED = 4, slice(1, 3)
 STEPS = 3  # batches an epoch, where a generator gives them

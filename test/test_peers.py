@@ -24,6 +24,8 @@ from test_callback import (
     recorder,
 )
 
+pytestmark = pytest.mark.both_modes
+
 
 def run(model, callbacks, **options):
     """`fit` of one batch per epoch, so that an epoch is a step."""
