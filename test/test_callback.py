@@ -5,8 +5,6 @@
 `test_eager.py` runs this file once more with SWA_TEST_MODE=eager.
 """
 
-import warnings
-
 import numpy as np
 import pytest
 
@@ -94,23 +92,6 @@ def fit(model, swa, *others, **options):
 STATISTICS = (4, 5)  # where moving mean and variance are in get_weights()
 
 
-@pytest.mark.parametrize("swa_freq", [1, 2, 3])
-def test_weights_become_the_mean_of_the_samples(kit, swa_freq):
-    model, swa, seen = build(kit, False), kit.SWA(3, swa_freq=swa_freq), recorder(kit)
-    fit(model, swa, seen)
-    sampled = seen.weights[2::swa_freq]
-    assert swa.n_averaged == len(sampled)
-    assert_mean(model.get_weights(), sampled)
-    assert_mean(swa.averaged_weights, sampled)
-
-
-def test_the_papers_phase_samples_where_a_cycle_ends(kit):
-    model, seen = build(kit, False), recorder(kit)
-    swa = kit.SWA(3, "cyclic", 0.01, 0.05, 2, snapshot="cycle_end")
-    fit(model, swa, seen)
-    assert_mean(model.get_weights(), [seen.weights[3], seen.weights[5]])
-
-
 def test_batch_norm_gets_the_statistics_of_all_rows(kit):
     model, swa, seen = build(kit), kit.SWA(3), recorder(kit)
     fit(model, swa, seen)
@@ -185,28 +166,6 @@ def test_the_rate_is_given_back(kit):
         model = build(kit, batch_norm, learning_rate=0.2)
         fit(model, kit.SWA(3, "cyclic", 0.01, 0.05, 2))
         assert rate_of(kit, model) == pytest.approx(0.2)
-
-
-def test_a_second_fit_starts_anew(kit):
-    model, swa, seen = build(kit), kit.SWA(3, "cyclic", 0.01, 0.05, 2), recorder(kit)
-    fit(model, swa, seen)
-    fit(model, swa, seen)
-    assert swa.n_averaged == 2
-    assert_mean(model.get_weights(), seen.weights[2:6:2], skip=STATISTICS)
-    assert_statistics(model.get_weights(), data()[0])
-    np.testing.assert_allclose(
-        seen.rates, swa.plan(7, BATCHES).rates.ravel(), rtol=5e-7
-    )
-
-
-def test_a_fit_without_swa_afterwards_trains_as_ever(kit):
-    model, seen = build(kit), recorder(kit)
-    fit(model, kit.SWA(3, "cyclic", 0.01, 0.05, 2))
-    before = model.get_weights()
-    fit(model, seen, epochs=2)
-    np.testing.assert_allclose(seen.rates, 0.1, rtol=1e-6)
-    assert not equal(before, seen.weights[0])
-    assert not equal(seen.weights[0], seen.weights[1])
 
 
 def test_validation_of_the_last_epoch_is_that_of_the_final_model(kit):
@@ -387,52 +346,6 @@ def test_restore_after_an_exception_in_the_pass_gives_back_the_trained_weights(k
     assert equal(model.get_weights(), seen.weights[5])
     assert rate_of(kit, model) == pytest.approx(0.1)
     assert "fit" not in vars(model)
-
-
-def test_a_sample_with_nan_is_left_out_and_counted(kit):
-    model, swa, seen = build(kit, False), kit.SWA(3), recorder(kit)
-
-    class Spoil(kit.keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            weights = self.model.get_weights()
-            if epoch == 3:
-                self.kept = [weight.copy() for weight in weights]
-                weights[0][0, 0] = np.nan
-                self.model.set_weights(weights)
-
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 4:
-                self.model.set_weights(self.kept)
-
-    x, y = data()
-    with pytest.warns(RuntimeWarning, match="epoch 4 hold NaN or Inf"):
-        model.fit(
-            x, y, batch_size=BATCH, epochs=7, verbose=0, callbacks=[Spoil(), swa, seen]
-        )
-    assert (swa.n_averaged, swa.n_skipped) == (4, 1)
-    sampled = [seen.weights[epoch] for epoch in (2, 4, 5, 6)]
-    assert_mean(model.get_weights(), sampled)
-
-
-def test_finite_weights_whose_sum_overflows_are_averaged(kit):
-    model, swa = build(kit, False, learning_rate=1e-30), kit.SWA(2)
-    huge = [np.full_like(weight, 2e38) for weight in model.get_weights()]
-
-    class Set(kit.keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            self.model.set_weights(huge)
-
-    model.fit(*data(), batch_size=BATCH, epochs=3, verbose=0, callbacks=[Set(), swa])
-    assert swa.n_averaged == 2
-    np.testing.assert_allclose(model.get_weights()[0], huge[0], rtol=1e-6)
-
-
-@pytest.mark.parametrize("initial_epoch", [2, 3, 5])
-def test_training_may_begin_after_start_epoch(kit, initial_epoch):
-    model, swa, seen = build(kit), kit.SWA(4), recorder(kit)
-    fit(model, swa, seen, initial_epoch=initial_epoch)
-    sampled = [seen.weights[e - initial_epoch] for e in range(max(3, initial_epoch), 6)]
-    assert_mean(model.get_weights(), sampled, skip=STATISTICS)
 
 
 def test_state_continues_in_another_callback(kit):
@@ -684,42 +597,6 @@ def test_a_subclassed_model(tf_kit):
     np.testing.assert_allclose(seen.rates, swa.plan(5, 4).rates.ravel(), rtol=5e-7)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float64"])
-def test_other_float_types(tf_kit, dtype):
-    backend = tf_kit.keras.backend
-    before = backend.floatx()
-    backend.set_floatx(dtype)
-    try:
-        model, swa, seen = build(tf_kit, False), tf_kit.SWA(3), recorder(tf_kit)
-        x, y = data()
-        fit(model, swa, seen, data=(x.astype(dtype), y))
-        exact = swa.state["average"]
-        assert {a.dtype.name for a in exact} == {
-            "float32" if dtype == "float16" else "float64"
-        }
-        tolerance = 1e-3 if dtype == "float16" else 1e-12
-        for weight, mean in zip(model.get_weights(), mean_of(seen.weights[2:7])):
-            assert weight.dtype == dtype
-            np.testing.assert_allclose(weight, mean, rtol=tolerance, atol=tolerance)
-    finally:
-        backend.set_floatx(before)
-
-
-def test_two_models_at_once(kit):
-    first, second = build(kit), build(kit)
-    for model in (first, second, first):
-        swa, seen = kit.SWA(3), recorder(kit)
-        fit(model, swa, seen, epochs=5)
-        assert_mean(model.get_weights(), seen.weights[2:4], skip=STATISTICS)
-
-
 def test_get_config_builds_an_equal_callback(kit):
     swa = kit.SWA(3, "cyclic", 0.01, 0.05, 2, 32, 1, "cycle_end")
     assert kit.SWA(**swa.get_config()).get_config() == swa.get_config()
-
-
-def test_no_warning_in_a_plain_run(kit):
-    model = build(kit)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
-        fit(model, kit.SWA(3))

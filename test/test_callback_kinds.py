@@ -99,20 +99,6 @@ def test_a_layer_frozen_or_unfrozen_between_two_fits(kit, first):
             assert equal(norm.get_weights()[2:], still)
 
 
-def test_a_new_head_with_the_same_optimizer_is_averaged(tf_kit):
-    layers = tf_kit.keras.layers
-    model, swa, seen = build(tf_kit, False), tf_kit.SWA(2), recorder(tf_kit)
-    optimizer = model.optimizer
-    run(model, [swa])
-    model.pop()
-    model.add(layers.BatchNormalization())
-    model.add(layers.Dense(CLASSES, activation="softmax"))
-    model.compile(optimizer, "sparse_categorical_crossentropy")
-    run(model, [swa, seen])
-    skip = [i for i, w in enumerate(model.weights) if "moving" in w.name]
-    assert_mean(model.get_weights(), seen.weights[1:3], skip=skip)
-
-
 def test_flags_changed_after_compile_as_in_every_gan(tf_kit):
     layers = tf_kit.keras.layers
     model, x = build(tf_kit), data()[0]
@@ -1207,37 +1193,6 @@ def test_rows_given_to_average_applied_are_used(kit):
     assert equal(model.get_weights(), final)
 
 
-def test_reference_variables_are_restored_exactly(tf_kit):
-    import tensorflow as tf
-
-    if tf_kit.is_eager:
-        pytest.skip("only graph mode has reference variables")
-
-    class Table(tf_kit.keras.layers.Layer):
-        def build(self, shape):
-            self.count = tf.Variable(np.zeros(2, "f"), trainable=False)
-            super().build(shape)
-
-        def call(self, inputs):
-            step = tf.compat.v1.assign_add(self.count, [1.0, 1.0])
-            self.add_update([step], inputs)
-            return inputs * 1.0
-
-    model = tf_kit.keras.Sequential(
-        [Table(input_shape=(FEATURES,)), tf_kit.keras.layers.Dense(1)]
-    )
-    model.compile("sgd", "mse")
-    swa, x = tf_kit.SWA(2), data()[0]
-    run(model, [swa], data=(x, x[:, :1]), batch_size=ROWS)
-    value = tf_kit.keras.backend.get_value
-    np.testing.assert_array_equal(value(model.layers[0].count), 3.0)  # of 2, 3, 4
-    swa.restore()
-    np.testing.assert_array_equal(value(model.layers[0].count), 4.0)
-
-
-# Validation
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -1435,67 +1390,6 @@ def test_each_cause_of_the_eager_graph_function_is_named(tf_kit, cause):
 # A loop of the user's
 
 
-def train_by_hand(model, members, epochs=6):
-    """As in a GAN's: `train_on_batch`, and each hook called by the user."""
-    x, y = data()
-    starts = range(0, ROWS, BATCH)
-
-    def call(hook, *given):
-        for one in members:
-            getattr(one, hook)(*given)
-
-    call("set_model", model)
-    call("set_params", {"epochs": epochs, "steps": len(starts)})
-    call("on_train_begin")
-    for epoch in range(epochs):
-        call("on_epoch_begin", epoch)
-        for batch, start in enumerate(starts):
-            call("on_batch_begin", batch, {})
-            rows = slice(start, start + BATCH)
-            model.train_on_batch(x[rows], y[rows])
-            call("on_batch_end", batch, {})
-        call("on_epoch_end", epoch, {})
-    call("on_train_end")
-    return len(starts)
-
-
-def test_a_loop_by_hand_calls_the_hooks(kit):
-    swa, seen, model = kit.SWA(2, "cyclic", 0.01, 0.05, 2), recorder(kit), build(kit)
-    batches = train_by_hand(model, (swa, seen))
-    assert_mean(model.get_weights(), [seen.weights[1], seen.weights[3]], STATISTICS)
-    assert_statistics(model.get_weights(), data()[0])
-    assert rate_of(kit, model) == pytest.approx(0.1)
-    np.testing.assert_allclose(
-        seen.rates, swa.plan(6, batches, 0.1).rates.ravel(), rtol=5e-7
-    )
-
-
-def test_a_loop_by_hand_may_end_in_an_except_clause(kit):
-    model, swa, seen = build(kit, False), kit.SWA(2), recorder(kit)
-    try:
-        train_by_hand(model, (swa, seen, interrupt(kit, 4)))
-    except KeyboardInterrupt:
-        swa.on_train_end()
-    assert swa.n_averaged == 3
-    assert_mean(model.get_weights(), seen.weights[1:])
-
-
-def test_a_callback_list_of_the_users_is_given_back(kit):
-    from tensorflow.python.keras import callbacks as tf_callbacks  # not in tf.keras
-
-    kinds = kit.keras.callbacks if kit.name == "keras" else tf_callbacks
-    swa, seen, model = kit.SWA(2, "cyclic", 0.01, 0.05, 2), recorder(kit), build(kit)
-    callbacks = kinds.CallbackList([swa, seen])
-    for _ in range(2):
-        batches = train_by_hand(model, [callbacks])
-        assert callbacks.callbacks == [swa, seen]
-    planned = swa.plan(6, batches, 0.1).rates.ravel()
-    np.testing.assert_allclose(seen.rates, planned, rtol=5e-7)
-
-
-# Steps and memory
-
-
 def test_steps_that_are_no_whole_number(kit):
     x, y = data()
 
@@ -1535,16 +1429,6 @@ def test_a_new_callback_for_each_fit_adds_no_operation(kit):
         graph = kit.keras.backend.get_session().graph
         counts.append(len(graph.get_operations()))
     assert counts[1] == counts[2]
-
-
-def test_an_average_by_a_rule_of_the_users(kit):
-    model, seen = build(kit, False), recorder(kit)
-    swa = kit.SWA(2, avg_fn=lambda mean, weights, n: 0.9 * mean + 0.1 * weights)
-    run(model, [swa, seen])
-    expected = [np.float64(w) for w in seen.weights[1]]
-    for weights in seen.weights[2:]:
-        expected = [0.9 * e + 0.1 * w for e, w in zip(expected, weights)]
-    assert_mean(model.get_weights(), [expected])
 
 
 def test_a_saved_model_in_the_pass(tf_kit, tmp_path):

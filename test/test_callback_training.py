@@ -25,7 +25,6 @@ from test_callback import (
     data,
     equal,
     fit,
-    mean_of,
     rate_of,
     recorder,
 )
@@ -608,55 +607,6 @@ def test_the_settings_of_all_layers_are_unchanged(kit):
 # Kinds of weights
 
 
-def counting_layer(kit):
-    """A layer with an integer and a boolean beside its kernel."""
-    import tensorflow as tf
-
-    def zeros(shape, dtype=None):  # Keras 2.3.1 has none for bool
-        return tf.zeros(shape, dtype)
-
-    class Counting(kit.keras.layers.Layer):
-        def build(self, shape):
-            own = dict(shape=(2,), initializer=zeros, trainable=False)
-            self.count = self.add_weight(name="count", dtype="int32", **own)
-            self.flag = self.add_weight(name="flag", dtype="bool", **own)
-            self.kernel = self.add_weight(
-                name="kernel", shape=(FEATURES, 1), initializer="ones"
-            )
-            super().build(shape)
-
-        def call(self, inputs):
-            return kit.keras.backend.dot(inputs, self.kernel)
-
-        def compute_output_shape(self, shape):
-            return shape[0], 1
-
-    return Counting(input_shape=(FEATURES,))
-
-
-def test_integer_and_boolean_weights_are_kept(kit):
-    counting = counting_layer(kit)
-    model = kit.keras.Sequential([counting, kit.keras.layers.BatchNormalization()])
-    model.compile(kit.keras.optimizers.SGD(0.05), "mse")
-
-    class Count(kit.keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            kit.keras.backend.set_value(counting.count, [epoch, 7])
-            kit.keras.backend.set_value(counting.flag, [epoch > 1, False])
-
-    x, y = data()
-    swa, seen, count = kit.SWA(2), recorder(kit), Count()
-    model.fit(x, x[:, :1], epochs=4, verbose=0, callbacks=[count, swa, seen])
-    for weights in (model.get_weights(), swa.averaged_weights):
-        by_type = {weight.dtype.name: weight for weight in weights}
-        assert set(by_type) == {"int32", "bool", "float32"}
-        np.testing.assert_array_equal(by_type["int32"], [3, 7])
-        np.testing.assert_array_equal(by_type["bool"], [True, False])
-    floats = [[w for w in s if w.dtype == "float32"] for s in seen.weights]
-    mine = [weight for weight in model.get_weights() if weight.dtype == "float32"]
-    assert_mean(mine, floats[SAMPLED], skip=(3, 4))
-
-
 @pytest.fixture
 def float_type(request):
     """The type of all weights, for both Kerases."""
@@ -669,30 +619,6 @@ def float_type(request):
     yield request.param
     for keras, name in zip(kerases, before):
         keras.backend.set_floatx(name)
-
-
-@pytest.mark.parametrize("float_type", ["float16", "float64"], indirect=True)
-def test_batch_norm_of_other_float_types(tf_kit, float_type):
-    # Keras 2.3.1 itself makes batch norm of float32 only
-    kit, layers = tf_kit, tf_kit.keras.layers
-    norm = layers.BatchNormalization()
-    model = kit.keras.Sequential(
-        [layers.Dense(4, input_shape=(FEATURES,)), norm, layers.Dense(1)]
-    )
-    model.compile(kit.keras.optimizers.SGD(0.05), "mse")
-    x = data()[0].astype(float_type)
-    swa, seen = kit.SWA(2), recorder(kit)
-    model.fit(
-        x, x[:, :1], batch_size=BATCH, epochs=EPOCHS, verbose=0, callbacks=[swa, seen]
-    )
-    tolerance = 1e-3 if float_type == "float16" else 1e-12
-    statistics = statistics_of(model)
-    for index, mean in enumerate(mean_of(seen.weights[SAMPLED])):
-        if index not in statistics:
-            weight = model.get_weights()[index]
-            assert weight.dtype == float_type or index in (2, 3)  # scale and centre
-            np.testing.assert_allclose(weight, mean, rtol=tolerance, atol=tolerance)
-    assert_layer(norm, dense(model.layers[0], sliced(x)), tolerance=tolerance)
 
 
 @pytest.mark.parametrize("float_type", ["float16"], indirect=True)
@@ -715,24 +641,6 @@ def test_an_epoch_of_more_batches_than_float16_counts(kit, float_type):
 
 
 # One callback, many runs
-
-
-def test_one_callback_for_two_models(kit):
-    swa = kit.SWA(2, "constant", 0.01)
-    first, second, x = build(kit), two_inputs_and_outputs(kit), data()[0]
-    fit(first, swa, epochs=EPOCHS)
-    kept, seen = first.get_weights(), recorder(kit)
-    inputs, y = [x, x[:, :4]], [x[:, :1], x[:, 1:3]]
-    second.fit(
-        inputs, y, epochs=EPOCHS, verbose=0, batch_size=BATCH, callbacks=[swa, seen]
-    )
-    assert swa.n_averaged == 2
-    assert_averaged(second, seen)
-    assert_layer(second.get_layer("second"), dense(second.layers[3], [inputs[1]]))
-    assert equal(first.get_weights(), kept)
-    swa.restore()
-    assert equal(second.get_weights(), seen.weights[2])
-    assert equal(first.get_weights(), kept)
 
 
 def test_restore_is_idempotent(kit):

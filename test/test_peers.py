@@ -14,13 +14,10 @@ import pytest
 from test_callback import (
     FEATURES,
     STATISTICS,
-    assert_mean,
-    assert_statistics,
     build,
     data,
     equal,
     mean_of,
-    rate_of,
     recorder,
 )
 
@@ -35,29 +32,6 @@ def run(model, callbacks, **options):
 
 
 # PyTorch
-
-
-def test_torch_the_averaged_model_is_the_running_mean_after_each_step(kit):
-    model, swa, seen = build(kit, False), kit.SWA(2), recorder(kit)
-    checked = []
-
-    class Check(kit.keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            if epoch >= 1:
-                assert_mean(swa.averaged_weights, seen.weights[1:])
-                checked.append(swa.n_averaged)
-
-    run(model, [seen, swa, Check()], epochs=6)
-    assert checked == [1, 2, 3, 4, 5]
-
-
-def test_torch_averaging_leaves_the_training_itself_alone(tf_kit):
-    plain, averaged = build(tf_kit, False), build(tf_kit, False)
-    averaged.set_weights(plain.get_weights())
-    alone, beside = recorder(tf_kit), recorder(tf_kit)
-    run(plain, [alone])
-    run(averaged, [tf_kit.SWA(2), beside])
-    assert all(equal(a, b) for a, b in zip(alone.weights, beside.weights))
 
 
 def momentum_net(kit, momentum=0.75):
@@ -155,105 +129,6 @@ def test_torch_the_cyclic_rate_restarts_at_each_cycle(tf_kit):
 
 
 # TensorFlow Addons
-
-
-def line(kit):
-    """One weight of 1 whose gradient is always 0.1: it is 1 - 0.1 k after k steps."""
-    layers = kit.keras.layers
-    dense = layers.Dense(1, use_bias=False, kernel_initializer="ones", input_shape=(1,))
-    model = kit.keras.Sequential([dense])
-    model.compile(
-        kit.keras.optimizers.SGD(1.0),
-        lambda true, predicted: kit.keras.backend.mean(predicted - 0.0 * true),
-    )
-    return model
-
-
-def weight_after(kit, epochs, *settings, **options):
-    """The one weight after training, and the last one trained."""
-    model, swa = line(kit), kit.SWA(*settings, **options)
-    rows = np.full((4, 1), 0.1, "float32"), np.zeros((4, 1), "float32")
-    run(model, [swa], epochs=epochs, data=rows)
-    found = float(model.get_weights()[0])
-    swa.restore()
-    return found, float(model.get_weights()[0])
-
-
-@pytest.mark.parametrize(
-    "settings, epochs, average, last",
-    [
-        ((2,), 3, (0.8 + 0.7) / 2, 0.7),
-        ((2,), 5, (0.8 + 0.7 + 0.6 + 0.5) / 4, 0.5),
-        ((4,), 5, (0.6 + 0.5) / 2, 0.5),  # start_averaging
-        ((3, "manual", "auto", "auto", 2), 7, (0.7 + 0.5 + 0.3) / 3, 0.3),  # period
-        ((3, "manual", "auto", "auto", 3), 6, (0.7 + 0.4) / 2, 0.4),
-        ((4, "manual", "auto", "auto", 9), 6, 0.6, 0.4),  # one snapshot
-    ],
-    ids=["2 of 3", "4 of 5", "late start", "every 2nd", "every 3rd", "one"],
-)
-def test_addons_a_constant_gradient_gives_the_mean_by_hand(
-    tf_kit, settings, epochs, average, last
-):
-    found = weight_after(tf_kit, epochs, *settings)
-    np.testing.assert_allclose(found, (average, last), rtol=1e-6)
-
-
-def test_addons_the_papers_phase_by_hand(tf_kit):
-    settings = dict(lr_schedule="manual", swa_freq=2, snapshot="cycle_end")
-    found = weight_after(tf_kit, 7, 3, **settings)
-    # cycles are epochs 3-4 and 5-6; the seventh begins a third one
-    np.testing.assert_allclose(found, ((0.6 + 0.4) / 2, 0.3), rtol=1e-6)
-
-
-def test_addons_the_rate_scales_the_steps_by_hand(tf_kit):
-    # rate 1.0 in epochs 1 and 2, then 0.5: weights 0.9 0.8 | 0.75 0.7 0.65
-    found = weight_after(tf_kit, 5, 3, "constant", 0.5)
-    np.testing.assert_allclose(found, ((0.75 + 0.7 + 0.65) / 3, 0.65), rtol=1e-6)
-
-
-def test_addons_a_linear_model_is_learned_and_the_average_predicts(tf_kit):
-    generator = np.random.RandomState(5)
-    x = generator.standard_normal((200, 3)).astype("float32")
-    slope = generator.standard_normal((3, 1)).astype("float32")
-    model = tf_kit.keras.Sequential([tf_kit.keras.layers.Dense(1, input_shape=(3,))])
-    model.compile(tf_kit.keras.optimizers.SGD(0.1), "mse")
-    run(model, [tf_kit.SWA(8)], epochs=12, batch_size=20, data=(x, x @ slope))
-    np.testing.assert_allclose(model.predict(x), x @ slope, atol=1e-3)
-
-
-# Lightning
-
-
-@pytest.mark.parametrize(
-    "settings, epochs",
-    [
-        (dict(), [3, 4, 5, 6, 7, 8]),
-        (dict(swa_freq=2), [3, 5, 7]),
-        (dict(swa_freq=3, snapshot="cycle_end"), [5, 8]),
-        (dict(swa_freq=20), [3]),
-    ],
-    ids=lambda value: "" if isinstance(value, list) else str(value),
-)
-def test_lightning_the_average_is_updated_at_just_these_epochs(
-    tf_kit, settings, epochs
-):
-    swa, counts = tf_kit.SWA(3, **settings), []
-
-    class Count(tf_kit.keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            counts.append(swa.n_averaged)
-
-    run(build(tf_kit), [swa, Count()], epochs=9)  # the ninth is the pass
-    changed = np.flatnonzero(np.diff([0] + counts)) + 1
-    assert list(changed) == epochs == swa.plan(9, 1).sampled_epochs
-
-
-def test_lightning_weights_and_statistics_are_those_of_the_recorded_ones(kit):
-    model, swa, seen = build(kit), kit.SWA(4, "constant", 0.02), recorder(kit)
-    run(model, [swa, seen], epochs=8, batch_size=20)
-    assert_mean(model.get_weights(), seen.weights[3:7], skip=STATISTICS)
-    assert_statistics(model.get_weights(), data()[0])
-    assert rate_of(kit, model) == pytest.approx(0.1)
 
 
 def test_lightning_a_crashed_run_goes_on_from_its_files(kit, tmp_path):
