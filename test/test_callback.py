@@ -227,19 +227,6 @@ def test_average_applied_in_mid_training_is_undone_exactly(kit):
     assert_mean(model.get_weights(), seen.weights[2:6], skip=STATISTICS)
 
 
-def test_update_bn_gives_the_statistics_of_the_rows(kit):
-    model, x = build(kit), data()[0]
-    before = model.get_weights()
-    kit.update_bn(model, x, batch_size=7)
-    assert_statistics(model.get_weights(), x)
-    assert equal(model.get_weights()[:4], before[:4])
-
-
-def test_update_bn_names_a_bad_batch_size(kit):
-    with pytest.raises(ValueError, match="batch_size must be.*got 0"):
-        kit.update_bn(build(kit), data()[0], batch_size=0)
-
-
 def stopper(kit, epoch):
     class Stop(kit.keras.callbacks.Callback):
         def on_epoch_end(self, now, logs=None):
@@ -431,21 +418,6 @@ def test_another_tensorflow_is_refused(tf_kit, monkeypatch):
         tf_kit.SWA(3)
 
 
-def optimizers(kit):
-    names = "SGD RMSprop Adagrad Adadelta Adam Adamax Nadam".split()
-    return [getattr(kit.keras.optimizers, name) for name in names]
-
-
-@pytest.mark.parametrize("index", range(7))
-def test_every_optimizer_averages_and_keeps_still_in_the_pass(kit, index):
-    optimizer = optimizers(kit)[index](learning_rate=0.05)
-    model, seen = build(kit, optimizer=optimizer), recorder(kit)
-    fit(model, kit.SWA(3, "cyclic", 0.01, 0.02, 2), seen, epochs=5)
-    assert_mean(model.get_weights(), seen.weights[2:4:2], skip=STATISTICS)
-    assert_statistics(model.get_weights(), data()[0])
-    assert equal(seen.slots[-1], seen.slots[-2])
-
-
 def test_a_rate_schedule_is_refused_unless_manual(tf_kit):
     decay = tf_kit.keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
     optimizer = tf_kit.keras.optimizers.SGD(decay)
@@ -454,38 +426,6 @@ def test_a_rate_schedule_is_refused_unless_manual(tf_kit):
     model = build(tf_kit, optimizer=tf_kit.keras.optimizers.SGD(decay))
     fit(model, tf_kit.SWA(3))
     assert_statistics(model.get_weights(), data()[0])
-
-
-def test_nested_shared_and_fused_batch_norm(kit):
-    layers = kit.keras.layers
-    inner = kit.keras.Sequential(
-        [layers.Dense(5, input_shape=(FEATURES,)), layers.BatchNormalization()]
-    )
-    shared = layers.BatchNormalization(momentum=1.0, scale=False, center=False)
-    frozen = layers.BatchNormalization(trainable=False)
-    fused = layers.BatchNormalization(momentum=0.5)
-    inputs = layers.Input((FEATURES,))
-    first = inner(inputs)
-    second = shared(first)
-    dense = layers.Dense(5)
-    third = shared(dense(second))
-    image = layers.Reshape((5, 1, 1))(frozen(third))
-    outputs = layers.Flatten()(fused(layers.Conv2D(3, (2, 1))(image)))
-    outputs = layers.Dense(CLASSES, activation="softmax")(outputs)
-    model = kit.keras.Model(inputs, outputs)
-    model.compile(kit.keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy")
-    still = frozen.get_weights()[2:]
-    x, y = data()
-    model.fit(x, y, batch_size=BATCH, epochs=4, verbose=0, callbacks=[kit.SWA(2)])
-    # With exact statistics the layers' own inputs have just these moments when
-    # the model trains on all rows as one batch, which is what numpy does here.
-    assert equal(frozen.get_weights()[2:], still)
-    a = np.float64(x) @ inner.layers[0].get_weights()[0]
-    a = a + inner.layers[0].get_weights()[1]
-    close = dict(rtol=1e-5, atol=1e-5)  # the issue's bound
-    np.testing.assert_allclose(inner.layers[1].get_weights()[2], a.mean(0), **close)
-    np.testing.assert_allclose(inner.layers[1].get_weights()[3], a.var(0), **close)
-    assert shared.momentum == 1.0 and fused.momentum == 0.5
 
 
 def test_renorm_is_refused_in_one_line(tf_kit):
@@ -502,99 +442,12 @@ def test_renorm_is_refused_in_one_line(tf_kit):
         fit(model, tf_kit.SWA(3))
 
 
-def sequence(kit, weights=False):
-    class Rows(kit.keras.utils.Sequence):
-        def __len__(self):
-            return 4
-
-        def __getitem__(self, index):
-            x, y = data(rows=64)
-            rows = slice(index * 16, index * 16 + 16)
-            item = x[rows], y[rows]
-            return item + (np.ones(16),) if weights else item
-
-    return Rows()
-
-
-@pytest.mark.parametrize("weights", [False, True], ids=["plain", "sample weights"])
-def test_fit_generator_of_a_sequence(kit, weights):
-    model, seen = build(kit), recorder(kit)
-    swa = kit.SWA(3, "cyclic", 0.01, 0.05, 2)
-    model.fit_generator(
-        sequence(kit, weights),
-        epochs=6,
-        verbose=0,
-        callbacks=[swa, seen],
-        shuffle=False,
-    )
-    assert_mean(model.get_weights(), seen.weights[2:5:2], skip=STATISTICS)
-    assert_statistics(model.get_weights(), data(rows=64)[0])
-    np.testing.assert_allclose(seen.rates, swa.plan(6, 4).rates.ravel(), rtol=5e-7)
-
-
-@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown length"])
-def test_fit_of_a_data_set(tf_kit, known):
-    import tensorflow as tf
-
-    x, y = data(rows=48)
-    rows = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
-    if not known:
-        rows = rows.filter(lambda x, y: True)
-    model, seen = build(tf_kit), recorder(tf_kit)
-    swa = tf_kit.SWA(3, "cyclic", 0.01, 0.05, 2)
-    steps = dict(steps_per_epoch=3) if known else {}
-    model.fit(
-        rows.repeat() if known else rows,
-        epochs=6,
-        verbose=0,
-        callbacks=[swa, seen],
-        **steps,
-    )
-    assert_mean(model.get_weights(), seen.weights[2:5:2], skip=STATISTICS)
-    assert_statistics(model.get_weights(), x)
-    planned = swa.plan(6, 3).rates
-    end_rates = list(planned[1:-1, -1]) + [0.1]  # given back with the last batch
-    np.testing.assert_allclose(seen.end_rates[1:], end_rates, rtol=5e-7)
-
-
-def test_run_eagerly(tf_kit):
-    if not tf_kit.is_eager:
-        pytest.skip("run_eagerly needs eager mode: test_eager.py runs this")
-    model, swa, seen = build(tf_kit, run_eagerly=True), tf_kit.SWA(3), recorder(tf_kit)
-    fit(model, swa, seen)
-    assert_mean(model.get_weights(), seen.weights[2:6], skip=STATISTICS)
-    assert_statistics(model.get_weights(), data()[0])
-
-
 def test_the_eager_graph_function_is_refused(tf_kit):
     if not tf_kit.is_eager:
         pytest.skip("only eager mode has it: test_eager.py runs this")
     model = build(tf_kit, experimental_run_tf_function=False)
     with pytest.raises(ValueError, match="experimental_run_tf_function"):
         fit(model, tf_kit.SWA(3))
-
-
-def test_a_subclassed_model(tf_kit):
-    layers = tf_kit.keras.layers
-
-    class Net(tf_kit.keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.hidden = layers.Dense(8, activation="relu")
-            self.norm = layers.BatchNormalization()
-            self.out = layers.Dense(CLASSES, activation="softmax")
-
-        def call(self, inputs):
-            return self.out(self.norm(self.hidden(inputs)))
-
-    model, seen = Net(), recorder(tf_kit)
-    model.compile(tf_kit.keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
-    swa = tf_kit.SWA(3, "cyclic", 0.01, 0.05, 2)
-    fit(model, swa, seen, epochs=5)
-    hidden, norm = model.hidden.get_weights(), model.norm.get_weights()
-    weights = hidden + norm
-    assert_statistics(weights, data()[0])
-    np.testing.assert_allclose(seen.rates, swa.plan(5, 4).rates.ravel(), rtol=5e-7)
 
 
 def test_get_config_builds_an_equal_callback(kit):

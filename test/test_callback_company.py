@@ -18,7 +18,6 @@ from conftest import ROOT
 from test_callback import (
     BATCH,
     BATCHES,
-    FEATURES,
     STATISTICS,
     assert_mean,
     assert_statistics,
@@ -763,17 +762,6 @@ def test_the_average_in_the_history_is_that_of_the_final_model(kit):
     assert equal(others, model.get_weights())
 
 
-def test_update_bn_after_a_fit_leaves_the_trained_weights_at_hand(kit):
-    model, swa, seen = build(kit), kit.SWA(2), recorder(kit)
-    run(model, [swa, seen], epochs=4)
-    kit.update_bn(model, data()[0][:40])
-    moved = model.get_weights()
-    swa.restore()  # what the user has changed stays
-    assert equal(model.get_weights(), moved)
-    with swa.trained_weights():
-        assert equal(model.get_weights(), seen.weights[2])
-
-
 def test_a_callback_may_be_told_of_evaluate(tf_kit):
     (x, y), model, swa = data(), build(tf_kit), tf_kit.SWA(2)
     expected = model.evaluate(x, y, verbose=0)
@@ -959,61 +947,6 @@ def on_two_ranks(work):
             return len(agreed)
         given = [r.own[len(agreed)] for r in ranks]
         agreed.append([a + b for a, b in zip(*given)])
-
-
-def test_update_bn_merges_the_rows_of_all_ranks(kit):
-    model, (x, _) = build(kit), data()
-    parts = x[:13], x[13:]  # of unequal size
-    found = {}
-
-    def work(rank, ranks):
-        kit.update_bn(model, parts[rank], batch_size=7, ranks=ranks)
-        found[rank] = model.get_weights()
-
-    assert on_two_ranks(work) > 0
-    assert equal(found[0], found[1])
-    assert_statistics(found[0], x)
-
-
-def norm_alone(kit, shape, **options):
-    layers = kit.keras.layers
-    norm = layers.BatchNormalization(input_shape=shape, **options)
-    model = kit.keras.Sequential([norm, layers.Dense(1)])
-    model.compile("sgd", "mse")
-    return model, norm
-
-
-def test_ranks_are_merged_without_loss_far_from_zero(tf_kit):
-    model, norm = norm_alone(tf_kit, (FEATURES,))
-    generator = np.random.RandomState(3)
-    parts = [
-        generator.normal(mean, 0.5, (400, FEATURES)).astype("float32")
-        for mean in (100, 100.1)
-    ]
-    on_two_ranks(lambda rank, ranks: tf_kit.update_bn(model, parts[rank], 100, ranks))
-    rows = np.float64(np.concatenate(parts))
-    mean, variance = norm.get_weights()[2:]
-    np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-6)
-    # rtol: deviations from a float32 mean of 100 are good to 8e-6 / 0.5
-    np.testing.assert_allclose(variance, rows.var(0), rtol=1e-4)
-
-
-def test_more_values_than_float32_can_count_are_merged(tf_kit):
-    side = 2048  # five images have 21 million values; 2^24 are 17 million
-    # the fused kernel itself loses 0.35 % of the variance of so large a batch
-    model, norm = norm_alone(tf_kit, (side, side, 1), fused=False)
-    images = np.random.RandomState(4).normal(3, 2, (1, side, side, 1)).astype("f4")
-    parts = images, images + 1
-    batches = [parts[0]] * 3, [parts[1]] * 2
-
-    def work(rank, ranks):
-        tf_kit.update_bn(model, iter(batches[rank]), ranks=ranks.sum)
-
-    on_two_ranks(work)
-    mean, variance = images.mean(dtype="f8"), images.var(dtype="f8")
-    # two of five images are one higher: the mean by 2/5, the variance by 2/5 * 3/5
-    np.testing.assert_allclose(norm.get_weights()[2], [mean + 0.4], rtol=1e-5)
-    np.testing.assert_allclose(norm.get_weights()[3], [variance + 0.24], rtol=1e-5)
 
 
 def test_swa_on_two_ranks_ends_with_the_statistics_of_all_rows(tf_kit):

@@ -6,9 +6,7 @@
 the rows are those of `test_callback.data`.
 """
 
-import collections
 import itertools
-import warnings
 
 import numpy as np
 import pytest
@@ -81,53 +79,6 @@ def test_what_is_applied_after_an_interrupt_stays(kit):
 
 
 # A model changed between two fits
-
-
-@pytest.mark.parametrize("first", [False, True], ids=["unfrozen", "frozen"])
-def test_a_layer_frozen_or_unfrozen_between_two_fits(kit, first):
-    model, swa = build(kit), kit.SWA(2)
-    norm, optimizer, x = model.layers[1], model.optimizer, data()[0]
-    for trainable in (first, not first):
-        norm.trainable = trainable
-        model.compile(optimizer, "sparse_categorical_crossentropy")
-        still = norm.get_weights()[2:]
-        run(model, [swa])
-        assert swa.batch_norm_epoch == (4 if trainable else None)
-        if trainable:
-            assert_statistics(model.get_weights(), x)
-        else:
-            assert equal(norm.get_weights()[2:], still)
-
-
-def test_flags_changed_after_compile_as_in_every_gan(tf_kit):
-    layers = tf_kit.keras.layers
-    model, x = build(tf_kit), data()[0]
-    model.trainable = False  # for the generator's model, which holds it
-    noise = tf_kit.keras.Input((FEATURES,))
-    gan = tf_kit.keras.Model(noise, model(layers.Dense(FEATURES)(noise)))
-    gan.compile("sgd", "sparse_categorical_crossentropy")
-    swa = tf_kit.SWA(2)
-    run(model, [swa])
-    assert swa.batch_norm_epoch == 4  # `fit` trains what was compiled
-    assert_statistics(model.get_weights(), x)
-
-
-def test_a_layer_frozen_after_compile_is_trained_as_keras_trains_it(kit):
-    model, plain, swa = build(kit), build(kit), kit.SWA(2)
-    for one in (model, plain):
-        one.layers[1].trainable = False
-    still = plain.layers[1].get_weights()[2:]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Keras's own, of the discrepancy
-        run(plain, [])
-        run(model, [swa])
-    is_trained = not equal(plain.layers[1].get_weights()[2:], still)
-    assert is_trained == (swa.batch_norm_epoch is not None)
-    if is_trained:
-        assert_statistics(model.get_weights(), data()[0])
-
-
-# Two callbacks
 
 
 @pytest.mark.parametrize("batch_norm", [True, False], ids=["batch norm", "plain"])
@@ -311,18 +262,6 @@ def test_a_users_batch_norm_by_plain_moments_is_right_or_refused(kit):
     np.testing.assert_allclose(own.get_weights()[1], hidden.var(0), rtol=1e-5)
 
 
-def test_batch_norm_over_a_list_of_axes(tf_kit):
-    layers = tf_kit.keras.layers
-    norm = layers.BatchNormalization(axis=[1, 3], input_shape=(2, 3, 4))
-    model = tf_kit.keras.Sequential([norm, layers.Flatten(), layers.Dense(1)])
-    model.compile("sgd", "mse")
-    x = np.random.RandomState(1).rand(ROWS, 2, 3, 4).astype("float32")
-    run(model, [tf_kit.SWA(2)], data=(x, x[:, 0, 0, :1]))
-    mean, variance = norm.get_weights()[2:]
-    np.testing.assert_allclose(mean.ravel(), x.mean((0, 2)).ravel(), rtol=1e-5)
-    np.testing.assert_allclose(variance.ravel(), x.var((0, 2)).ravel(), rtol=1e-5)
-
-
 def test_a_batch_norm_in_a_loop_is_refused_by_name(tf_kit):
     if tf_kit.is_eager:
         pytest.skip("only graph mode hides a loop's moments")
@@ -351,42 +290,6 @@ def test_a_batch_norm_in_a_loop_is_refused_by_name(tf_kit):
 
 
 # Subclasses of batch norm
-
-
-def test_a_subclass_that_stays_in_inference_keeps_its_statistics(tf_kit):
-    layers = tf_kit.keras.layers
-
-    class Frozen(layers.BatchNormalization):
-        def call(self, inputs, training=None):
-            return super().call(inputs, training=False)
-
-    frozen, norm = Frozen(input_shape=(FEATURES,)), layers.BatchNormalization()
-    model = tf_kit.keras.Sequential([frozen, layers.Dense(1), norm, layers.Dense(1)])
-    model.compile("sgd", "mse")
-    x = data()[0] + 5
-    run(model, [tf_kit.SWA(2)], data=(x, x[:, :1]))
-    np.testing.assert_array_equal(frozen.get_weights()[2], 0.0)
-    np.testing.assert_array_equal(frozen.get_weights()[3], 1.0)
-
-
-def test_a_subclass_of_another_signature_gets_what_it_is_given(tf_kit):
-    layers = tf_kit.keras.layers
-
-    class WithMask(layers.BatchNormalization):
-        def call(self, inputs, training=None, mask=None):
-            assert mask is not None
-            return super().call(inputs, training=training)
-
-    norm = WithMask()
-    mask = layers.Masking(input_shape=(3, FEATURES))
-    model = tf_kit.keras.Sequential([mask, norm, layers.LSTM(2), layers.Dense(1)])
-    model.compile("sgd", "mse")
-    x = np.random.RandomState(2).rand(ROWS, 3, FEATURES).astype("float32") + 1
-    run(model, [tf_kit.SWA(2)], data=(x, x[:, 0, :1]))
-    np.testing.assert_allclose(norm.get_weights()[2], x.mean((0, 1)), rtol=1e-5)
-
-
-# Rates set by others
 
 
 def used_rates(kit, others):
@@ -598,103 +501,6 @@ def test_a_batch_norm_within_a_tf_function_is_refused_by_name(tf_kit):
     run(model, [swa, seen])
     assert swa.batch_norm_epoch is None
     assert_mean(model.get_weights(), seen.weights[1:])
-
-
-def test_a_tf_function_that_training_does_not_run_is_no_concern(tf_kit):
-    import tensorflow as tf
-
-    if tf_kit.is_eager:
-        pytest.skip("only graph mode hides the moments of a tf.function")
-    model, x = build(tf_kit), data()[0]
-    tf.function(lambda rows: model(rows))(tf.constant(x))
-    run(model, [tf_kit.SWA(2)])
-    assert_statistics(model.get_weights(), x)
-
-
-def test_inputs_of_rank_one_get_no_axis(tf_kit):
-    """Stand-alone Keras adds one in its own `fit`, and then cannot feed them."""
-    if tf_kit.is_eager:
-        pytest.skip("only graph mode trains them: Keras adds an axis in eager mode too")
-    keras, layers = tf_kit.keras, tf_kit.keras.layers
-    first, second = keras.Input(()), keras.Input((1,))
-    pair = layers.Lambda(lambda two: keras.backend.stack([two[0], two[1][:, 0]], 1))
-    norm = layers.BatchNormalization()
-    outputs = layers.Dense(CLASSES, activation="softmax")(norm(pair([first, second])))
-    model = keras.Model([first, second], outputs)
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    x, y = data()
-    rows, moved = [x[:, 0], x[:, 1]], [x[:, 0] + 1, x[:, 1] + 1]
-    options = dict(validation=(rows, y), validation_rows=rows)
-    swa = tf_kit.SWA(2, **options)
-    for use, shift in (
-        (lambda: run(model, [swa], data=(rows, y)), 0),
-        (lambda: tf_kit.update_bn(model, moved), 1),
-        (lambda: swa.apply(rows), 0),
-    ):
-        use()
-        mean = np.float64(x[:, :2]).mean(0) + shift
-        np.testing.assert_allclose(norm.get_weights()[2], mean, rtol=1e-5, atol=1e-6)
-
-
-def idle(kit, name):
-    """A model whose batch norm has no updates, or none that run, and what helps."""
-    keras, layers = kit.keras, kit.keras.layers
-    if name == "subclassed":
-
-        class Model(keras.Model):
-            def __init__(self):
-                super().__init__()
-                self.norm = layers.BatchNormalization()
-
-            def call(self, inputs, training=None):
-                return self.norm(inputs, training=training)
-
-        model = Model()
-        model.build((None, FEATURES))
-        return model, model.norm, lambda: model.predict(data()[0])
-    if name == "phase":
-        keras.backend.set_learning_phase(0)
-    norm = layers.BatchNormalization()
-    inputs = keras.Input((FEATURES,))
-    model = keras.Model(inputs, norm(inputs))
-    if name == "later phase":
-        keras.backend.set_learning_phase(0)
-    return model, norm, None
-
-
-@pytest.mark.parametrize("name", ["subclassed", "phase", "later phase"])
-def test_update_bn_that_can_move_nothing_is_refused(tf_kit, name):
-    if tf_kit.is_eager:
-        pytest.skip("only graph mode has updates that may be missing")
-    model, norm, helps = idle(tf_kit, name)
-    x, before = data()[0] + 3, norm.get_weights()
-    with pytest.raises(ValueError, match="in training mode, got '.*' does") as error:
-        tf_kit.update_bn(model, x)
-    assert one_line(error)
-    assert equal(norm.get_weights(), before)
-    if helps is not None:
-        helps()
-        tf_kit.update_bn(model, x)
-        np.testing.assert_allclose(norm.get_weights()[2], x.mean(0), rtol=1e-5)
-    norm.trainable, before = False, norm.get_weights()
-    tf_kit.update_bn(model, x * 2)
-    assert equal(norm.get_weights(), before)
-
-
-def test_update_bn_leaves_layers_called_for_inference_as_they_are(kit):
-    inputs, norm = kit.keras.Input((FEATURES,)), kit.keras.layers.BatchNormalization()
-    model = kit.keras.Model(inputs, norm(inputs, training=False))
-    before = norm.get_weights()
-    kit.update_bn(model, data()[0])
-    assert equal(norm.get_weights(), before)
-
-
-def test_update_bn_leaves_a_frozen_model_within_another_as_it_is(kit):
-    inner = build(kit)
-    model = kit.keras.Sequential([inner, kit.keras.layers.Dense(1)])
-    inner.trainable, before = False, inner.get_weights()
-    kit.update_bn(model, data()[0])
-    assert equal(inner.get_weights(), before)
 
 
 def assert_only_manual_works(kit, model):
@@ -948,220 +754,6 @@ def test_plan_and_fit_refuse_the_same_schedules(kit, epochs):
     assert swa.n_averaged == len(swa.plan(6, 4).sampled_epochs) == 1
 
 
-def test_rows_with_nan_leave_the_trained_weights(tf_kit):
-    model, swa, (x, y) = build(tf_kit, learning_rate=1e-30), tf_kit.SWA(2), data()
-
-    class Spoil(tf_kit.keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 3:
-                self.before = self.model.get_weights()
-
-    spoil = Spoil()
-    held = {}
-
-    class Rows(tf_kit.keras.utils.Sequence):
-        epoch = 0
-
-        def __len__(self):
-            return 2
-
-        def __getitem__(self, index):
-            rows = x[index * 25 : index * 25 + 25].copy()
-            if held.get("bad"):
-                rows[3] = np.nan
-            return rows, y[index * 25 : index * 25 + 25]
-
-        def on_epoch_end(self):
-            pass
-
-    class Turn(tf_kit.keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            held["bad"] = epoch == 2
-
-    with pytest.warns(RuntimeWarning, match="batch-norm epoch hold NaN or Inf"):
-        model.fit_generator(
-            Rows(),
-            epochs=4,
-            verbose=0,
-            callbacks=[swa, spoil, Turn()],
-            workers=0,
-            shuffle=False,
-        )
-    assert equal(model.get_weights(), spoil.before)
-
-
-# Rows that cannot be read half-way
-
-
-def stopped(kit):
-    """A model that stopped before its pass: the trained weights are there."""
-    model, swa = build(kit), kit.SWA(2)
-
-    class Stop(kit.keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            self.model.stop_training |= epoch == 2
-
-    with pytest.warns(RuntimeWarning, match="trained weights stay"):
-        run(model, [swa, Stop()], epochs=6)
-    return model, swa
-
-
-def bad_rows():
-    x = data()[0]
-
-    def breaking():
-        yield x[:16]
-        raise OSError("the disk is gone")
-
-    spoiled = x.copy()
-    spoiled[-1] = np.inf
-    return {
-        "none": lambda: x[:0],
-        "too wide": lambda: np.zeros((8, FEATURES + 1), "float32"),
-        "breaking off": breaking,
-        "not finite": lambda: spoiled,
-        "two inputs": lambda: [x, x],
-        "endless": lambda: itertools.cycle([x]),
-    }
-
-
-@pytest.mark.parametrize("name", sorted(bad_rows()))
-def test_rows_that_cannot_be_used_leave_the_model_as_it_was(kit, name):
-    model, swa = stopped(kit)
-    before = model.get_weights()
-    for use in (swa.apply, lambda rows: kit.update_bn(model, rows)):
-        with pytest.raises(Exception) as error:  # noqa: B017 TensorFlow's own, of widths
-            use(bad_rows()[name]())
-        assert equal(model.get_weights(), before), error.value
-    with pytest.raises(Exception):  # noqa: B017
-        with swa.average_applied(bad_rows()[name]()):
-            pass
-    assert equal(model.get_weights(), before)
-    run(model, [], epochs=1)
-    assert not equal(model.get_weights(), before)
-
-
-# Rows as `fit` takes them
-
-
-def given_rows(kit):
-    import tensorflow as tf
-
-    x, y = data()
-    Frame = collections.namedtuple("Frame", "values iloc shape")  # as pandas has it
-
-    class Matrix:  # as Keras's HDF5Matrix: sliced, never read whole
-        shape = x.shape
-
-        def __len__(self):
-            return len(x)
-
-        def __getitem__(self, rows):
-            assert isinstance(rows, slice) and rows.stop - rows.start <= 16
-            return x[rows]
-
-    def endless():
-        return itertools.cycle([x[:25], x[25:]])
-
-    tensor = x if kit.name == "keras" or not kit.is_eager else tf.constant(x)
-    return {
-        "float64": (np.float64(x), {}),
-        "frame": (Frame(x, None, x.shape), {}),
-        "matrix": (Matrix(), {"batch_size": 16}),
-        "numpy integers": (x, {"batch_size": np.int64(16)}),
-        "tensor": (tensor, {}),
-        "list of one": ([x], {}),
-        "tuple with labels": ((x, y), {}),
-        "tuple with weights": ((x, y, np.ones(ROWS)), {}),
-        "endless, with steps": (endless(), {"steps": 2}),
-        "data set without end": (
-            tf.data.Dataset.from_tensor_slices(x).batch(25).repeat(),
-            {"steps": 2},
-        ),
-    }
-
-
-KINDS = ["float64", "frame", "matrix", "numpy integers", "tensor", "list of one"]
-KINDS += ["tuple with labels", "tuple with weights", "endless, with steps"]
-KINDS += ["data set without end"]
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_rows_of_every_kind_are_read(kit, name):
-    model = build(kit)
-    rows, options = given_rows(kit)[name]
-    kit.update_bn(model, rows, **options)
-    assert_statistics(model.get_weights(), data()[0])
-
-
-def test_images_of_other_types(kit):
-    layers = kit.keras.layers
-    images = np.random.RandomState(3).randint(0, 255, (24, 4, 4, 1))
-    for dtype in ("uint8", "float64"):
-        norm = layers.BatchNormalization(input_shape=(4, 4, 1))
-        model = kit.keras.Sequential([norm, layers.Flatten(), layers.Dense(1)])
-        model.compile("sgd", "mse")
-        kit.update_bn(model, images.astype(dtype), batch_size=8)
-        np.testing.assert_allclose(norm.get_weights()[2], [images.mean()], rtol=1e-5)
-        np.testing.assert_allclose(norm.get_weights()[3], [images.var()], rtol=1e-4)
-
-
-def test_a_tuple_of_inputs_and_a_doubtful_one(kit):
-    layers = kit.keras.layers
-    inputs = [layers.Input((FEATURES,)), layers.Input((FEATURES,))]
-    norms = [layers.BatchNormalization(), layers.BatchNormalization()]
-    joint = layers.concatenate([norm(one) for norm, one in zip(norms, inputs)])
-    model, (x, _) = kit.keras.Model(inputs, layers.Dense(1)(joint)), data()
-    kit.update_bn(model, (x, x + 2))
-    np.testing.assert_allclose(norms[1].get_weights()[2], x.mean(0) + 2, rtol=1e-5)
-    kit.update_bn(model, ([x, x + 3], np.zeros(ROWS)))
-    np.testing.assert_allclose(norms[1].get_weights()[2], x.mean(0) + 3, rtol=1e-5)
-    with pytest.raises(ValueError, match="could be either") as error:
-        kit.update_bn(model, (x, x, x, x))
-    assert one_line(error)
-
-
-def test_a_subclassed_model_that_takes_a_dict(tf_kit):
-    layers, (x, _) = tf_kit.keras.layers, data()
-
-    class Net(tf_kit.keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.norm, self.out = layers.BatchNormalization(), layers.Dense(1)
-
-        def call(self, inputs):
-            return self.out(self.norm(inputs["b"]) + inputs["a"])
-
-    model, rows = Net(), {"b": x + 1, "a": x}
-    model.compile("sgd", "mse")
-    model.fit(rows, x[:, :1], verbose=0)
-    tf_kit.update_bn(model, rows, batch_size=16)
-    np.testing.assert_allclose(model.norm.get_weights()[2], x.mean(0) + 1, rtol=1e-5)
-
-
-def test_update_bn_leaves_the_learning_phase(tf_kit):
-    from tensorflow.python.keras import backend
-
-    was_set = backend.global_learning_phase_is_set()
-    tf_kit.update_bn(build(tf_kit), data()[0])
-    assert backend.global_learning_phase_is_set() == was_set
-
-
-def test_update_bn_goes_by_the_flags_of_now(kit):
-    model, x = build(kit), data()[0]
-    norm = model.layers[1]
-    kit.update_bn(model, x + 1)
-    norm.trainable, still = False, norm.get_weights()
-    kit.update_bn(model, x * 5)
-    assert equal(norm.get_weights(), still)
-    norm.trainable = True
-    kit.update_bn(model, x)
-    assert_statistics(model.get_weights(), x)
-
-
-# The average after other training
-
-
 @pytest.mark.parametrize("batch_norm", [True, False], ids=["batch norm", "plain"])
 def test_after_other_training_the_average_is_still_that_of_the_run(kit, batch_norm):
     model, swa, seen = build(kit, batch_norm), kit.SWA(2), recorder(kit)
@@ -1243,66 +835,6 @@ def test_rows_read_within_the_pass_leave_it_whole(kit, name, hook):
 # Layers within a `tf.function`
 
 
-def in_function(kit, where):
-    """A model whose `tf.function` calls its batch norm."""
-    import tensorflow as tf
-
-    layers = kit.keras.layers
-
-    class Block(layers.Layer):
-        def __init__(self):
-            super().__init__()
-            self.norm = layers.BatchNormalization()
-
-        @tf.function
-        def call(self, inputs, training=None):
-            return self.norm(inputs, training=training) * 1.0
-
-    class Net(kit.keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.norm, self.out = layers.BatchNormalization(), layers.Dense(1)
-
-        @tf.function
-        def call(self, inputs, training=None):
-            return self.out(self.norm(inputs, training=training))
-
-    class Norm(layers.BatchNormalization):
-        @tf.function
-        def call(self, inputs, training=None):
-            return super(Norm, self).call(inputs, training=training)
-
-    kinds = {"layer": Block, "batch norm": Norm}
-    model = Net()
-    if where != "model":
-        model = kit.keras.Sequential([kinds[where](), layers.Dense(1)])
-    model.compile("sgd", "mse")
-    return model
-
-
-@pytest.mark.parametrize("where", ["model", "layer", "batch norm"])
-def test_a_forward_pass_within_a_function_is_right(tf_kit, where):
-    if not tf_kit.is_eager:
-        pytest.skip("only eager mode sees into it: test_eager.py runs this")
-    model, x = in_function(tf_kit, where), data()[0]
-    swa = tf_kit.SWA(2, validation=(x, x[:, :1]), validation_rows=x)
-    history = run(model, [swa], data=(x, x[:, :1])).history
-    norm = next(w for w in model.weights if "moving_mean" in w.name)
-
-    def assert_mean_is(rows):
-        np.testing.assert_allclose(norm.numpy(), rows.mean(0), rtol=1e-5, atol=1e-6)
-
-    assert_mean_is(x)
-    final = model.evaluate(x, x[:, :1], verbose=0)
-    assert history["swa_loss"][-1] == pytest.approx(final)
-    with swa.average_applied(x + 1):
-        assert_mean_is(x + 1)
-    swa.apply(x + 2)
-    assert_mean_is(x + 2)
-    tf_kit.update_bn(model, x + 3)
-    assert_mean_is(x + 3)
-
-
 def test_a_call_that_always_runs_as_a_graph_is_refused_by_name(tf_kit):
     from tensorflow.python.eager import function  # whose `defun` tf.contrib has
 
@@ -1323,42 +855,6 @@ def test_a_call_that_always_runs_as_a_graph_is_refused_by_name(tf_kit):
 
 
 # Inputs without a feature axis
-
-
-@pytest.mark.parametrize("kind", ["int32", "string", "two"])
-def test_an_input_of_one_axis_is_fed_as_it_is(tf_kit, kind):
-    import tensorflow as tf
-
-    if not tf_kit.is_eager:
-        pytest.skip("only eager mode makes it a column: test_eager.py runs this")
-    keras, layers, (_, y) = tf_kit.keras, tf_kit.keras.layers, data()
-    codes, norm = np.arange(ROWS) ** 2 % 5, layers.BatchNormalization()
-    is_text = kind == "string"
-    dtypes = ["int32", "int32"] if kind == "two" else [kind]
-    inputs = [keras.Input((), dtype=dtype) for dtype in dtypes]
-    as_number = tf.strings.to_number if is_text else tf.identity
-    one_hot = layers.Lambda(lambda t: tf.one_hot(tf.cast(as_number(t), "int32"), 5))
-    hidden = norm(layers.add([one_hot(inputs[0]), one_hot(inputs[-1])]))
-    out = layers.Dense(CLASSES, activation="softmax")(hidden)
-    model = keras.Model(inputs, out)
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    rows = [codes.astype(str if is_text else "i4")] * len(inputs)
-
-    def assert_mean_is_of(count):
-        mean = np.eye(5)[codes[:count]].mean(0) * 2
-        np.testing.assert_allclose(norm.get_weights()[2], mean, rtol=1e-5)
-
-    swa = tf_kit.SWA(2, validation=(rows, y), validation_rows=rows)
-    run(model, [swa], data=(rows, y))
-    assert_mean_is_of(ROWS)
-    assert model._run_eagerly is None
-    swa.apply([one[:40] for one in rows])
-    assert_mean_is_of(40)
-    tf_kit.update_bn(model, rows)
-    assert_mean_is_of(ROWS)
-
-
-# Compiled for Keras's other loop
 
 
 @pytest.mark.parametrize("cause", ["sample_weight_mode", "target_tensors", "tf.train"])
@@ -1388,36 +884,6 @@ def test_each_cause_of_the_eager_graph_function_is_named(tf_kit, cause):
 
 
 # A loop of the user's
-
-
-def test_steps_that_are_no_whole_number(kit):
-    x, y = data()
-
-    def rows():
-        while True:
-            yield x[:8], y[:8]
-
-    model, seen = build(kit, False), recorder(kit)
-    swa = kit.SWA(2, "cyclic", 0.01, 0.05, 2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model.fit_generator(
-            rows(), steps_per_epoch=3.5, epochs=4, verbose=0, callbacks=[swa, seen]
-        )
-    planned = swa.plan(4, 4, 0.1).rates
-    np.testing.assert_allclose(seen.rates, planned.ravel(), rtol=5e-7)
-
-
-def test_stateful_recurrent_layers(kit):
-    layers = kit.keras.layers
-    inputs, norm = layers.Input(batch_shape=(10, 5, 3)), layers.BatchNormalization()
-    hidden = layers.LSTM(4, stateful=True)(norm(inputs))
-    model = kit.keras.Model(inputs, layers.Dense(1)(hidden))
-    model.compile("sgd", "mse")
-    x = np.random.RandomState(4).randn(ROWS, 5, 3).astype("float32")
-    run(model, [kit.SWA(2)], data=(x, x[:, 0, :1]), batch_size=10)
-    np.testing.assert_allclose(norm.get_weights()[2], x.mean((0, 1)), atol=1e-6)
-    np.testing.assert_allclose(norm.get_weights()[3], x.var((0, 1)), rtol=1e-5)
 
 
 def test_a_new_callback_for_each_fit_adds_no_operation(kit):

@@ -12,7 +12,6 @@ import json
 import numpy as np
 import pytest
 from test_callback import (
-    FEATURES,
     STATISTICS,
     build,
     data,
@@ -32,78 +31,6 @@ def run(model, callbacks, **options):
 
 
 # PyTorch
-
-
-def momentum_net(kit, momentum=0.75):
-    layers = kit.keras.layers
-    norm = layers.BatchNormalization(momentum=momentum, input_shape=(FEATURES,))
-    model = kit.keras.Sequential([norm, layers.Dropout(0.5), layers.Dense(1)])
-    model.compile(kit.keras.optimizers.SGD(0.0), "mse")
-    return model, norm
-
-
-def test_torch_update_bn_gives_the_layers_their_momentum_back(kit):
-    model, norm = momentum_net(kit)
-    x, shifted = data()[0], data()[0] * 2 + 1
-    kit.update_bn(model, x)
-    model.train_on_batch(shifted, np.zeros(len(x)))
-    assert norm.momentum == 0.75
-    mean = 0.75 * np.float64(x).mean(0) + 0.25 * np.float64(shifted).mean(0)
-    np.testing.assert_allclose(norm.get_weights()[2], mean, rtol=1e-5, atol=1e-6)
-
-
-def test_torch_update_bn_forgets_the_statistics_before(tf_kit):
-    model, norm = momentum_net(tf_kit)
-    x = data()[0]
-    model.set_weights([np.full_like(weight, 7) for weight in model.get_weights()])
-    tf_kit.update_bn(model, x, batch_size=7)
-    np.testing.assert_allclose(norm.get_weights()[2], x.mean(0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(norm.get_weights()[3], x.var(0), rtol=1e-5)
-
-
-def test_torch_update_bn_leaves_the_mode_as_it_was(kit):
-    model, norm = momentum_net(kit)
-    x = data()[0]
-    phase, trainable = kit.keras.backend.learning_phase(), norm.trainable
-    kit.update_bn(model, x)
-    assert kit.keras.backend.learning_phase() is phase or phase == 0
-    assert norm.trainable == trainable
-    # not in training: no dropout, and the statistics are used, not moved
-    before = norm.get_weights()
-    np.testing.assert_array_equal(model.predict(x), model.predict(x))
-    assert equal(norm.get_weights(), before)
-
-
-@pytest.mark.parametrize("form", ["arrays", "pairs", "sequence", "data set"])
-def test_torch_update_bn_takes_batches_of_any_form(tf_kit, form):
-    import tensorflow as tf
-
-    x, y = data()
-    batches = [(x[:30], y[:30]), (x[30:], y[30:])]
-
-    class Batches(tf_kit.keras.utils.Sequence):
-        def __len__(self):
-            return 2
-
-        def __getitem__(self, index):
-            return batches[index]
-
-    forms = {
-        "arrays": lambda: iter([batch[0] for batch in batches]),
-        "pairs": lambda: batches.__iter__(),
-        "sequence": Batches,
-        "data set": lambda: tf.data.Dataset.from_tensor_slices((x, y)).batch(30),
-    }
-    model, norm = momentum_net(tf_kit)
-    tf_kit.update_bn(model, forms[form]())
-    np.testing.assert_allclose(norm.get_weights()[3], x.var(0), rtol=1e-5)
-
-
-def test_torch_update_bn_of_a_model_without_batch_norm_does_nothing(tf_kit):
-    model = build(tf_kit, False)
-    before = model.get_weights()
-    tf_kit.update_bn(model, data()[0])
-    assert equal(model.get_weights(), before)
 
 
 def test_torch_the_rate_anneals_to_swa_lr_and_stays(tf_kit):
@@ -209,15 +136,6 @@ def test_keras_a_failure_within_a_swap_swaps_back(tf_kit):
         with swa.average_applied(data()[0]):
             assert not equal(model.get_weights(), last)
             raise OSError
-    assert equal(model.get_weights(), last)
-
-
-def test_keras_bad_rows_for_a_swap_change_nothing(tf_kit):
-    model, swa, last = trained(tf_kit)
-    swa.restore()
-    with pytest.raises(ValueError, match="x must hold at least one row"):
-        with swa.average_applied(data()[0][:0]):
-            pass
     assert equal(model.get_weights(), last)
 
 
