@@ -107,33 +107,6 @@ def test_the_batch_norm_epoch_changes_no_slot_and_no_iterations(kit):
     assert not equal(seen.slots[-2], seen.slots[-3])
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cyclic"])
-def test_each_batch_uses_the_planned_rate(kit, schedule):
-    model, seen = build(kit), recorder(kit)
-    swa = kit.SWA(3, schedule, 0.01, 0.05, 2)
-    history = fit(model, swa, seen).history
-    planned = swa.plan(7, BATCHES).rates
-    # rtol: float32 holds the rate, after three roundings
-    np.testing.assert_allclose(seen.rates, planned.ravel(), rtol=5e-7)
-    # the pass gives the rate back with its last batch: a file saved then can go on
-    end_rates = list(planned[:-1, -1]) + [0.1]
-    np.testing.assert_allclose(seen.end_rates, end_rates, rtol=5e-7)
-    np.testing.assert_allclose(history["lr"], planned.ravel(), rtol=1e-12)
-
-
-def test_swa_lr_reads_as_the_rate_of_the_batch(kit):
-    model, read = build(kit), []
-    swa = kit.SWA(3, "cyclic", 0.01, 0.05, 2)
-
-    class Reader(kit.keras.callbacks.Callback):
-        def on_batch_begin(self, batch, logs=None):
-            read.append(swa.lr)
-
-    fit(model, swa, Reader())
-    np.testing.assert_allclose(read, swa.plan(7, BATCHES).rates.ravel(), rtol=1e-12)
-    assert swa.lr == pytest.approx(0.1)
-
-
 def test_manual_leaves_the_rate_to_the_user_but_for_the_pass(kit):
     model, seen = build(kit), recorder(kit)
     mine = kit.keras.callbacks.LearningRateScheduler(lambda epoch: 0.01 * (epoch + 1))
@@ -159,13 +132,6 @@ def test_swas_rate_wins_over_other_schedules_in_either_order(kit, first):
         callbacks=([swa, other] if first else [other, swa]) + [seen],
     )
     np.testing.assert_allclose(seen.rates, swa.plan(5, 1).rates.ravel(), rtol=5e-7)
-
-
-def test_the_rate_is_given_back(kit):
-    for batch_norm in (True, False):
-        model = build(kit, batch_norm, learning_rate=0.2)
-        fit(model, kit.SWA(3, "cyclic", 0.01, 0.05, 2))
-        assert rate_of(kit, model) == pytest.approx(0.2)
 
 
 def test_validation_of_the_last_epoch_is_that_of_the_final_model(kit):
@@ -416,16 +382,6 @@ def test_another_tensorflow_is_refused(tf_kit, monkeypatch):
     monkeypatch.setattr(tf, "__version__", "2.4.1")
     with pytest.raises(RuntimeError, match="TensorFlow 1.15, found 2.4.1"):
         tf_kit.SWA(3)
-
-
-def test_a_rate_schedule_is_refused_unless_manual(tf_kit):
-    decay = tf_kit.keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
-    optimizer = tf_kit.keras.optimizers.SGD(decay)
-    with pytest.raises(ValueError, match="lr_schedule must be 'manual'.*SGD"):
-        fit(build(tf_kit, optimizer=optimizer), tf_kit.SWA(3, "constant", 0.01))
-    model = build(tf_kit, optimizer=tf_kit.keras.optimizers.SGD(decay))
-    fit(model, tf_kit.SWA(3))
-    assert_statistics(model.get_weights(), data()[0])
 
 
 def test_renorm_is_refused_in_one_line(tf_kit):

@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -291,27 +290,6 @@ def test_a_stop_inside_the_pass_leaves_the_trained_weights_and_says_so(kit):
         run(model, [seen, batch_stopper(kit, 6, 1), swa])
     assert equal(model.get_weights(), seen.weights[5])
     assert rate_of(kit, model) == pytest.approx(0.1)
-
-
-def test_the_history_holds_the_rate_of_each_batch_that_ran(tf_kit):
-    model, seen, swa = (
-        build(tf_kit),
-        recorder(tf_kit),
-        tf_kit.SWA(3, "cyclic", 0.01, 0.05, 2),
-    )
-    stop = batch_stopper(tf_kit, 4, 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the pass that eager mode cannot run
-        history = run(model, [stop, swa, seen]).history
-    planned = swa.plan(7, BATCHES).rates
-    expected = list(planned[:4].ravel()) + list(planned[4][:2])
-    expected += [] if tf_kit.is_eager else [0.0] * BATCHES
-    np.testing.assert_allclose(history["lr"], expected, rtol=1e-12)
-    np.testing.assert_allclose(seen.rates, expected, rtol=5e-7)
-
-
-def test_the_history_of_manual_has_no_rates(tf_kit):
-    assert "lr" not in run(build(tf_kit), [tf_kit.SWA(3)], epochs=4).history
 
 
 @pytest.mark.parametrize("batches", [13, 18, 20], ids=["epoch 5", "pass", "in pass"])

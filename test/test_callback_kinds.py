@@ -292,87 +292,6 @@ def test_a_batch_norm_in_a_loop_is_refused_by_name(tf_kit):
 # Subclasses of batch norm
 
 
-def used_rates(kit, others):
-    """The rate that each batch really used, by a gradient of 1, and what was told."""
-    layers = kit.keras.layers
-    dense = layers.Dense(1, use_bias=False, input_shape=(1,))
-    model = kit.keras.Sequential([dense])
-    model.compile(
-        kit.keras.optimizers.SGD(0.1),
-        lambda true, predicted: kit.keras.backend.mean(predicted - 0.0 * true),
-    )
-    used, ones = [], np.ones((8, 1), "float32")
-
-    class Used(kit.keras.callbacks.Callback):
-        def on_batch_begin(self, batch, logs=None):
-            self.before = float(self.model.get_weights()[0])
-
-        def on_batch_end(self, batch, logs=None):
-            used.append(self.before - float(self.model.get_weights()[0]))
-
-    swa = kit.SWA(2, "constant", 0.02)
-    callbacks = others(swa) + [Used()]
-    history = run(model, callbacks, data=(ones, ones), batch_size=2, epochs=3).history
-    return used, history["lr"]
-
-
-@pytest.mark.filterwarnings("ignore:SWA. another callback sets")
-@pytest.mark.parametrize("hook", ["on_batch_begin", "on_batch_end"])
-@pytest.mark.parametrize("first", [True, False], ids=["swa first", "swa last"])
-def test_what_is_told_is_the_rate_that_was_used(kit, hook, first):
-    def set_rate(self, batch, logs=None):
-        kit.keras.backend.set_value(self.model.optimizer.lr, 0.5)
-
-    kind = type("Setter", (kit.keras.callbacks.Callback,), {hook: set_rate})
-    used, told = used_rates(kit, lambda swa: [swa, kind()] if first else [kind(), swa])
-    # atol: differences of float32 weights near 1
-    np.testing.assert_allclose(told, used, atol=1e-6)
-
-
-def test_another_callback_that_sets_the_rate_is_named_once(kit):
-    if kit.is_eager:
-        pytest.skip("only graph mode lets it: in eager mode SWA sets each rate last")
-
-    class Setter(kit.keras.callbacks.Callback):
-        def on_batch_end(self, batch, logs=None):
-            kit.keras.backend.set_value(self.model.optimizer.lr, 0.5)
-
-    with pytest.warns(RuntimeWarning, match="another callback sets the") as caught:
-        used_rates(kit, lambda swa: [Setter(), swa])
-    assert len([one for one in caught if "SWA" in str(one.message)]) == 1
-
-
-def test_the_base_rate_is_the_compiled_one(kit):
-    class WarmUp(kit.keras.callbacks.Callback):
-        def on_train_begin(self, logs=None):
-            kit.keras.backend.set_value(self.model.optimizer.lr, 0.01)
-
-    model, swa = build(kit, False), kit.SWA(2, "constant", 0.02)
-    history = run(model, [WarmUp(), swa]).history
-    planned = kit.SWA(2, "constant", 0.02).plan(4, 4, 0.1).rates
-    np.testing.assert_allclose(history["lr"], planned.ravel(), rtol=1e-6)
-    assert rate_of(kit, model) == pytest.approx(0.1)
-
-
-@pytest.mark.parametrize("schedule", ["manual", "constant", "cyclic"])
-def test_a_wrapped_train_function(kit, schedule):
-    if kit.is_eager:
-        pytest.skip("only graph mode has a train function")
-    model, seen = build(kit, False), recorder(kit)
-    model._make_train_function()
-    inner = model.train_function
-    model.train_function = lambda values: inner(values)
-    swa = kit.SWA(2, schedule, 0.01, 0.05, 2)
-    run(model, [swa, seen])
-    if schedule != "manual":
-        planned = swa.plan(4, 4, 0.1).rates
-        np.testing.assert_allclose(seen.rates, planned.ravel(), rtol=5e-7)
-    assert_mean(
-        model.get_weights(),
-        seen.weights[1::2] if swa.n_averaged == 2 else seen.weights[1:],
-    )
-
-
 def test_a_wrapped_train_function_and_batch_norm_are_refused(kit):
     if kit.is_eager:
         pytest.skip("only graph mode has a train function")
@@ -503,71 +422,6 @@ def test_a_batch_norm_within_a_tf_function_is_refused_by_name(tf_kit):
     assert_mean(model.get_weights(), seen.weights[1:])
 
 
-def assert_only_manual_works(kit, model):
-    with pytest.raises(ValueError, match="lr_schedule must be 'manual'") as error:
-        run(model, [kit.SWA(2, "constant", 0.01)])
-    assert one_line(error)
-    run(model, [kit.SWA(2)])
-    assert_statistics(model.get_weights(), data()[0])
-
-
-@pytest.mark.parametrize("kind", ["function", "tensor"])
-def test_a_rate_that_cannot_be_set_is_for_manual_alone(tf_kit, kind):
-    import tensorflow as tf
-
-    if kind == "tensor" and tf_kit.is_eager:
-        pytest.skip("only graph mode has a tensor without a value")
-    rate = (lambda: 0.1) if kind == "function" else tf.constant(0.1)
-    model = build(tf_kit, optimizer=tf_kit.keras.optimizers.SGD(rate))
-    assert_only_manual_works(tf_kit, model)
-
-
-def optimizer_with_a_number(kit):
-    """Of the user's own: its rate is a number, in the graph a constant."""
-    backend, base = kit.keras.backend, kit.keras.optimizers.Optimizer
-
-    class OfKeras(base):
-        learning_rate = 0.1
-
-        def get_updates(self, loss, params):
-            pairs = zip(params, self.get_gradients(loss, params))
-            return [backend.update_sub(param, 0.1 * given) for param, given in pairs]
-
-    class OfTensorFlow(base):
-        learning_rate = 0.1
-        _create_slots = get_config = lambda *given: None
-
-        def _resource_apply_dense(self, gradient, variable):
-            return variable.assign_sub(0.1 * gradient)
-
-    return OfKeras() if kit.name == "keras" else OfTensorFlow("Own")
-
-
-def test_a_number_as_the_rate_is_for_manual_alone(kit):
-    model = build(kit, optimizer=optimizer_with_a_number(kit))
-    assert_only_manual_works(kit, model)
-
-
-def test_values_that_the_user_feeds_are_fed_on(kit):
-    if kit.is_eager:
-        pytest.skip("only graph mode has a train function")
-    import tensorflow as tf
-
-    model, seen = build(kit), recorder(kit)
-    model._make_train_function()
-    fed = {tf.compat.v1.placeholder(tf.float32, ()): 2.0}
-    model.train_function.feed_dict = fed
-    swa = kit.SWA(2, "cyclic", 0.01, 0.05, 2)
-    run(model, [swa, seen])
-    planned = swa.plan(4, 4, 0.1).rates
-    np.testing.assert_allclose(seen.rates, planned.ravel(), rtol=5e-7)
-    assert_statistics(model.get_weights(), data()[0])
-    assert model.train_function.feed_dict is fed
-
-
-# Others that train the same model while `fit` runs
-
-
 @pytest.mark.parametrize("weighted", ["none", "others", "fit"])
 def test_others_that_train_in_between_change_nothing(kit, weighted):
     """Sample weights that come, or go, in mid-fit make Keras a new train function."""
@@ -619,23 +473,6 @@ def test_a_model_compiled_anew_in_mid_fit_goes_on_as_before(kit):
     model = build(kit)
     run(model, [kit.SWA(2, "constant", 0.01), Compiles()])
     assert_statistics(model.get_weights(), data()[0])
-
-
-@pytest.mark.filterwarnings("ignore:SWA. another callback sets")
-def test_a_number_in_the_place_of_the_rate_stops_nothing(kit):
-    """Stand-alone Keras trains on with the variable, which no one can find then."""
-
-    class Replaces(kit.keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            self.model.optimizer.learning_rate = 0.03
-
-    model, swa = build(kit), kit.SWA(2, "constant", 0.01)
-    run(model, [swa, Replaces()])
-    assert swa.n_averaged == 2
-    assert_statistics(model.get_weights(), data()[0])
-
-
-# After an interrupt the user's later act wins
 
 
 @pytest.mark.parametrize("epoch", [2, 3], ids=["averaging", "pass"])

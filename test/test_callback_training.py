@@ -197,42 +197,6 @@ def test_a_distribution_strategy_is_refused(tf_kit, within):
 # Every kind of batch norm
 
 
-@pytest.fixture
-def float_type(request):
-    """The type of all weights, for both Kerases."""
-    import tensorflow as tf
-
-    kerases = [tf.keras, pytest.importorskip("keras")]
-    before = [keras.backend.floatx() for keras in kerases]
-    for keras in kerases:
-        keras.backend.set_floatx(request.param)
-    yield request.param
-    for keras, name in zip(kerases, before):
-        keras.backend.set_floatx(name)
-
-
-@pytest.mark.parametrize("float_type", ["float16"], indirect=True)
-def test_an_epoch_of_more_batches_than_float16_counts(kit, float_type):
-    model = kit.keras.Sequential([kit.keras.layers.Dense(1, input_shape=(FEATURES,))])
-    model.compile(kit.keras.optimizers.SGD(0.05), "mse")
-    x, seen = data(rows=2060)[0].astype("float16"), recorder(kit)
-    swa = kit.SWA(2, "cyclic", 0.01, 0.05, 2, snapshot="cycle_end")
-    model.fit(
-        x,
-        x[:, :1],
-        batch_size=1,
-        initial_epoch=2,
-        epochs=3,
-        verbose=0,
-        callbacks=[swa, seen],
-    )
-    planned = swa.plan(3, 2060).rates[2]
-    np.testing.assert_allclose(seen.rates, planned, rtol=2e-3)
-
-
-# One callback, many runs
-
-
 def test_restore_is_idempotent(kit):
     model, swa, seen = build(kit), kit.SWA(2), recorder(kit)
     swa.restore()

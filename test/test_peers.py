@@ -33,31 +33,6 @@ def run(model, callbacks, **options):
 # PyTorch
 
 
-def test_torch_the_rate_anneals_to_swa_lr_and_stays(tf_kit):
-    # t = e / 10, from lr 0.1 to swa_lr 0.06: 0.1 up to t = 0.5, then each epoch
-    # a quarter of 0.04 less, 0.06 from t = 0.9 on
-    expected = [0.1] * 6 + [0.09, 0.08, 0.07, 0.06, 0.06, 0.06, 0.06]
-    model, seen = build(tf_kit, False), recorder(tf_kit)
-    swa = tf_kit.SWA(11, "constant", 0.06)
-    history = run(model, [swa, seen], epochs=13).history
-    np.testing.assert_allclose(swa.plan(13, 1, 0.1).rates[:, 0], expected, rtol=1e-12)
-    np.testing.assert_allclose(seen.rates, expected, rtol=1e-6)
-    np.testing.assert_allclose(history["lr"], expected, rtol=1e-6)
-
-
-def test_torch_the_cyclic_rate_restarts_at_each_cycle(tf_kit):
-    # from epoch 3 on: cycles of 2 epochs of 2 batches, a quarter of 0.04 a batch
-    # t = 0 and 0.5 before: the compiled rate
-    expected = [0.1] * 4 + [0.04, 0.03, 0.02, 0.01] * 2
-    model, seen = build(tf_kit, False), recorder(tf_kit)
-    swa = tf_kit.SWA(3, "cyclic", 0.01, 0.05, 2)
-    run(model, [swa, seen], batch_size=25, epochs=6)
-    np.testing.assert_allclose(seen.rates, expected, rtol=1e-6)
-
-
-# TensorFlow Addons
-
-
 def test_lightning_a_crashed_run_goes_on_from_its_files(kit, tmp_path):
     crash = 4  # from zero: there is one sample, the second would follow
     settings, options = (4, "cyclic", 0.01, 0.05, 2), dict(epochs=7, batch_size=25)
