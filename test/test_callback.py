@@ -202,46 +202,6 @@ def stopper(kit, epoch):
     return Stop()
 
 
-def test_an_early_stop_without_batch_norm_sets_the_average(kit):
-    model, swa, seen = build(kit, False), kit.SWA(3), recorder(kit)
-    fit(model, swa, seen, stopper(kit, 4))
-    assert_mean(model.get_weights(), seen.weights[2:5])
-    assert len(seen.weights) == 5
-
-
-def test_an_early_stop_before_swa_runs_one_pass_more(kit):
-    model, swa, seen = build(kit), kit.SWA(3), recorder(kit)
-    x, y = data()
-    model.fit(
-        x,
-        y,
-        batch_size=BATCH,
-        epochs=9,
-        verbose=0,
-        callbacks=[stopper(kit, 4), swa, seen],
-    )
-    assert len(seen.weights) == 6
-    assert_mean(model.get_weights(), seen.weights[2:5], skip=STATISTICS)
-    assert_statistics(model.get_weights(), x)
-
-
-def test_an_early_stop_after_swa_leaves_the_trained_weights_and_says_so(kit):
-    model, swa, seen = build(kit), kit.SWA(3), recorder(kit)
-    with pytest.warns(RuntimeWarning, match=r"trained weights stay.*swa.apply\(x\)"):
-        fit(model, swa, seen, stopper(kit, 4))
-    assert equal(model.get_weights(), seen.weights[4])
-    swa.apply(data()[0])
-    assert_mean(model.get_weights(), seen.weights[2:5], skip=STATISTICS)
-    assert_statistics(model.get_weights(), data()[0])
-
-
-def test_a_stop_before_any_sample_leaves_the_weights_and_warns(kit):
-    model, swa, seen = build(kit), kit.SWA(4), recorder(kit)
-    with pytest.warns(RuntimeWarning, match="no sample"):
-        fit(model, swa, seen, stopper(kit, 1))
-    assert equal(model.get_weights(), seen.weights[1])
-
-
 @pytest.mark.parametrize("first", [True, False], ids=["swa first", "swa last"])
 def test_restore_best_weights_does_not_undo_the_average(kit, first):
     model, swa, seen = build(kit), kit.SWA(3), recorder(kit)

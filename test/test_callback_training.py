@@ -120,62 +120,6 @@ def compiled(kit, inputs, outputs, loss="mse", **options):
 
 
 # run_eagerly needs eager mode
-def data_that_end(batches):
-    """A shuffled data set of full batches that ends after `batches`."""
-    import tensorflow as tf
-
-    rows = tf.data.Dataset.from_tensor_slices(data(rows=48)).shuffle(48)
-    return rows.repeat().batch(BATCH).take(batches)
-
-
-@pytest.mark.parametrize("batches", [4, 6, 10], ids=["early", "between", "in the pass"])
-def test_where_the_data_run_out_the_trained_weights_stay(tf_kit, batches):
-    if tf_kit.is_eager and batches == 6:
-        pytest.skip("only graph mode trains an epoch without data: eager fit raises")
-    model, swa, seen = build(tf_kit), tf_kit.SWA(2), recorder(tf_kit)
-    with pytest.warns(RuntimeWarning, match="trained weights stay") as caught:
-        model.fit(
-            data_that_end(batches),
-            epochs=EPOCHS,
-            steps_per_epoch=STEPS,
-            verbose=0,
-            callbacks=[swa, seen],
-        )
-    assert len([one for one in caught if "SWA" in str(one.message)]) == 1
-    trained = 2 if batches == 10 else -1  # the pass changed what came last
-    assert equal(model.get_weights(), seen.weights[trained])
-    assert rate_of(tf_kit, model) == pytest.approx(0.1)
-
-
-def test_an_epoch_without_data_is_no_sample(tf_kit):
-    if tf_kit.is_eager:
-        pytest.skip("only graph mode trains an epoch without data: eager fit raises")
-    model, swa = build(tf_kit, False), tf_kit.SWA(2)
-    model.fit(data_that_end(6), epochs=4, steps_per_epoch=3, verbose=0, callbacks=[swa])
-    assert swa.n_averaged == 1
-
-
-def test_where_the_data_end_before_the_pass_the_trained_weights_stay(tf_kit):
-    model, swa, seen = build(tf_kit), tf_kit.SWA(2), recorder(tf_kit)
-    if tf_kit.is_eager:  # it raises for an epoch without data, with SWA or without
-        expected = pytest.raises(ValueError, match="Empty training data")
-    else:
-        expected = pytest.warns(RuntimeWarning, match="trained weights stay")
-    with expected:
-        model.fit(
-            data_that_end(9),
-            epochs=EPOCHS,
-            steps_per_epoch=STEPS,
-            verbose=0,
-            callbacks=[swa, seen],
-        )
-    assert equal(model.get_weights(), seen.weights[2])
-    assert rate_of(tf_kit, model) == pytest.approx(0.1)
-
-
-# What is refused
-
-
 def one_line(text):
     """A pattern of a message that is one line with `text` in it."""
     return re.compile(rf"\A[^\n]*{text}[^\n]*\Z")
