@@ -220,47 +220,6 @@ def test_restore_best_weights_does_not_undo_the_average(kit, first):
     assert_statistics(model.get_weights(), data()[0])
 
 
-@pytest.mark.parametrize("batch", [0, 2], ids=["first batch", "third batch"])
-@pytest.mark.parametrize("epoch", [1, 4, 6], ids=["before", "averaging", "pass"])
-def test_after_an_exception_the_next_fit_is_as_if_nothing_had_been(kit, epoch, batch):
-    model, swa = build(kit), kit.SWA(3, "cyclic", 0.01, 0.05, 2)
-    fit(model, swa, epochs=4)  # the functions and slots exist
-    seen = recorder(kit)
-
-    class Fail(kit.keras.callbacks.Callback):
-        def on_epoch_begin(self, now, logs=None):
-            self.epoch = now
-
-        def on_batch_end(self, now, logs=None):
-            if (self.epoch, now) == (epoch, batch):
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(model, swa, Fail(), seen)
-    fit(model, seen, epochs=2)
-    np.testing.assert_allclose(seen.rates, 0.1, rtol=1e-6)
-    assert not equal(seen.weights[0], seen.weights[1])
-
-
-def test_restore_after_an_exception_in_the_pass_gives_back_the_trained_weights(kit):
-    model, swa, seen = build(kit), kit.SWA(3, "constant", 0.01), recorder(kit)
-
-    class Fail(kit.keras.callbacks.Callback):
-        def on_epoch_begin(self, now, logs=None):
-            self.epoch = now
-
-        def on_batch_end(self, now, logs=None):
-            if (self.epoch, now) == (6, 1):
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(model, swa, seen, Fail())
-    swa.restore()
-    assert equal(model.get_weights(), seen.weights[5])
-    assert rate_of(kit, model) == pytest.approx(0.1)
-    assert "fit" not in vars(model)
-
-
 def test_state_continues_in_another_callback(kit):
     whole, seen = build(kit, False), recorder(kit)
     swa = kit.SWA(3, "constant", 0.01)

@@ -38,49 +38,6 @@ def one_line(error):
     return len(str(error.value).splitlines()) == 1
 
 
-def interrupt(kit, epoch, batch=0):
-    """Raises KeyboardInterrupt once, at the end of a batch."""
-
-    class Interrupt(kit.keras.callbacks.Callback):
-        is_done = False
-
-        def on_epoch_begin(self, now, logs=None):
-            self.epoch = now
-
-        def on_batch_end(self, now, logs=None):
-            if (self.epoch, now) == (epoch, batch) and not self.is_done:
-                self.is_done = True
-                raise KeyboardInterrupt
-
-    return Interrupt()
-
-
-def interrupted(kit, model, swa, epoch, **options):
-    with pytest.raises(KeyboardInterrupt):
-        run(model, [swa, interrupt(kit, epoch)], **options)
-
-
-def test_what_is_applied_after_an_interrupt_stays(kit):
-    model, swa = build(kit), kit.SWA(2, "constant", 0.01)
-    x, begun = data()[0], []
-
-    class Begun(kit.keras.callbacks.Callback):
-        def on_train_begin(self, logs=None):
-            begun.append(self.model.get_weights())
-
-    for epoch in (2, 3):  # of training, and the pass
-        interrupted(kit, model, swa, epoch)
-        swa.apply(x)
-        assert rate_of(kit, model) == pytest.approx(0.1)
-        applied = model.get_weights()
-        assert_statistics(applied, x)
-        run(model, [Begun()], epochs=1)
-        assert equal(begun.pop(), applied)
-
-
-# A model changed between two fits
-
-
 @pytest.mark.parametrize("batch_norm", [True, False], ids=["batch norm", "plain"])
 def test_a_second_swa_in_one_fit_is_refused_and_the_model_trains_on(kit, batch_norm):
     model, seen = build(kit, batch_norm), recorder(kit)
@@ -473,75 +430,6 @@ def test_a_model_compiled_anew_in_mid_fit_goes_on_as_before(kit):
     model = build(kit)
     run(model, [kit.SWA(2, "constant", 0.01), Compiles()])
     assert_statistics(model.get_weights(), data()[0])
-
-
-@pytest.mark.parametrize("epoch", [2, 3], ids=["averaging", "pass"])
-def test_a_rate_set_after_an_interrupt_stays(kit, epoch):
-    model, swa, seen = build(kit), kit.SWA(2, "constant", 0.01), recorder(kit)
-    interrupted(kit, model, swa, epoch)
-    kit.keras.backend.set_value(model.optimizer.lr, 0.001)
-    run(model, [seen], epochs=2)
-    np.testing.assert_allclose(seen.rates, 0.001, rtol=1e-6)
-    assert not equal(seen.weights[0], seen.weights[1])
-
-
-def test_weights_set_after_an_interrupt_in_the_pass_stay(kit):
-    model, swa = build(kit), kit.SWA(2)
-    interrupted(kit, model, swa, 3)
-    mine = [weight + 1 for weight in model.get_weights()]
-    model.set_weights(mine)
-    swa.restore()
-    assert equal(model.get_weights(), mine)
-
-
-@pytest.mark.parametrize("anew", [False, True], ids=["as it was", "compiled anew"])
-@pytest.mark.parametrize("epoch", [2, 3], ids=["averaging", "pass"])
-def test_train_on_batch_trains_after_an_interrupt(kit, epoch, anew):
-    model, swa = build(kit), kit.SWA(2, "constant", 0.01)
-    interrupted(kit, model, swa, epoch)
-    if anew:
-        model.compile(kit.keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy")
-    before = model.get_weights()
-    model.train_on_batch(*data())
-    assert not equal(before[:1], model.get_weights()[:1])
-    assert rate_of(kit, model) == pytest.approx(0.05 if anew else 0.1)
-
-
-def test_an_interrupted_callback_that_serves_another_model(kit):
-    first, second, swa = build(kit), build(kit), kit.SWA(2)
-    interrupted(kit, first, swa, 3)
-    run(second, [swa])
-    average, before = second.get_weights(), first.get_weights()
-    run(first, [], epochs=1)
-    assert equal(second.get_weights(), average)
-    assert not equal(first.get_weights(), before)
-
-
-def test_a_cleared_session_after_an_interrupt_is_no_fault(kit):
-    model, swa = build(kit), kit.SWA(2, "constant", 0.01)
-    interrupted(kit, model, swa, 3)
-    kit.keras.backend.clear_session()
-    other, seen = build(kit), recorder(kit)
-    swa.restore()
-    run(other, [swa, seen])
-    assert_mean(other.get_weights(), seen.weights[1:3], skip=STATISTICS)
-
-
-def test_a_fit_that_the_user_put_on_the_model_is_still_there(kit):
-    model, calls = build(kit), []
-    plain = model.fit
-
-    def traced(*args, **options):
-        calls.append(1)
-        return plain(*args, **options)
-
-    model.fit = traced
-    for callbacks in ([kit.SWA(2)], []):
-        run(model, callbacks)
-    assert len(calls) == 2 and vars(model)["fit"] is traced
-
-
-# Refusals
 
 
 def test_a_refusal_leaves_the_earlier_average_and_the_next_fit(tf_kit):
