@@ -63,7 +63,8 @@ def test_after_an_exception_the_next_fit_goes_on_from_trained_weights(
     fit(twin, epochs=1)  # it has slots
     is_last = epoch == 3
     for hook in HOOKS + ["on_train_end"] * (is_last and not first):
-        seen, (fail, kept) = recorder(kit), failing(kit, hook, epoch)
+        seen = recorder(kit)
+        (fail, kept) = failing(kit, hook, epoch)
         with pytest.raises(OSError, match="disk full"):
             fit(model, seen, *in_order(swa, fail, first), **options)
         after = recorder(kit)
@@ -76,7 +77,8 @@ def test_after_an_exception_the_next_fit_goes_on_from_trained_weights(
 
 
 def test_an_exception_after_swas_end_leaves_the_average(tf_kit):
-    model, seen = build(tf_kit), recorder(tf_kit)
+    model = build(tf_kit)
+    seen = recorder(tf_kit)
     fail, _ = failing(tf_kit, "on_train_end", 3)
     with pytest.raises(OSError, match="disk full"):
         fit(model, seen, tf_kit.SWA(2), fail)
@@ -87,7 +89,9 @@ def test_an_exception_after_swas_end_leaves_the_average(tf_kit):
 @both_modes
 @in_either_phase
 def test_ctrl_c_between_two_batches_is_undone_by_restore(kit, epoch):
-    model, seen, kept = build(kit), recorder(kit), []
+    model = build(kit)
+    seen = recorder(kit)
+    kept = []
     swa = kit.SWA(2, "constant", 0.01)
 
     def press_ctrl_c(model):
@@ -112,7 +116,9 @@ class Interruption:
     FOLDER = str(ROOT / "swa") + os.sep
 
     def __init__(self, at=None):
-        self.at, self.lines, self.place = at, 0, None
+        self.at = at
+        self.lines = 0
+        self.place = None
 
     def __enter__(self):
         self._before = sys.gettrace()
@@ -148,7 +154,8 @@ def rows_for_many_fits(kit, batch_size):
 
 @both_modes
 def test_ctrl_c_at_any_line_leaves_trained_weights_or_the_whole_average(kit):
-    model, swa = build(kit), kit.SWA(2, "cyclic", 0.01, 0.05, 2)
+    model = build(kit)
+    swa = kit.SWA(2, "cyclic", 0.01, 0.05, 2)
     start = model.get_weights()
     rows, after_rows = [rows_for_many_fits(kit, size) for size in (50, 25)]
 
@@ -207,12 +214,15 @@ def test_ctrl_c_at_any_line_leaves_trained_weights_or_the_whole_average(kit):
 
 @both_modes
 def test_what_is_applied_after_an_interrupt_stays(kit):
-    model, swa, x = build(kit), kit.SWA(2, "constant", 0.01), data()[0]
+    model = build(kit)
+    swa = kit.SWA(2, "constant", 0.01)
+    x = data()[0]
     for epoch in (2, 3):  # of training, and the batch-norm epoch
         interrupted(kit, model, swa, epoch)
         swa.apply(x)
         assert rate_of(kit, model) == pytest.approx(0.1)
-        applied, after = model.get_weights(), recorder(kit)
+        applied = model.get_weights()
+        after = recorder(kit)
         assert_statistics(applied, x)
         fit(model, after, epochs=1)
         assert equal(after.begun, applied)
@@ -221,7 +231,9 @@ def test_what_is_applied_after_an_interrupt_stays(kit):
 @both_modes
 @in_either_phase
 def test_a_rate_set_after_an_interrupt_stays(kit, epoch):
-    model, swa, seen = build(kit), kit.SWA(2, "constant", 0.01), recorder(kit)
+    model = build(kit)
+    swa = kit.SWA(2, "constant", 0.01)
+    seen = recorder(kit)
     interrupted(kit, model, swa, epoch)
     kit.keras.backend.set_value(model.optimizer.lr, 0.001)
     fit(model, seen, epochs=2)
@@ -231,7 +243,8 @@ def test_a_rate_set_after_an_interrupt_stays(kit, epoch):
 
 @both_modes
 def test_weights_set_after_an_interrupt_in_the_batch_norm_epoch_stay(kit):
-    model, swa = build(kit), kit.SWA(2)
+    model = build(kit)
+    swa = kit.SWA(2)
     interrupted(kit, model, swa, 3)
     mine = [weight + 1 for weight in model.get_weights()]
     model.set_weights(mine)
@@ -243,7 +256,8 @@ def test_weights_set_after_an_interrupt_in_the_batch_norm_epoch_stay(kit):
 @pytest.mark.parametrize("anew", [False, True], ids=["as it was", "compiled anew"])
 @in_either_phase
 def test_train_on_batch_trains_after_an_interrupt(kit, epoch, anew):
-    model, swa = build(kit), kit.SWA(2, "constant", 0.01)
+    model = build(kit)
+    swa = kit.SWA(2, "constant", 0.01)
     interrupted(kit, model, swa, epoch)
     if anew:
         model.compile(kit.keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy")
@@ -255,10 +269,13 @@ def test_train_on_batch_trains_after_an_interrupt(kit, epoch, anew):
 
 @both_modes
 def test_an_interrupted_callback_may_serve_another_model(kit):
-    first, second, swa = build(kit), build(kit), kit.SWA(2)
+    first = build(kit)
+    second = build(kit)
+    swa = kit.SWA(2)
     interrupted(kit, first, swa, 3)
     fit(second, swa)
-    average, before = second.get_weights(), first.get_weights()
+    average = second.get_weights()
+    before = first.get_weights()
     fit(first, epochs=1)
     assert equal(second.get_weights(), average)
     assert not equal(first.get_weights(), before)
@@ -266,10 +283,12 @@ def test_an_interrupted_callback_may_serve_another_model(kit):
 
 @both_modes
 def test_a_cleared_session_after_an_interrupt_is_no_fault(kit):
-    model, swa = build(kit), kit.SWA(2, "constant", 0.01)
+    model = build(kit)
+    swa = kit.SWA(2, "constant", 0.01)
     interrupted(kit, model, swa, 3)
     kit.keras.backend.clear_session()
-    other, seen = build(kit), recorder(kit)
+    other = build(kit)
+    seen = recorder(kit)
     swa.restore()
     fit(other, swa, seen)
     assert_averaged(other, seen.weights[SAMPLED], data()[0])
@@ -277,7 +296,8 @@ def test_a_cleared_session_after_an_interrupt_is_no_fault(kit):
 
 @both_modes
 def test_a_fit_that_the_user_put_on_the_model_is_still_there(kit):
-    model, calls = build(kit), []
+    model = build(kit)
+    calls = []
     plain = model.fit
 
     def traced(*args, **options):

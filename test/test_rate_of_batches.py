@@ -32,7 +32,9 @@ from support.callback_kit import (
 @both_modes
 @pytest.mark.parametrize("schedule", ["constant", "cyclic"])
 def test_each_batch_uses_the_planned_rate(kit, schedule):
-    model, seen, read = build(kit), recorder(kit), []
+    model = build(kit)
+    seen = recorder(kit)
+    read = []
     swa = kit.SWA(3, schedule, 0.01, 0.05, 2)
     reader = at(kit, "on_batch_begin", lambda model: read.append(swa.lr))
     history = fit(model, swa, seen, reader, epochs=7)
@@ -50,7 +52,8 @@ def test_the_rate_anneals_to_swa_lr_and_stays(tf_kit):
     # t = e / 10, from the compiled rate 0.1 to swa_lr 0.06: 0.1 up to t = 0.5, then
     # each epoch a quarter of 0.04 less, 0.06 from t = 0.9 on
     expected = [0.1] * 6 + [0.09, 0.08, 0.07, 0.06, 0.06, 0.06, 0.06]
-    model, seen = build(tf_kit, False), recorder(tf_kit)
+    model = build(tf_kit, False)
+    seen = recorder(tf_kit)
     swa = tf_kit.SWA(11, "constant", 0.06)
     history = fit(model, swa, seen, epochs=13, batch_size=50)
     np.testing.assert_allclose(swa.plan(13, 1, 0.1).rates[:, 0], expected, rtol=1e-12)
@@ -68,7 +71,9 @@ def test_the_rate_is_given_back(kit, batch_norm):
 
 @both_modes
 def test_the_history_holds_the_rate_of_each_batch_that_ran(tf_kit):
-    model, swa, seen = build(tf_kit), tf_kit.SWA(*CYCLIC), recorder(tf_kit)
+    model = build(tf_kit)
+    swa = tf_kit.SWA(*CYCLIC)
+    seen = recorder(tf_kit)
     stopper = at(tf_kit, "on_batch_end", stop, 4, 1)
     if tf_kit.is_eager:  # it cannot run the batch-norm epoch: see test_stops
         with pytest.warns(RuntimeWarning, match=STAY):
@@ -100,7 +105,8 @@ def test_an_epoch_of_more_batches_than_float16_counts(float16):
     kit = float16
     model = kit.keras.Sequential([kit.keras.layers.Dense(1, input_shape=(FEATURES,))])
     model.compile(kit.keras.optimizers.SGD(0.05), "mse")
-    x, seen = data(rows=2060)[0].astype("float16"), recorder(kit)
+    x = data(rows=2060)[0].astype("float16")
+    seen = recorder(kit)
     swa = kit.SWA(*CYCLIC, snapshot="cycle_end")
     options = dict(batch_size=1, initial_epoch=2, epochs=3)
     fit(model, swa, seen, rows=(x, x[:, :1]), **options)
@@ -115,7 +121,8 @@ def test_the_base_rate_is_the_compiled_one(kit):
     def set_rate(model):
         kit.keras.backend.set_value(model.optimizer.lr, 0.01)
 
-    model, swa = build(kit, False), kit.SWA(2, "constant", 0.02)
+    model = build(kit, False)
+    swa = kit.SWA(2, "constant", 0.02)
     history = fit(model, at(kit, "on_train_begin", set_rate), swa)
     planned = kit.SWA(2, "constant", 0.02).plan(4, 4, 0.1).rates
     np.testing.assert_allclose(history["lr"], planned.ravel(), rtol=1e-6)
@@ -138,7 +145,8 @@ def used_and_told_rates(kit, hook, first):
         lambda true, predicted: kit.keras.backend.mean(predicted - 0.0 * true),
     )
     weights = [model.get_weights()[0]]
-    ones, swa = np.ones((8, 1), "float32"), kit.SWA(2, "constant", 0.02)
+    ones = np.ones((8, 1), "float32")
+    swa = kit.SWA(2, "constant", 0.02)
     callbacks = in_order(swa, at(kit, hook, set_rate), first)
     keep = at(kit, "on_batch_end", lambda model: weights.append(model.get_weights()[0]))
     history = fit(model, *callbacks, keep, rows=(ones, ones), batch_size=2, epochs=3)
@@ -172,7 +180,9 @@ def test_a_number_in_the_place_of_the_rate_stops_nothing(kit):
     def replace(model):
         model.optimizer.learning_rate = 0.03
 
-    model, swa, seen = build(kit), kit.SWA(2, "constant", 0.01), []
+    model = build(kit)
+    swa = kit.SWA(2, "constant", 0.01)
+    seen = []
     keep = at(kit, "on_epoch_end", lambda model: seen.append(model.get_weights()))
     fit(model, swa, at(kit, "on_epoch_end", replace), keep)
     assert swa.n_averaged == 2
@@ -210,7 +220,8 @@ def test_a_rate_that_cannot_be_set_is_for_manual_alone(tf_kit, kind):
 
 def optimizer_with_a_number(kit):
     """Of the user's own: its rate is a number, in the graph a constant."""
-    backend, base = kit.keras.backend, kit.keras.optimizers.Optimizer
+    backend = kit.keras.backend
+    base = kit.keras.optimizers.Optimizer
 
     class OfKeras(base):
         learning_rate = 0.1
@@ -246,7 +257,8 @@ def wrap_train_function(model):
 
 @pytest.mark.parametrize("schedule", ["manual", "constant", "cyclic"])
 def test_a_wrapped_train_function_without_batch_norm(kit, schedule):
-    model, seen = build(kit, False), recorder(kit)
+    model = build(kit, False)
+    seen = recorder(kit)
     wrap_train_function(model)
     swa = kit.SWA(2, schedule, 0.01, 0.05, 2)
     fit(model, swa, seen)
@@ -259,7 +271,9 @@ def test_a_wrapped_train_function_without_batch_norm(kit, schedule):
 def test_values_that_the_user_feeds_are_fed_on(kit):
     import tensorflow as tf
 
-    model, swa, seen = build(kit), kit.SWA(*CYCLIC), recorder(kit)
+    model = build(kit)
+    swa = kit.SWA(*CYCLIC)
+    seen = recorder(kit)
     model._make_train_function()
     fed = {tf.compat.v1.placeholder(tf.float32, ()): 2.0}
     model.train_function.feed_dict = fed

@@ -53,7 +53,8 @@ def pairs_of(kit, size=BATCH):
 
 def recorded_generator(size=None):
     """A generator without end over new rows, and the list of what it gave."""
-    generator, given = np.random.RandomState(3), []
+    generator = np.random.RandomState(3)
+    given = []
 
     def generate():
         while True:
@@ -123,7 +124,9 @@ TF_WAYS = {
 
 def assert_trains(kit, way):
     method, rows, options = way
-    model, swa, seen = build(kit), kit.SWA(*CYCLIC), recorder(kit)
+    model = build(kit)
+    swa = kit.SWA(*CYCLIC)
+    seen = recorder(kit)
     train = getattr(model, method)
     train(*rows(kit), epochs=5, verbose=0, callbacks=[swa, seen], **options)
     assert_averaged(model, seen.weights[1:4:2], data()[0])
@@ -154,7 +157,8 @@ def test_fit_of_tf_keras_with_swa_takes(tf_kit, name):
 def test_weights_of_rows_weigh_in_training(tf_kit, kind):
     weights = {"class_weight": {0: 0.0, 1: 1.0, 2: 9.0}}
     weights["sample_weight"] = np.linspace(0, 9, ROWS)
-    plain, weighted = build(tf_kit), build(tf_kit)
+    plain = build(tf_kit)
+    weighted = build(tf_kit)
     weighted.set_weights(plain.get_weights())
     fit(plain, tf_kit.SWA(2))
     fit(weighted, tf_kit.SWA(2), **{kind: weights[kind]})
@@ -163,7 +167,8 @@ def test_weights_of_rows_weigh_in_training(tf_kit, kind):
 
 @both_modes
 def test_sample_weights_that_first_come_in_a_second_fit(kit):
-    model, seen = build(kit), recorder(kit)
+    model = build(kit)
+    seen = recorder(kit)
     fit(model, kit.SWA(2), epochs=3)
     fit(model, kit.SWA(2), seen, sample_weight=np.linspace(0, 9, ROWS))
     assert_averaged(model, seen.weights[SAMPLED], data()[0])
@@ -172,7 +177,8 @@ def test_sample_weights_that_first_come_in_a_second_fit(kit):
 @both_modes
 @pytest.mark.parametrize("held_out", [None, HELD_OUT], ids=["alone", "with validation"])
 def test_a_generator_gives_the_rows_of_the_batch_norm_epoch(kit, held_out):
-    model, seen = build(kit), recorder(kit)
+    model = build(kit)
+    seen = recorder(kit)
     rows, given = recorded_generator()
     model.fit_generator(
         rows,
@@ -188,7 +194,8 @@ def test_a_generator_gives_the_rows_of_the_batch_norm_epoch(kit, held_out):
 
 @both_modes
 def test_a_generator_through_fit(kit):
-    model, seen = build(kit), recorder(kit)
+    model = build(kit)
+    seen = recorder(kit)
     # stock eager fit wants batches of one length
     rows, given = recorded_generator(size=8)
     options = dict(steps_per_epoch=STEPS, epochs=EPOCHS, verbose=0)
@@ -207,7 +214,9 @@ def test_a_generator_through_fit(kit):
 
 
 def test_steps_that_are_no_whole_number(kit):
-    model, swa, seen = build(kit, False), kit.SWA(*CYCLIC), recorder(kit)
+    model = build(kit, False)
+    swa = kit.SWA(*CYCLIC)
+    seen = recorder(kit)
     rows, _ = recorded_generator()
     model.fit_generator(
         rows, steps_per_epoch=3.5, epochs=4, verbose=0, callbacks=[swa, seen]
@@ -280,7 +289,8 @@ KINDS_OF_ROWS = {
 @both_modes
 @pytest.mark.parametrize("kind", KINDS_OF_ROWS)
 def test_statistics_are_read_of_rows_of_the_kind(kit, kind):
-    model, (x, y) = build(kit), data()
+    model = build(kit)
+    (x, y) = data()
     rows, options = KINDS_OF_ROWS[kind](kit, x, y)
     kit.update_bn(model, rows, **options)
     assert_statistics(model.get_weights(), x)
@@ -334,7 +344,8 @@ def test_statistics_are_read_of_pairs_of_the_kind(kit, kind):
 
 @both_modes
 def test_rows_that_could_be_inputs_or_labels_are_refused(kit):
-    model, x = two_inputs(kit)[0], data()[0]
+    model = two_inputs(kit)[0]
+    x = data()[0]
     with refused("could be either"):
         kit.update_bn(model, (x, x, x, x))
 
@@ -383,7 +394,9 @@ BAD_ROWS = {
 @pytest.mark.parametrize("kind", BAD_ROWS)
 def test_rows_that_cannot_be_used_leave_the_model_as_it_was(kit, kind):
     rows, message = BAD_ROWS[kind]
-    model, swa, x = build(kit), kit.SWA(2), data()[0]
+    model = build(kit)
+    swa = kit.SWA(2)
+    x = data()[0]
     with pytest.warns(RuntimeWarning, match=STAY):
         fit(model, swa, at(kit, "on_epoch_end", stop, 2), epochs=6)
     before = model.get_weights()
@@ -403,7 +416,8 @@ def test_rows_that_cannot_be_used_leave_the_model_as_it_was(kit, kind):
 @both_modes
 def test_rows_with_nan_leave_the_trained_weights(tf_kit):
 
-    model, swa = build(tf_kit, learning_rate=1e-30), tf_kit.SWA(2)
+    model = build(tf_kit, learning_rate=1e-30)
+    swa = tf_kit.SWA(2)
     items = pairs_of(tf_kit, 25)
 
     def spoil_rows(model):

@@ -37,7 +37,8 @@ from support.callback_kit import (
 @both_modes
 @pytest.mark.parametrize("swa_freq", [1, 2, 3])
 def test_weights_become_the_mean_of_the_samples(kit, swa_freq):
-    model, seen = build(kit, False), recorder(kit)
+    model = build(kit, False)
+    seen = recorder(kit)
     swa = kit.SWA(3, swa_freq=swa_freq)
     fit(model, swa, seen, epochs=7, shuffle=True)
     sampled = seen.weights[2::swa_freq]
@@ -48,7 +49,9 @@ def test_weights_become_the_mean_of_the_samples(kit, swa_freq):
 
 @both_modes
 def test_after_each_epoch_the_average_is_that_of_the_samples_so_far(kit):
-    model, swa, seen = build(kit, False), kit.SWA(2), recorder(kit)
+    model = build(kit, False)
+    swa = kit.SWA(2)
+    seen = recorder(kit)
     counts = []
 
     def check(model):
@@ -70,7 +73,8 @@ def test_after_each_epoch_the_average_is_that_of_the_samples_so_far(kit):
     ids=["each", "every 2nd", "every 3rd, the paper's phase", "one"],
 )
 def test_the_average_changes_at_just_the_planned_epochs(tf_kit, settings, epochs):
-    swa, counts = tf_kit.SWA(3, **settings), [0]
+    swa = tf_kit.SWA(3, **settings)
+    counts = [0]
     count = at(tf_kit, "on_epoch_end", lambda model: counts.append(swa.n_averaged))
     fit(build(tf_kit), swa, count, epochs=9)  # the ninth is the batch-norm epoch
     changed = np.flatnonzero(np.diff(counts)) + 1
@@ -132,15 +136,19 @@ def test_a_constant_gradient_gives_the_mean_by_hand(tf_kit, name):
 @both_modes
 @pytest.mark.parametrize("initial_epoch", [2, 3, 5])
 def test_training_may_begin_after_start_epoch(kit, initial_epoch):
-    model, swa, seen = build(kit), kit.SWA(4), recorder(kit)
+    model = build(kit)
+    swa = kit.SWA(4)
+    seen = recorder(kit)
     fit(model, swa, seen, epochs=7, initial_epoch=initial_epoch)
     epochs = range(max(3, initial_epoch), 6)
     assert_averaged(model, [seen.weights[epoch - initial_epoch] for epoch in epochs])
 
 
 def test_averaging_leaves_the_training_itself_alone(tf_kit):
-    (plain, averaged), swa = twins(tf_kit, False), tf_kit.SWA(2)
-    alone, beside = recorder(tf_kit), recorder(tf_kit)
+    (plain, averaged) = twins(tf_kit, False)
+    swa = tf_kit.SWA(2)
+    alone = recorder(tf_kit)
+    beside = recorder(tf_kit)
     fit(plain, alone)
     fit(averaged, swa, beside)
     assert all(equal(a, b) for a, b in zip(alone.weights, beside.weights))
@@ -160,7 +168,9 @@ def test_a_linear_model_is_learned_and_the_average_predicts(tf_kit):
 
 
 def test_a_sample_with_nan_is_left_out_and_counted(kit):
-    model, swa, seen = build(kit, False), kit.SWA(3), recorder(kit)
+    model = build(kit, False)
+    swa = kit.SWA(3)
+    seen = recorder(kit)
     kept = []
 
     def keep_and_spoil(model):
@@ -177,7 +187,8 @@ def test_a_sample_with_nan_is_left_out_and_counted(kit):
 
 @both_modes
 def test_finite_weights_whose_sum_overflows_are_averaged(kit):
-    model, swa = build(kit, False, learning_rate=1e-30), kit.SWA(2)
+    model = build(kit, False, learning_rate=1e-30)
+    swa = kit.SWA(2)
     huge = [np.full_like(weight, 2e38) for weight in model.get_weights()]
     fit(model, at(kit, "on_epoch_end", lambda model: model.set_weights(huge)), swa)
     assert swa.n_averaged == 3
@@ -185,7 +196,8 @@ def test_finite_weights_whose_sum_overflows_are_averaged(kit):
 
 
 def test_an_average_by_a_rule_of_the_users(kit):
-    model, seen = build(kit, False), recorder(kit)
+    model = build(kit, False)
+    seen = recorder(kit)
     swa = kit.SWA(2, avg_fn=lambda mean, weights, n: 0.9 * mean + 0.1 * weights)
     fit(model, swa, seen)
     expected = [np.float64(weight) for weight in seen.weights[1]]
@@ -240,7 +252,9 @@ def test_integer_and_boolean_weights_are_kept(kit):
             kit.keras.backend.set_value(counting.count, [epoch, 7])
             kit.keras.backend.set_value(counting.flag, [epoch > 1, False])
 
-    x, swa, seen = data()[0], kit.SWA(2), recorder(kit)
+    x = data()[0]
+    swa = kit.SWA(2)
+    seen = recorder(kit)
     fit(model, Count(), swa, seen, rows=(x, x[:, :1]))
     for weights in (model.get_weights(), swa.averaged_weights):
         by_type = {weight.dtype.name: weight for weight in weights}
@@ -271,11 +285,13 @@ def float_type(request):
 def test_weights_of_other_float_types(tf_kit, float_type):
     # Keras 2.3.1 itself makes batch norm of float32 only
     layers = tf_kit.keras.layers
-    dense, norm = layers.Dense(4, input_shape=(FEATURES,)), layers.BatchNormalization()
+    dense = layers.Dense(4, input_shape=(FEATURES,))
+    norm = layers.BatchNormalization()
     model = tf_kit.keras.Sequential([dense, norm, layers.Dense(1)])
     model.compile(tf_kit.keras.optimizers.SGD(0.05), "mse")
     x = data()[0].astype(float_type)
-    swa, seen = tf_kit.SWA(2), recorder(tf_kit)
+    swa = tf_kit.SWA(2)
+    seen = recorder(tf_kit)
     fit(model, swa, seen, rows=(x, x[:, :1]))
     means = {mean.dtype.name for mean in swa.state["average"]}
     assert means == {"float32" if float_type == "float16" else "float64"}
@@ -304,10 +320,12 @@ def test_reference_variables_are_restored_exactly(tf_kit):
             self.add_update([step], inputs)
             return inputs * 1.0
 
-    table, dense = Table(input_shape=(FEATURES,)), tf_kit.keras.layers.Dense(1)
+    table = Table(input_shape=(FEATURES,))
+    dense = tf_kit.keras.layers.Dense(1)
     model = tf_kit.keras.Sequential([table, dense])
     model.compile("sgd", "mse")
-    swa, x = tf_kit.SWA(2), data()[0]
+    swa = tf_kit.SWA(2)
+    x = data()[0]
     fit(model, swa, rows=(x, x[:, :1]), batch_size=ROWS)
     value = tf_kit.keras.backend.get_value
     np.testing.assert_array_equal(value(table.count), 3.0)  # of 2, 3, 4
@@ -320,7 +338,9 @@ def test_reference_variables_are_restored_exactly(tf_kit):
 
 @both_modes
 def test_a_second_fit_starts_anew(kit):
-    model, swa, seen = build(kit), kit.SWA(*CYCLIC), recorder(kit)
+    model = build(kit)
+    swa = kit.SWA(*CYCLIC)
+    seen = recorder(kit)
     fit(model, swa, seen, epochs=5)
     fit(model, swa, seen, epochs=5)
     assert swa.n_averaged == 2
@@ -330,7 +350,8 @@ def test_a_second_fit_starts_anew(kit):
 
 @both_modes
 def test_a_fit_without_swa_afterwards_trains_as_ever(kit):
-    model, seen = build(kit), recorder(kit)
+    model = build(kit)
+    seen = recorder(kit)
     fit(model, kit.SWA(*CYCLIC))
     fit(model, seen, epochs=2)
     np.testing.assert_allclose(seen.rates, 0.1, rtol=1e-6)
@@ -340,13 +361,15 @@ def test_a_fit_without_swa_afterwards_trains_as_ever(kit):
 
 @both_modes
 def test_one_callback_serves_two_models(kit):
-    swa, x = kit.SWA(2, "constant", 0.01), data()[0]
+    swa = kit.SWA(2, "constant", 0.01)
+    x = data()[0]
     first = build(kit)
     inputs = kit.keras.layers.Input((4,))
     norm = kit.keras.layers.BatchNormalization()
     second = compiled(kit, inputs, kit.keras.layers.Dense(1)(norm(inputs)))
     fit(first, swa)
-    kept, seen = first.get_weights(), recorder(kit)
+    kept = first.get_weights()
+    seen = recorder(kit)
     fit(second, swa, seen, rows=(x[:, :4], x[:, :1]))
     assert swa.n_averaged == 2
     assert_averaged(second, seen.weights[SAMPLED])
@@ -359,7 +382,9 @@ def test_one_callback_serves_two_models(kit):
 
 def test_a_new_head_with_the_same_optimizer_is_averaged(tf_kit):
     layers = tf_kit.keras.layers
-    model, swa, seen = build(tf_kit, False), tf_kit.SWA(2), recorder(tf_kit)
+    model = build(tf_kit, False)
+    swa = tf_kit.SWA(2)
+    seen = recorder(tf_kit)
     optimizer = model.optimizer
     fit(model, swa)
     model.pop()
@@ -398,7 +423,9 @@ def train_by_hand(model, members, epochs):
 
 @both_modes
 def test_a_loop_by_hand_calls_the_hooks(kit):
-    model, swa, seen = build(kit), kit.SWA(*CYCLIC), recorder(kit)
+    model = build(kit)
+    swa = kit.SWA(*CYCLIC)
+    seen = recorder(kit)
     train_by_hand(model, (swa, seen), epochs=6)
     assert_averaged(model, [seen.weights[1], seen.weights[3]], data()[0])
     assert rate_of(kit, model) == pytest.approx(0.1)
@@ -406,7 +433,9 @@ def test_a_loop_by_hand_calls_the_hooks(kit):
 
 
 def test_a_loop_by_hand_may_end_in_an_except_clause(kit):
-    model, swa, seen = build(kit, False), kit.SWA(2), recorder(kit)
+    model = build(kit, False)
+    swa = kit.SWA(2)
+    seen = recorder(kit)
 
     def fail(model):
         raise KeyboardInterrupt
@@ -424,7 +453,9 @@ def test_a_callback_list_of_the_users_is_given_back(kit):
     from tensorflow.python.keras import callbacks as tf_callbacks  # not in tf.keras
 
     kinds = kit.keras.callbacks if kit.name == "keras" else tf_callbacks
-    swa, seen, model = kit.SWA(*CYCLIC), recorder(kit), build(kit)
+    swa = kit.SWA(*CYCLIC)
+    seen = recorder(kit)
+    model = build(kit)
     callbacks = kinds.CallbackList([swa, seen])
     for _ in range(2):
         train_by_hand(model, [callbacks], epochs=4)

@@ -28,7 +28,9 @@ from support.callback_kit import (
 
 @both_modes
 def test_without_batch_norm_the_average_is_set(kit):
-    model, swa, seen = build(kit, False), kit.SWA(3), recorder(kit)
+    model = build(kit, False)
+    swa = kit.SWA(3)
+    seen = recorder(kit)
     fit(model, swa, seen, at(kit, "on_epoch_end", stop, 4), epochs=7)
     assert len(seen.weights) == 5
     assert_averaged(model, seen.weights[2:5])
@@ -36,7 +38,9 @@ def test_without_batch_norm_the_average_is_set(kit):
 
 @both_modes
 def test_a_stop_before_swa_runs_the_batch_norm_epoch(kit):
-    model, swa, seen = build(kit), kit.SWA(3), recorder(kit)
+    model = build(kit)
+    swa = kit.SWA(3)
+    seen = recorder(kit)
     fit(model, at(kit, "on_epoch_end", stop, 4), swa, seen, epochs=9)
     assert len(seen.weights) == 6
     assert swa.batch_norm_epoch == 6
@@ -45,7 +49,9 @@ def test_a_stop_before_swa_runs_the_batch_norm_epoch(kit):
 
 @both_modes
 def test_a_stop_after_swa_leaves_the_trained_weights_and_says_so(kit):
-    model, swa, seen = build(kit), kit.SWA(3), recorder(kit)
+    model = build(kit)
+    swa = kit.SWA(3)
+    seen = recorder(kit)
     with pytest.warns(RuntimeWarning, match=STAY):
         fit(model, swa, seen, at(kit, "on_epoch_end", stop, 4), epochs=7)
     assert equal(model.get_weights(), seen.weights[4])
@@ -55,7 +61,9 @@ def test_a_stop_after_swa_leaves_the_trained_weights_and_says_so(kit):
 
 @both_modes
 def test_a_stop_before_any_sample_leaves_the_weights_and_warns(kit):
-    model, swa, seen = build(kit), kit.SWA(4), recorder(kit)
+    model = build(kit)
+    swa = kit.SWA(4)
+    seen = recorder(kit)
     with pytest.warns(RuntimeWarning, match="no sample"):
         fit(model, swa, seen, at(kit, "on_epoch_end", stop, 1), epochs=7)
     assert equal(model.get_weights(), seen.weights[1])
@@ -66,7 +74,8 @@ def test_a_stop_before_any_sample_leaves_the_weights_and_warns(kit):
 
 @both_modes
 def test_inside_an_epoch_without_batch_norm_the_average_is_set(tf_kit):
-    model, seen = build(tf_kit, False), recorder(tf_kit)
+    model = build(tf_kit, False)
+    seen = recorder(tf_kit)
     swa = tf_kit.SWA(3, "constant", 0.01)
     fit(model, seen, at(tf_kit, "on_batch_end", stop, 4, 1), swa, epochs=7)
     assert_averaged(model, seen.weights[2:5])
@@ -75,7 +84,9 @@ def test_inside_an_epoch_without_batch_norm_the_average_is_set(tf_kit):
 
 def test_inside_an_epoch_a_stop_before_swa_runs_a_whole_batch_norm_epoch(tf_kit):
     """In graph mode, which begins the rows anew."""
-    model, swa, seen = build(tf_kit), tf_kit.SWA(3), recorder(tf_kit)
+    model = build(tf_kit)
+    swa = tf_kit.SWA(3)
+    seen = recorder(tf_kit)
     fit(model, seen, at(tf_kit, "on_batch_end", stop, 4, 1), swa, epochs=7)
     assert len(seen.rates) == 4 * BATCHES + 2 + BATCHES
     assert_averaged(model, seen.weights[2:5], data()[0])
@@ -83,7 +94,9 @@ def test_inside_an_epoch_a_stop_before_swa_runs_a_whole_batch_norm_epoch(tf_kit)
 
 @only_eager("goes on in the midst of its rows, so that some would come twice")
 def test_after_a_stop_inside_an_eager_epoch_the_trained_weights_stay(tf_kit):
-    model, swa, seen = build(tf_kit), tf_kit.SWA(3), recorder(tf_kit)
+    model = build(tf_kit)
+    swa = tf_kit.SWA(3)
+    seen = recorder(tf_kit)
     with pytest.warns(RuntimeWarning, match=STAY):
         fit(model, seen, at(tf_kit, "on_batch_end", stop, 4, 1), swa, epochs=7)
     assert len(seen.weights) == 5
@@ -94,7 +107,8 @@ def test_after_a_stop_inside_an_eager_epoch_the_trained_weights_stay(tf_kit):
 
 @both_modes
 def test_inside_the_batch_norm_epoch_the_trained_weights_stay(kit):
-    model, seen = build(kit), recorder(kit)
+    model = build(kit)
+    seen = recorder(kit)
     swa = kit.SWA(2, "constant", 0.01)
     with pytest.warns(RuntimeWarning, match=STAY):
         fit(model, seen, at(kit, "on_batch_end", stop, 3, 1), swa)
@@ -131,8 +145,10 @@ def fit_until_the_data_end(model, batches, callbacks):
 @pytest.mark.parametrize("name", ENDS)
 def test_where_the_data_end_the_trained_weights_stay(tf_kit, name):
     batches, epochs = ENDS[name]
-    model, seen = build(tf_kit), recorder(tf_kit)
-    swa, x = tf_kit.SWA(3, "constant", 0.01), data(rows=16 * batches)[0]
+    model = build(tf_kit)
+    seen = recorder(tf_kit)
+    swa = tf_kit.SWA(3, "constant", 0.01)
+    x = data(rows=16 * batches)[0]
     if tf_kit.is_eager and batches % STEPS == 0:  # eager fit fails without SWA too
         with pytest.raises(ValueError, match="Empty training data"):
             fit_until_the_data_end(model, batches, [swa, seen])
@@ -150,7 +166,9 @@ def test_where_the_data_end_the_trained_weights_stay(tf_kit, name):
 
 def test_an_epoch_without_data_is_no_sample(tf_kit):
     """In graph mode, which trains such an epoch: eager fit raises."""
-    model, swa, seen = build(tf_kit, False), tf_kit.SWA(2), recorder(tf_kit)
+    model = build(tf_kit, False)
+    swa = tf_kit.SWA(2)
+    seen = recorder(tf_kit)
     fit_until_the_data_end(model, 2 * STEPS, [swa, seen])
     assert swa.n_averaged == 1
     assert equal(model.get_weights(), seen.weights[1])

@@ -23,7 +23,8 @@ from support.callback_kit import (
 
 @both_modes
 def test_weights_set_by_hand_get_statistics_and_nothing_else_changes(kit):
-    model, x = build(kit), data()[0]
+    model = build(kit)
+    x = data()[0]
     generator = np.random.RandomState(9)
     before = [generator.rand(*weight.shape) for weight in model.get_weights()]
     model.set_weights(before)
@@ -36,7 +37,8 @@ def test_weights_set_by_hand_get_statistics_and_nothing_else_changes(kit):
 
 @both_modes
 def test_a_loaded_model_gets_statistics(kit, tmp_path):
-    path, x = str(tmp_path / "model.h5"), data()[0]
+    path = str(tmp_path / "model.h5")
+    x = data()[0]
     build(kit).save(path)
     model = kit.keras.models.load_model(path, compile=False)
     kit.update_bn(model, x)
@@ -69,7 +71,8 @@ def norm_and_dropout(kit, learning_rate=0.0):
 @both_modes
 def test_a_later_fit_mixes_its_batches_in_by_the_layers_momentum(kit):
     model, norm = norm_and_dropout(kit)
-    x, shifted = data()[0], data()[0] * 2 + 1
+    x = data()[0]
+    shifted = data()[0] * 2 + 1
     kit.update_bn(model, x)
     fit(model, rows=(shifted, shifted[:, :1]), epochs=1, batch_size=25)
     assert norm.momentum == 0.75
@@ -82,7 +85,8 @@ def test_a_later_fit_mixes_its_batches_in_by_the_layers_momentum(kit):
 @both_modes
 def test_a_later_fit_trains(kit):
     model, norm = norm_and_dropout(kit, learning_rate=0.1)
-    x, before = data()[0], model.get_weights()
+    x = data()[0]
+    before = model.get_weights()
     kit.update_bn(model, x)
     fit(model, rows=(x, x[:, :1]), epochs=1)
     trained = [0, 1, 4, 5]  # scale, centre, kernel and bias
@@ -95,7 +99,8 @@ def test_a_later_fit_trains(kit):
 def test_the_mode_is_left_as_it_was(kit):
     model, norm = norm_and_dropout(kit)
     x = data()[0]
-    phase, trainable = kit.keras.backend.learning_phase(), norm.trainable
+    phase = kit.keras.backend.learning_phase()
+    trainable = norm.trainable
     kit.update_bn(model, x)
     assert kit.keras.backend.learning_phase() is phase or phase == 0
     assert norm.trainable == trainable
@@ -116,7 +121,9 @@ def test_the_learning_phase_is_not_set_where_it_was_not(tf_kit):
 
 @both_modes
 def test_after_a_fit_the_trained_weights_are_still_at_hand(kit):
-    model, swa, seen = build(kit), kit.SWA(2), recorder(kit)
+    model = build(kit)
+    swa = kit.SWA(2)
+    seen = recorder(kit)
     fit(model, swa, seen)
     kit.update_bn(model, data()[0][:40])
     moved = model.get_weights()
@@ -131,10 +138,12 @@ def test_after_a_fit_the_trained_weights_are_still_at_hand(kit):
 
 @both_modes
 def test_the_flags_of_now_decide(kit):
-    model, x = build(kit), data()[0]
+    model = build(kit)
+    x = data()[0]
     norm = model.layers[1]
     kit.update_bn(model, x + 1)
-    norm.trainable, still = False, norm.get_weights()
+    norm.trainable = False
+    still = norm.get_weights()
     kit.update_bn(model, x * 5)
     assert equal(norm.get_weights(), still)
     norm.trainable = True
@@ -145,8 +154,10 @@ def test_the_flags_of_now_decide(kit):
 @both_modes
 def test_a_frozen_layer_beside_another_stays_as_it_is(kit):
     model, (frozen, norm) = two_inputs(kit)
-    frozen.trainable, still = False, frozen.get_weights()
-    first, second = data(1)[0], data(2)[0] + 2
+    frozen.trainable = False
+    still = frozen.get_weights()
+    first = data(1)[0]
+    second = data(2)[0] + 2
     kit.update_bn(model, [first, second])
     assert equal(frozen.get_weights(), still)
     assert_moments(norm, second)
@@ -156,14 +167,16 @@ def test_a_frozen_layer_beside_another_stays_as_it_is(kit):
 def test_a_frozen_model_within_another_stays_as_it_is(kit):
     inner = build(kit)
     model = kit.keras.Sequential([inner, kit.keras.layers.Dense(1)])
-    inner.trainable, before = False, inner.get_weights()
+    inner.trainable = False
+    before = inner.get_weights()
     kit.update_bn(model, data()[0])
     assert equal(inner.get_weights(), before)
 
 
 @both_modes
 def test_a_layer_called_for_inference_stays_as_it_is(kit):
-    inputs, norm = kit.keras.Input((FEATURES,)), kit.keras.layers.BatchNormalization()
+    inputs = kit.keras.Input((FEATURES,))
+    norm = kit.keras.layers.BatchNormalization()
     model = kit.keras.Model(inputs, norm(inputs, training=False))
     before = norm.get_weights()
     kit.update_bn(model, data()[0])
@@ -172,7 +185,8 @@ def test_a_layer_called_for_inference_stays_as_it_is(kit):
 
 def idle(kit, name):
     """A model whose batch norm has no updates, or none that run, and what helps."""
-    keras, layers = kit.keras, kit.keras.layers
+    keras = kit.keras
+    layers = kit.keras.layers
     if name == "subclassed":
 
         class Model(keras.Model):
@@ -188,7 +202,8 @@ def idle(kit, name):
         return model, model.norm, lambda: model.predict(data()[0])
     if name == "phase":
         keras.backend.set_learning_phase(0)
-    norm, inputs = layers.BatchNormalization(), keras.Input((FEATURES,))
+    norm = layers.BatchNormalization()
+    inputs = keras.Input((FEATURES,))
     model = keras.Model(inputs, norm(inputs))
     if name == "later phase":
         keras.backend.set_learning_phase(0)
@@ -199,7 +214,8 @@ def idle(kit, name):
 def test_a_model_that_would_stay_as_it_is_is_refused(tf_kit, name):
     """In graph mode, which alone has updates that may be missing."""
     model, norm, helps = idle(tf_kit, name)
-    x, before = data()[0] + 3, norm.get_weights()
+    x = data()[0] + 3
+    before = norm.get_weights()
     with refused("in training mode, got '.*' does"):
         tf_kit.update_bn(model, x)
     assert equal(norm.get_weights(), before)
@@ -207,7 +223,8 @@ def test_a_model_that_would_stay_as_it_is_is_refused(tf_kit, name):
         helps()
         tf_kit.update_bn(model, x)
         np.testing.assert_allclose(norm.get_weights()[2], x.mean(0), rtol=1e-5)
-    norm.trainable, before = False, norm.get_weights()
+    norm.trainable = False
+    before = norm.get_weights()
     tf_kit.update_bn(model, x * 2)
     assert equal(norm.get_weights(), before)
 
@@ -254,7 +271,8 @@ def test_a_mean_of_a_thousand_deviations_loses_nothing(kit):
 
 @both_modes
 def test_the_rows_of_all_ranks_are_merged(kit):
-    model, x = build(kit), data()[0]
+    model = build(kit)
+    x = data()[0]
     parts = x[:13], x[13:]  # of unequal size
     weights = {}
 
@@ -293,7 +311,8 @@ def test_more_values_than_float32_can_count_are_merged(tf_kit):
         tf_kit.update_bn(model, iter(batches[rank]), ranks=ranks.sum)
 
     on_two_ranks(work)
-    mean, variance = images.mean(dtype="f8"), images.var(dtype="f8")
+    mean = images.mean(dtype="f8")
+    variance = images.var(dtype="f8")
     # two of five images are one higher: the mean by 2/5, the variance by 2/5 * 3/5
     np.testing.assert_allclose(norm.get_weights()[2], [mean + 0.4], rtol=1e-5)
     np.testing.assert_allclose(norm.get_weights()[3], [variance + 0.24], rtol=1e-5)

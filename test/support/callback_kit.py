@@ -12,9 +12,13 @@ import contextlib
 import numpy as np
 import pytest
 
-ROWS, FEATURES, CLASSES, BATCH = 50, 6, 3, 16
+ROWS = 50
+FEATURES = 6
+CLASSES = 3
+BATCH = 16
 BATCHES = 4  # ceil(50 / 16): the last batch is short
-EPOCHS, SAMPLED = 4, slice(1, 3)
+EPOCHS = 4
+SAMPLED = slice(1, 3)
 EPSILON = 1e-3  # of batch norm, in both Kerases
 CYCLIC = (2, "cyclic", 0.01, 0.05, 2)  # samples the second, fourth, sixth ... epoch
 # what SWA warns of where the rows for the batch-norm epoch have not come
@@ -89,7 +93,8 @@ def build(kit, batch_norm=True, optimizer=None, learning_rate=0.1, **compile_opt
 
 def twins(kit, *args, **options):
     """Two small models with the same weights."""
-    first, second = build(kit, *args, **options), build(kit, *args, **options)
+    first = build(kit, *args, **options)
+    second = build(kit, *args, **options)
     second.set_weights(first.get_weights())
     return first, second
 
@@ -180,7 +185,8 @@ def at(kit, hook, act, epoch=None, batch=None):
             self.reach("on_train_begin")
 
         def on_epoch_begin(self, epoch, logs=None):
-            self.epoch, self.batch = epoch, None
+            self.epoch = epoch
+            self.batch = None
             self.reach("on_epoch_begin")
 
         def on_batch_begin(self, batch, logs=None):
@@ -310,7 +316,8 @@ class FakeRank:
     """One rank's `sum`, where the sums agreed so far are known."""
 
     def __init__(self, agreed):
-        self.agreed, self.own = agreed, []
+        self.agreed = agreed
+        self.own = []
 
     def sum(self, arrays):
         # a card's collectives know no float64
