@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: MIT
 """Which batch-norm layers SWA re-estimates, and which it refuses by name.
 
-`test_eager.py` runs this file once more with SWA_TEST_MODE=eager.
-
   subclasses         of Keras's layer, right or refused
   home-made layers   refused
   conditions         Keras's learning phase, flags of the user's own
@@ -113,6 +111,7 @@ def of_a_subclass(kit):
 HANDING_ON = [as_mask_rcnn, by_name, without_call, of_a_subclass]
 
 
+@pytest.mark.both_modes
 @pytest.mark.parametrize("shape", [(FEATURES,), (2, 2, 3)], ids=["unfused", "fused"])
 @pytest.mark.parametrize("make", HANDING_ON, ids=lambda make: make.__name__)
 def test_a_subclass_that_hands_its_inputs_on_is_right(kit, make, shape):
@@ -136,6 +135,7 @@ def of_some_rows(kit):
     return Some(name="some")
 
 
+@pytest.mark.both_modes
 @pytest.mark.parametrize("shape", [(FEATURES,), (2, 2, 3)], ids=["unfused", "fused"])
 def test_a_subclass_has_the_statistics_of_the_rows_that_it_hands_on(tf_kit, shape):
     norm, (x, y) = of_some_rows(tf_kit), rows(shape)
@@ -144,6 +144,7 @@ def test_a_subclass_has_the_statistics_of_the_rows_that_it_hands_on(tf_kit, shap
     assert_statistics(tf_kit, norm, np.concatenate(handed_on))
 
 
+@pytest.mark.both_modes
 def test_a_subclass_that_stays_in_inference_keeps_its_statistics(tf_kit):
     class Frozen(tf_kit.keras.layers.BatchNormalization):
         def call(self, inputs, training=None):
@@ -160,6 +161,7 @@ def test_a_subclass_that_stays_in_inference_keeps_its_statistics(tf_kit):
     np.testing.assert_array_equal(variance, 1.0)
 
 
+@pytest.mark.both_modes
 def test_a_subclass_with_a_call_of_its_own_is_refused(kit):
     class Own(kit.keras.layers.BatchNormalization):
         def call(self, inputs, training=None):
@@ -174,6 +176,7 @@ def test_a_subclass_with_a_call_of_its_own_is_refused(kit):
     assert_refused(kit, model_of(kit, Own(name="own")), "own")
 
 
+@pytest.mark.both_modes
 def test_a_subclass_with_moments_of_its_own_is_refused(tf_kit):
     class Own(tf_kit.keras.layers.BatchNormalization):
         def _moments(self, inputs, axes, keep_dims):
@@ -237,6 +240,7 @@ def by_sums(inputs):
     return mean, tf.reduce_sum(tf.square(inputs - mean), 0) / count
 
 
+@pytest.mark.both_modes
 @pytest.mark.parametrize("behind", [True, False], ids=["behind one", "alone"])
 @pytest.mark.parametrize("moments", [plain_moments, by_sums])
 def test_a_home_made_batch_norm_is_refused(kit, moments, behind):
@@ -250,6 +254,7 @@ def test_a_home_made_batch_norm_is_refused(kit, moments, behind):
         kit.update_bn(model, rows()[0])
 
 
+@pytest.mark.both_modes
 def test_the_remedy_for_a_home_made_batch_norm_works(kit):
     """Frozen before `compile`, it is left alone; Keras's own layer is averaged."""
     own = home_made(kit, plain_moments)
@@ -265,6 +270,7 @@ def test_the_remedy_for_a_home_made_batch_norm_works(kit):
 # Conditions
 
 
+@pytest.mark.both_modes
 @pytest.mark.parametrize("shape", [(FEATURES,), (2, 2, 3)], ids=["unfused", "fused"])
 @pytest.mark.parametrize("training", ["phase", "always", "version 2"])
 def test_keras_own_learning_phase(tf_kit, shape, training):
@@ -289,6 +295,7 @@ def test_keras_own_learning_phase(tf_kit, shape, training):
     assert_statistics(tf_kit, norm, data[0])
 
 
+@pytest.mark.both_modes
 def test_a_learning_phase_fixed_before_the_model_is_built(kit):
     kit.keras.backend.set_learning_phase(1)
     norm = kit.keras.layers.BatchNormalization()
@@ -299,6 +306,7 @@ def test_a_learning_phase_fixed_before_the_model_is_built(kit):
     assert_statistics(kit, norm, rows()[0] * 2)
 
 
+@pytest.mark.both_modes
 @pytest.mark.parametrize("shape", [(FEATURES,), (2, 2, 3)], ids=["unfused", "fused"])
 def test_a_phase_fixed_after_the_model_was_built_freezes_the_statistics(tf_kit, shape):
     """As in plain training, which does not feed the phase then; `apply` does."""
