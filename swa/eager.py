@@ -86,6 +86,7 @@ class EagerStep:
 
     def forward(self, batches, statistics):
         options = {"training": True} if self.model._expects_training_arg else {}
+        before = self.read()  # a user's layer may change its weights
         # a pass may be under way: its hooks stay, its batch is open or not as before
         replaced, was_open, self._is_open = Replaced(), self._is_open, True
         try:
@@ -95,6 +96,7 @@ class EagerStep:
                     self.model(self._tensors(batch), **options)
         finally:
             replaced.give_back()
+            self.put(before)
             self._is_open = was_open
 
     def _tensors(self, batch):
@@ -122,6 +124,9 @@ class EagerStep:
             # a wrapper that would else be called twice with the first time step
             if hasattr(part, "_always_use_reshape"):
                 replaced.put(part, "_always_use_reshape", True)
+            # so would a cell, unless its time steps are unrolled
+            if batch_norms_of(getattr(part, "cell", None)):
+                replaced.put(part, "unroll", True)
 
     def _hook_layer(self, layer, replaced, statistics):
         """The moments of each call go to `statistics`, and move nothing.

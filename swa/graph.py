@@ -15,7 +15,12 @@ from collections import namedtuple
 import tensorflow as tf
 
 from swa import moment_search, moments
-from swa.layers import batch_norms_of, parts_of, statistics_of
+from swa.layers import (
+    batch_norms_of,
+    check_training_mode,
+    parts_of,
+    statistics_of,
+)
 from swa.rates import OptimizerRate
 
 # What Keras keeps of a call that it has built, names of 1.15; what tells it that the
@@ -116,7 +121,8 @@ class GraphStep:
           List of the layers.
 
         Raises:
-          ValueError: a layer whose moments cannot be proved.
+          ValueError: a layer whose moments cannot be proved, or a model that cannot
+            run in training mode.
         """
         updates = self._keras.updates(self.model) if updates is None else updates
         outputs = tf.nest.flatten(getattr(self.model, "outputs", None) or ())
@@ -130,7 +136,9 @@ class GraphStep:
             # a phase that was fixed later is not fed: such a call trains nothing
             if not (call.follows_phase and isinstance(self._phase, int))
         ]
-        return list(dict.fromkeys(call.layer for call in self._calls))
+        layers = list(dict.fromkeys(call.layer for call in self._calls))
+        check_training_mode(self.model, layers, self.runs_training)
+        return layers
 
     def read(self):
         """The weights as arrays, which may share memory with the variables."""

@@ -112,9 +112,9 @@ class Run:
         statistics, variables = self.statistics, self.step.variables
         self.step.stop()
         statistics.merge_ranks(self._options.sum_over_ranks)
-        # else, spoiled by NaN or Inf or with no row seen, the pass is cut short
-        if statistics.saw_rows() and not statistics.spoiled():
-            self.final = statistics.filled_in(self.averaged(), variables)
+        # else, with NaN or Inf in it or without a batch, the pass is cut short
+        if statistics.has_batches() and not statistics.non_finite_layers():
+            self.final = statistics.with_statistics(self.averaged(), variables)
             self.weights.place(self.final)
             self.rates.give_back()
             self.stage = PASSED
@@ -218,7 +218,7 @@ class Run:
         self._say("running forward pass to adjust batch normalization")
 
     def _cut_pass_short(self):
-        if self.statistics.spoiled():
+        if self.statistics.non_finite_layers():
             warn("the rows of the batch-norm epoch hold NaN or Inf.")
         self.step.stop()
         self.weights.give_back()
