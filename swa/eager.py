@@ -194,6 +194,9 @@ class EagerMode:
             # a wrapper that would else be called twice with the first time step
             if hasattr(part, "_always_use_reshape"):
                 attributes.put(part, "_always_use_reshape", True)
+            # so would a cell, unless its time steps are unrolled
+            if batch_norms_of(getattr(part, "cell", None)):
+                attributes.put(part, "unroll", True)
 
     def _collect(self, *moments):
         if self._is_collecting:

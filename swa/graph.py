@@ -13,7 +13,12 @@ from collections import namedtuple
 import tensorflow as tf
 
 from swa import moment_search, moments
-from swa.layers import batch_norms_of, parts_of, statistics_of
+from swa.layers import (
+    batch_norms_of,
+    check_training_mode,
+    parts_of,
+    statistics_of,
+)
 from swa.optimizer_rate import OptimizerRate
 from swa.train_function import Forms, is_of_keras
 
@@ -116,7 +121,8 @@ class GraphMode:
           List of the layers.
 
         Raises:
-          ValueError: a layer whose moments cannot be proved.
+          ValueError: a layer whose moments cannot be proved, or a model that cannot
+            run in training mode.
         """
         updates = self._keras.updates(self.model) if updates is None else updates
         outputs = tf.nest.flatten(getattr(self.model, "outputs", None) or ())
@@ -130,7 +136,9 @@ class GraphMode:
             # a phase that was fixed later is not fed: such a call trains nothing
             if not (call.follows_phase and isinstance(self._phase, int))
         ]
-        return list(dict.fromkeys(call.layer for call in self._calls))
+        layers = list(dict.fromkeys(call.layer for call in self._calls))
+        check_training_mode(self.model, layers, self.runs_training)
+        return layers
 
     def read(self):
         """The weights as arrays, which may share memory with the variables."""

@@ -2,9 +2,15 @@
 # SPDX-License-Identifier: MIT
 """The layers of a model, and which batch-norm layers SWA can re-estimate."""
 
-import inspect
+from tensorflow.python.eager.def_function import Function  # of tf.function
 
-__all__ = ["batch_norms_of", "check_supported", "parts_of", "statistics_of"]
+__all__ = [
+    "batch_norms_of",
+    "check_supported",
+    "check_training_mode",
+    "parts_of",
+    "statistics_of",
+]
 
 _BELOW = "_layers layers layer forward_layer backward_layer cell cells".split()
 # where both Kerases define batch normalization, and the methods that make its moments
@@ -25,12 +31,14 @@ def parts_of(model, trained=False):
     parts, waiting = {}, [model]
     while waiting:
         part = waiting.pop()
-        if id(part) in parts or trained and not getattr(part, "trainable", True):
+        if id(part) in parts or trained and not part.trainable:
             continue
         parts[id(part)] = part  # dictionaries keep their order
         for name in _BELOW:
             below = getattr(part, name, ())
-            waiting.extend(below if isinstance(below, (list, tuple)) else [below])
+            below = below if isinstance(below, (list, tuple)) else [below]
+            # the user's own attribute of this name can hold anything
+            waiting.extend(item for item in below if hasattr(item, "trainable"))
     return list(parts.values())[::-1]
 
 
@@ -81,13 +89,38 @@ def check_supported(layer):
         )
 
 
+def check_training_mode(model, layers, runs_training):
+    """Refuses batch norms of a model that cannot run in training mode.
+
+    Args:
+      model: the model.
+      layers: list of its batch-norm layers that are trained.
+      runs_training: bool, whether the model can run in training mode as it is now.
+
+    Raises:
+      ValueError: there are such layers, and it cannot.
+    """
+    if layers and not runs_training:
+        raise ValueError(
+            f"model must run batch normalization in training mode, got "
+            f"{model.name!r}, whose {layers[0].name!r} does not. Call predict() "
+            f"once if it is subclassed, fix no learning phase, or freeze it."
+        )
+
+
 def _leaves_moments_to_keras(kind):
     """Whether a class reaches the `call` of Keras's batch normalization unchanged."""
     for base in kind.__mro__:
         own = vars(base)
         if "call" in own and base.__module__.endswith(_KERAS):
             return True
-        code = getattr(inspect.unwrap(own.get("call")), "__code__", None)
-        if _MOMENTS & set(own) or code and "call" not in code.co_names:
+        if not _MOMENTS.isdisjoint(own) or "call" in own and not _names_call(own):
             return False
     return False
+
+
+def _names_call(own):
+    """Whether the `call` among a class's own attributes names another `call`."""
+    call = own["call"]
+    call = call.python_function if isinstance(call, Function) else call
+    return "call" in getattr(getattr(call, "__code__", None), "co_names", ())

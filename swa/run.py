@@ -149,9 +149,11 @@ class Run:
         statistics = self._statistics
         self.mode.stop()
         statistics.merge_ranks(self._options.sum_over_ranks)
-        # else, spoiled by NaN or Inf or with no row seen, the pass is cut short
-        if statistics.saw_rows() and not statistics.spoiled():
-            self.final = statistics.filled_in(self.averaged(), self.mode.variables)
+        # else, with NaN or Inf in it or without a batch, the pass is cut short
+        if statistics.has_batches() and not statistics.non_finite_layers():
+            self.final = statistics.with_statistics(
+                self.averaged(), self.mode.variables
+            )
             self.weights.put(self.final)
             self.rate_control.give_back()
             self.stage = PASSED
@@ -252,7 +254,7 @@ class Run:
         self._say("running forward pass to adjust batch normalization")
 
     def _cut_pass_short(self):
-        if self._statistics.spoiled():
+        if self._statistics.non_finite_layers():
             _warn("the rows of the batch-norm epoch hold NaN or Inf.")
         self.give_back()
         self.weights.give_back()

@@ -6,6 +6,7 @@
   home-made layers   refused
   conditions         Keras's learning phase, flags of the user's own
   functions          `tf.function`, control flow v2, recurrent cells
+  models             a weight listed twice, attributes and weights of the user's own
 """
 
 import numpy as np
@@ -61,6 +62,11 @@ def assert_refused(kit, model, name, data=None):
     train(model, [], data, epochs=1)
     trained = zip(model.get_weights(), before)
     assert not all(np.array_equal(array, expected) for array, expected in trained)
+
+
+def eager_mode_only(kit, reason):
+    if not kit.is_eager:
+        pytest.skip(f"only eager mode {reason}: test_eager.py runs this")
 
 
 def graph_mode_only(kit, reason):
@@ -392,3 +398,213 @@ def test_control_flow_v2_is_refused_by_name(tf_kit):
             tf_kit.update_bn(model, rows()[0])
     finally:
         tf.compat.v1.disable_control_flow_v2()
+
+
+def recurrent_cell(kit):
+    """A cell whose batch norm sees what a Dense layer computes."""
+    layers = kit.keras.layers
+
+    class Cell(layers.Layer):
+        state_size = output_size = 3
+
+        def __init__(self):
+            super().__init__()
+            self.inner = layers.Dense(3)
+            self.norm = layers.BatchNormalization(name="within")
+
+        def build(self, shape):
+            if kit.name == "keras":  # which builds no layer by itself here
+                self.inner.build((None, int(shape[-1])))
+                self.norm.build((None, 3))
+            self.built = True
+
+        def call(self, inputs, states, training=None):
+            outputs = self.norm(self.inner(inputs), training=training)
+            outputs = outputs + 0.3 * states[0]
+            return outputs, [outputs]
+
+    return Cell()
+
+
+def recurrent(kit, unroll):
+    """(cell, compiled model, (x, y)) of an RNN over four time steps."""
+    keras, layers = kit.keras, kit.keras.layers
+    cell, inputs = recurrent_cell(kit), keras.Input((4, 2))
+    outputs = layers.Dense(1)(layers.RNN(cell, unroll=unroll)(inputs))
+    model = keras.Model(inputs, outputs)
+    model.compile(keras.optimizers.SGD(0.001), "mse")
+    return cell, model, rows((4, 2))
+
+
+@pytest.mark.parametrize("unroll", [True, False], ids=["unrolled", "rolled"])
+def test_batch_norm_in_the_cell_of_an_rnn(tf_kit, unroll):
+    if not unroll:
+        eager_mode_only(tf_kit, "trains it: in graph mode Keras itself fails")
+    cell, model, (x, y) = recurrent(tf_kit, unroll)
+    swa = tf_kit.SWA(2)
+    train(model, [swa], (x, y))
+    assert swa.batch_norm_epoch == EPOCHS
+
+    def hidden(x):
+        kernel, bias = cell.inner.get_weights()
+        return np.float64(x) @ kernel + bias
+
+    assert_statistics(tf_kit, cell.norm, hidden(x))
+    tf_kit.update_bn(model, x * 2)
+    assert_statistics(tf_kit, cell.norm, hidden(x * 2))
+    assert model.layers[1].unroll == unroll
+
+
+def test_batch_norm_in_the_cell_of_an_rnn_that_graph_mode_rolls_is_refused(tf_kit):
+    graph_mode_only(tf_kit, "hides the moments of a loop")
+    _, model, data = recurrent(tf_kit, unroll=False)
+    with pytest.raises(ValueError, match="batch-norm layer 'within' must"):
+        train(model, [tf_kit.SWA(2)], data)
+
+
+def stand_alone(kit):
+    if kit.name != "keras":
+        pytest.skip("only graph mode has stand-alone Keras")
+
+
+def test_batch_norm_that_stand_alone_keras_never_updates_is_refused(kit):
+    stand_alone(kit)
+    _, model, data = recurrent(kit, unroll=True)
+    assert_refused(kit, model, "within", data)
+    model = model_of(kit, of_some_rows(kit))
+    assert_refused(kit, model, "some")
+    with pytest.raises(ValueError, match="batch-norm layer 'some' must be called by"):
+        kit.update_bn(model, rows()[0])
+    model.layers[1].trainable = False
+    model.compile("sgd", "mse")
+    swa = kit.SWA(2)
+    train(model, [swa])
+    assert swa.n_averaged and swa.batch_norm_epoch is None
+
+
+# What else a model holds
+
+
+def two_in_a_row(kit):
+    layers = kit.keras.layers
+    model = kit.keras.Sequential(
+        [
+            layers.Dense(5, input_shape=(FEATURES,)),
+            layers.BatchNormalization(name="first"),
+            layers.Dense(4),
+            layers.BatchNormalization(name="second"),
+            layers.Dense(1),
+        ]
+    )
+    model.compile(kit.keras.optimizers.SGD(0.01), "mse")
+    return model
+
+
+def test_a_phase_fixed_at_0_after_training_is_no_phase_for_update_bn(kit):
+    """Each layer would see what the one before it computes in inference mode."""
+    graph_mode_only(kit, "has a phase that is fed")
+    model, x = two_in_a_row(kit), rows()[0]
+    train(model, [], epochs=1)
+    kit.keras.backend.set_learning_phase(0)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="in training mode, got '.*' does") as error:
+        kit.update_bn(model, x)
+    assert "\n" not in str(error.value)
+    for array, expected in zip(model.get_weights(), before):
+        np.testing.assert_array_equal(array, expected)
+
+
+def test_a_phase_fixed_at_0_where_keras_updates_nonetheless_is_refused(kit):
+    stand_alone(kit)
+    model = two_in_a_row(kit)
+    train(model, [], epochs=1)
+    kit.keras.backend.set_learning_phase(0)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="in training mode, got '.*' does"):
+        train(model, [kit.SWA(2)])
+    for array, expected in zip(model.get_weights(), before):
+        np.testing.assert_array_equal(array, expected)
+
+
+def test_a_model_that_lists_a_weight_twice_is_restored(kit):
+    """One encoder in two nested models: `get_weights()` has its weights twice."""
+    keras, layers = kit.keras, kit.keras.layers
+    dense, norm = layers.Dense(4, input_shape=(FEATURES,)), layers.BatchNormalization()
+    encoder, heads = keras.Sequential([dense, norm]), []
+    for units in (3, 1):
+        inputs = keras.Input((FEATURES,))
+        heads.append(keras.Model(inputs, layers.Dense(units)(encoder(inputs))))
+    inputs = keras.Input((FEATURES,))
+    model = keras.Model(inputs, [head(inputs) for head in heads])
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    assert len(model.get_weights()) == 16
+    x, y = rows()
+    swa, trained = kit.SWA(2), []
+    note = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: trained.append(model.get_weights())
+    )
+    train(model, [swa, note], (x, [x[:, :3], y]))
+    kernel, bias = dense.get_weights()
+    assert_statistics(kit, norm, np.float64(x) @ kernel + bias)
+    swa.restore()
+    for array, expected in zip(model.get_weights(), trained[EPOCHS - 2]):
+        np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize("name", ["cell", "cells", "layer", "layers"])
+def test_an_array_in_an_attribute_with_the_name_of_a_layers_is_no_fault(kit, name):
+    class Scale(kit.keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            setattr(self, name, np.ones((2, 2)))
+
+        def call(self, inputs):
+            return inputs * 2.0
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    norm, scale = kit.keras.layers.BatchNormalization(), Scale()
+    model = model_of(kit, lambda inputs: norm(scale(inputs)))
+    train(model, [kit.SWA(2)])
+    assert_statistics(kit, norm, rows()[0] * 2)
+
+
+def test_forward_passes_change_no_weight_of_a_users_layer(kit):
+    backend = kit.keras.backend
+
+    class Calls(kit.keras.layers.Layer):
+        def build(self, shape):
+            self.count = self.add_weight(
+                name="count",
+                shape=(),
+                dtype="int64",
+                initializer="zeros",
+                trainable=False,
+            )
+            super().build(shape)
+
+        def call(self, inputs):
+            if kit.is_eager:
+                self.add_update(lambda: self.count.assign_add(1))
+            else:
+                self.add_update([backend.update_add(self.count, 1)], inputs)
+            return inputs * 1.0
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    norm, calls, (x, _) = kit.keras.layers.BatchNormalization(), Calls(), rows()
+    model, swa = model_of(kit, lambda inputs: norm(calls(inputs))), kit.SWA(2)
+    train(model, [swa])
+    count = backend.get_value(calls.count)
+    assert count > 0
+    kit.update_bn(model, x * 2)
+    assert_statistics(kit, norm, x * 2)
+    assert backend.get_value(calls.count) == count
+    with swa.average_applied(x * 3):
+        assert_statistics(kit, norm, x * 3)
+        assert backend.get_value(calls.count) == count
+    swa.apply(x * 4)
+    assert_statistics(kit, norm, x * 4)
+    assert backend.get_value(calls.count) == count
