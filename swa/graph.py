@@ -18,6 +18,7 @@ import tensorflow as tf
 from swa import moment_search
 from swa.layers import batch_norms_of, parts_of, statistics_of
 from swa.rates import OptimizerRate
+from swa.rows import check_shapes
 
 # What Keras keeps of a call that it has built, names of 1.15; what tells it that the
 # call is another one comes last.
@@ -188,13 +189,17 @@ class GraphStep:
         """Runs the model on each batch in training mode; no weight changes.
 
         Args:
-          batches: iterable of lists of arrays, in the order of `model.inputs`.
+          batches: iterator of `swa.rows.Rows.batches`.
           statistics: `swa.batch_norm.Statistics` that gets the moments.
+
+        Raises:
+          ValueError: on an NPU, a batch of other shapes than the first.
         """
-        inputs = tf.nest.flatten(self.model.inputs)
-        fetches = self._fetches()
+        inputs, fetches = self.model._feed_inputs, self._fetches()
         for batch in batches:
-            feeds = dict(zip(inputs, batch))
+            arrays = tf.nest.flatten(batch)
+            check_shapes(self._session(), fetches, arrays)
+            feeds = dict(zip(inputs, arrays))
             if not isinstance(self._phase, int):
                 feeds[self._phase] = True
             values = self._session().run(fetches, feeds)

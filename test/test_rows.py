@@ -1,6 +1,8 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""On an NPU, where a graph has one shape, batches of unequal size are refused."""
+"""Rows of every kind for `update_bn`; on an NPU, where a graph has one shape, those
+of unequal batches are refused.
+"""
 
 import re
 
@@ -10,16 +12,17 @@ from support import npu_fake
 
 from swa.tfkeras import SWA, update_bn
 
-TOLD = (
+UNEQUAL = (
     "{} must give batches of equal size on an NPU, got {}. "
-    "Choose a batch_size that divides the rows, or leave some out."
+    "Choose a batch_size that divides the rows, the same at each call, or leave "
+    "some out."
 )
 EXCESS = "40 rows for batch_size 16"
 NAMES_OF_HELD_OUT = {"validation", "validation_rows"}
 
 
-def told(name, got):
-    return "^" + re.escape(TOLD.format(name, got)) + "$"
+def unequal(name, got):
+    return "^" + re.escape(UNEQUAL.format(name, got)) + "$"
 
 
 def model_of(tf):
@@ -85,8 +88,8 @@ def sequence(*counts):
         (lambda: rows(40)[0], EXCESS),
         (lambda: rows(40), EXCESS),
         (lambda: {"rows_input": rows(40)[0]}, EXCESS),
-        (lambda: sequence(16, 16, 8), "batches of 16 and 8"),
-        (lambda: iter([rows(8)[0], rows(16)[0]]), "batches of 8 and 16"),
+        (lambda: sequence(16, 16, 8), "[(8, 3)] after [(16, 3)]"),
+        (lambda: iter([rows(8)[0], rows(16)[0]]), "[(16, 3)] after [(8, 3)]"),
     ],
     ids=["array", "tuple", "dict", "Sequence", "iterable"],
 )
@@ -94,7 +97,7 @@ def test_short_last_batch_is_refused(on_npu, call, x, got):
     model = on_npu(use_off_line=True)
     swa, before = trained(model), model.get_weights()
     x = x()
-    with pytest.raises(ValueError, match=told("x", got)):
+    with pytest.raises(ValueError, match=unequal("x", got)):
         if call == "update_bn":
             update_bn(model, x, 16)
         elif call == "apply":
@@ -107,19 +110,12 @@ def test_short_last_batch_is_refused(on_npu, call, x, got):
 
 
 @pytest.mark.parametrize("name", sorted(NAMES_OF_HELD_OUT))
-@pytest.mark.parametrize(
-    "uneven, got",
-    [(lambda: rows(40), EXCESS), (lambda: sequence(16, 8), "batches of 16 and 8")],
-    ids=["arrays", "Sequence"],
-)
-def test_short_last_batch_of_validation_is_refused_at_the_start(
-    on_npu, name, uneven, got
-):
+def test_short_last_batch_of_validation_is_refused_at_the_start(on_npu, name):
     model = on_npu(use_off_line=True)
     held_out = dict.fromkeys(NAMES_OF_HELD_OUT, rows(32))
-    held_out[name] = uneven()
+    held_out[name] = rows(40)
     before = model.get_weights()
-    with pytest.raises(ValueError, match=told(name, got)):
+    with pytest.raises(ValueError, match=unequal(name, EXCESS)):
         trained(model, **held_out)
     for array, expected in zip(model.get_weights(), before):
         np.testing.assert_array_equal(array, expected)
@@ -140,8 +136,26 @@ def test_rows_that_fill_their_batches_are_taken(on_npu, options):
 def test_steps_leave_the_last_rows_out(on_npu):
     model = on_npu(use_off_line=True)
     update_bn(model, rows(40)[0], 16, steps=2)
-    with pytest.raises(ValueError, match=told("x", EXCESS)):
+    with pytest.raises(ValueError, match=unequal("x", EXCESS)):
         update_bn(model, rows(40)[0], 16, steps=3)
+
+
+def test_another_batch_size_than_in_an_earlier_call_is_refused(on_npu):
+    model = on_npu(use_off_line=True)
+    update_bn(model, rows(40)[0], 20)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=unequal("x", "[(10, 3)] after [(20, 3)]")):
+        update_bn(model, rows(40)[0] + 1, 10)
+    for array, expected in zip(model.get_weights(), before):
+        np.testing.assert_array_equal(array, expected)
+    update_bn(model, rows(60)[0], 20)  # as before, it works
+
+
+def test_another_model_may_have_another_batch_size(on_npu):
+    import tensorflow as tf
+
+    update_bn(on_npu(use_off_line=True), rows(40)[0], 20)
+    update_bn(model_of(tf), rows(40)[0], 10)
 
 
 def test_a_session_with_dynamic_input_takes_any(on_npu):
@@ -186,16 +200,18 @@ def on_the_fake(npu_forks, releases, sizes, tmp_path, first=""):
 
 
 def test_refused_before_the_device_is_asked(npu_forks, tmp_path):
-    for outcome in on_the_fake(npu_forks, ["1.3", "1.6"], [20, 16], tmp_path):
+    for outcome in on_the_fake(npu_forks, ["1.3", "1.6"], [20, 16, 10], tmp_path):
         assert outcome["status"] == "ok", outcome["stderr"]
         events = outcome["events"]
+        texts = [event["text"] for event in npu_fake.only(events, "refused")]
+        cause = "[(10, 3)] after [(20, 3)]"
+        assert texts == [UNEQUAL.format("x", EXCESS), UNEQUAL.format("x", cause)]
         names = [event["event"] for event in events]
-        (refusal,) = npu_fake.only(events, "refused")
-        assert refusal["text"] == TOLD.format("x", EXCESS)
-        second = names.index("try", names.index("try") + 1)
-        assert names[second : names.index("tried", second)] == ["try", "refused"]
+        starts = [place for place, name in enumerate(names) if name == "try"]
+        for start in starts[1:]:
+            assert names[start : names.index("tried", start)] == ["try", "refused"]
         changed = [event["changed"] for event in npu_fake.only(events, "weights")]
-        assert changed == [[0, 0, 0, 0, 1, 1, 0, 0], [0] * 8]
+        assert changed == [[0, 0, 0, 0, 1, 1, 0, 0], [0] * 8, [0] * 8]
 
 
 def test_the_device_fails_where_nothing_refuses(npu_forks, tmp_path):
