@@ -107,11 +107,12 @@ class EagerStep:
     def _tensors(self, batch):
         """A batch as Keras gives it to the model in `fit`, of the inputs' types."""
         if self.model.inputs:
-            tensors = training_utils.cast_to_model_input_dtypes(batch, self.model)
+            batch = tf.nest.pack_sequence_as(self.model.inputs, batch)
+            batch = training_utils.cast_to_model_input_dtypes(batch, self.model)
         else:
-            tensors = training_utils.cast_if_floating_dtype(batch)
+            batch = training_utils.cast_if_floating_dtype(batch)
         is_single = isinstance(batch, list) and len(batch) == 1
-        return tensors[0] if is_single else tensors
+        return batch[0] if is_single else batch
 
     def _hook_layers(self, replaced, statistics):
         # what tf.config.experimental_run_functions_eagerly sets

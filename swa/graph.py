@@ -196,8 +196,7 @@ class GraphStep:
           ValueError: on an NPU, a batch of other shapes than the first.
         """
         inputs, fetches = self.model._feed_inputs, self._fetches()
-        for batch in batches:
-            arrays = tf.nest.flatten(batch)
+        for arrays in batches:
             check_shapes(self._session(), fetches, arrays)
             feeds = dict(zip(inputs, arrays))
             if not isinstance(self._phase, int):

@@ -8,6 +8,8 @@ import weakref
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.keras import backend  # of `tf.keras`, it logs a deprecation
+from tensorflow.python.keras.engine import training_utils
 
 from swa.schedules import check_count
 
@@ -66,8 +68,9 @@ class Rows:
           model: its inputs say how many arrays a batch has, and their order.
 
         Returns:
-          Iterator of lists of arrays, one for each input. A subclassed model that takes
-          a dict gets dicts; one that has no inputs yet gets what a batch holds.
+          Iterator of lists of arrays, one for each input, in the order of
+          `tf.nest.flatten(model.inputs)`; for a subclassed model that has no inputs
+          yet, lists or dicts, as the rows are.
 
         Raises:
           ValueError: sparse or ragged rows; on an NPU, arrays that do not fill their
@@ -89,8 +92,15 @@ class Rows:
                     f"{self._name} must hold {len(names)} array(s), one for each input "
                     f"of the model, got {len(arrays)}."
                 )
-            if model.inputs:
-                arrays = model._standardize_user_data(arrays)[0]
+            if names:
+                shapes = model._feed_input_shapes if model._is_graph_network else None
+                arrays = training_utils.standardize_input_data(
+                    arrays,
+                    names,
+                    shapes,
+                    check_batch_axis=False,
+                    exception_prefix="input",
+                )
             yield arrays
         if is_empty:
             raise ValueError(
@@ -104,7 +114,7 @@ class Rows:
         if isinstance(x, tf.compat.v2.data.Dataset) and not tf.executing_eagerly():
             items = _graph_items(x)
         elif _is_symbolic(x):
-            session = tf.compat.v1.keras.backend.get_session()
+            session = backend.get_session()
             items = (session.run(x) for _ in itertools.count())
         elif hasattr(x, "shape") or isinstance(x, (list, tuple, dict)):
             items = self._slices(x)
@@ -150,7 +160,7 @@ def has_static_shapes():
     """Whether Keras's session is an NPU's: a graph has the shapes of its first call."""
     if tf.executing_eagerly():
         return False
-    session = tf.compat.v1.keras.backend.get_session()
+    session = backend.get_session()
     config = getattr(session, "_config", None) or tf.compat.v1.ConfigProto()
     optimizers = config.graph_options.rewrite_options.custom_optimizers
     maps = [item.parameter_map for item in optimizers if item.name == "NpuOptimizer"]
@@ -204,7 +214,7 @@ def _is_endless(x):
     if not tf.executing_eagerly():
         with tf.compat.v1.Session(graph=cardinality.graph) as session:
             cardinality = session.run(cardinality)
-    return cardinality == tf.data.experimental.INFINITE_CARDINALITY
+    return int(cardinality) == tf.data.experimental.INFINITE_CARDINALITY
 
 
 def _graph_items(dataset):

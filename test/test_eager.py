@@ -10,7 +10,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-PATTERNS = ("test_callback.py", "test_callback_*.py", "test_peers*.py")
+PATTERNS = ("test_callback.py", "test_callback_*.py", "test_peers*.py", "test_*rows.py")
 
 
 def files():

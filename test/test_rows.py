@@ -5,9 +5,12 @@ of unequal batches are refused.
 """
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from conftest import IS_EAGER, ROOT
 from support import npu_fake
 
 from swa.tfkeras import SWA, update_bn
@@ -23,6 +26,9 @@ NAMES_OF_HELD_OUT = {"validation", "validation_rows"}
 
 def unequal(name, got):
     return "^" + re.escape(UNEQUAL.format(name, got)) + "$"
+
+
+GRAPH_ALONE = pytest.mark.skipif(IS_EAGER, reason="only graph mode runs on an NPU")
 
 
 def model_of(tf):
@@ -48,7 +54,7 @@ def on_npu(tf_kit):
     import tensorflow as tf
 
     if tf_kit.is_eager:
-        pytest.skip("an NPU has graph mode alone")
+        pytest.skip("only graph mode runs on an NPU")
 
     def opened(**options):
         proto = tf.compat.v1.ConfigProto()
@@ -79,6 +85,162 @@ def sequence(*counts):
             return rows(counts[index])
 
     return Batches()
+
+
+# Rows of every kind
+
+
+def norm_of(kit, **options):
+    """A batch norm of three features, and a model that is nothing else."""
+    norm = kit.keras.layers.BatchNormalization(name="norm")
+    inputs = kit.keras.layers.Input((3,), name="x", **options)
+    return norm, kit.keras.Model(inputs, norm(inputs))
+
+
+def assert_mean(norm, x):
+    # rtol, atol: float32 batch moments of values of magnitude 1
+    np.testing.assert_allclose(norm.get_weights()[2], x.mean(0), rtol=1e-5, atol=1e-6)
+
+
+class Frame:
+    """As pandas has it: its rows are in `values`, and an index selects columns."""
+
+    def __init__(self, values):
+        self.values, self.shape = values, values.shape
+
+
+def scipy_rows():
+    x = rows(40)[0]
+    return {
+        "csr": lambda sparse: sparse.csr_matrix(x),
+        "coo": lambda sparse: sparse.coo_matrix(x),
+        "csc in a list": lambda sparse: [sparse.csc_matrix(x)],
+        "csr by name": lambda sparse: {"x": sparse.csr_matrix(x)},
+        "csr with labels": lambda sparse: (sparse.csr_matrix(x), np.zeros(40)),
+        "batches": lambda sparse: map(sparse.csr_matrix, [x[:30], x[30:]]),
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(scipy_rows()))
+def test_a_scipy_matrix_is_made_dense_batch_by_batch(kit, kind):
+    sparse = pytest.importorskip("scipy.sparse")
+    norm, model = norm_of(kit)
+    kit.update_bn(model, scipy_rows()[kind](sparse), batch_size=16)
+    assert_mean(norm, rows(40)[0])
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [Frame, lambda x: [Frame(x)], lambda x: iter([Frame(x[:30]), Frame(x[30:])])],
+    ids=["alone", "in a list", "batches"],
+)
+def test_frames_are_read_by_their_values(kit, frames):
+    norm, model = norm_of(kit)
+    kit.update_bn(model, frames(rows(40)[0]))
+    assert_mean(norm, rows(40)[0])
+
+
+def sparse_rows():
+    import tensorflow as tf
+
+    value = tf.compat.v1.SparseTensorValue([[0, 1], [3, 2]], np.ones(2, "f4"), [4, 3])
+    ragged = tf.compat.v1.ragged.constant_value([[1.0], [2.0, 3.0]])
+    slices = tf.data.Dataset.from_tensor_slices
+    return {
+        "SparseTensor": lambda: tf.SparseTensor(*value),
+        "SparseTensorValue": lambda: value,
+        "SparseTensorValue in a list": lambda: [value],
+        "SparseTensorValue with labels": lambda: (value, np.zeros(4)),
+        "SparseTensorValue in batches": lambda: iter([value]),
+        "SparseTensor in a data set": lambda: slices(value).batch(2),
+        "RaggedTensor": lambda: tf.ragged.constant([[1.0], [2.0, 3.0]]),
+        "RaggedTensor by name": lambda: {"x": tf.ragged.constant([[1.0], []])},
+        "RaggedTensorValue": lambda: ragged,
+        "RaggedTensor in a data set": lambda: slices((ragged, [0, 1])).batch(2),
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(sparse_rows()))
+def test_sparse_and_ragged_rows_are_refused_in_one_line(kit, kind):
+    model = norm_of(kit)[1]
+    before = model.get_weights()
+    refusal = f"^x must be dense rows for dense inputs, got a {kind.split()[0]}.*fit"
+    with pytest.raises(ValueError, match=refusal) as error:
+        kit.update_bn(model, sparse_rows()[kind]())
+    assert "\n" not in str(error.value)
+    for array, expected in zip(model.get_weights(), before):
+        np.testing.assert_array_equal(array, expected)
+
+
+def test_a_sparse_input_is_refused_in_one_line(kit):
+    import tensorflow as tf
+
+    layers = kit.keras.layers
+    inputs = layers.Input((3,), sparse=True)
+    dense = layers.Lambda(lambda x: tf.sparse.to_dense(x), output_shape=(3,))(inputs)
+    dense.set_shape((None, 3))
+    model = kit.keras.Model(inputs, layers.BatchNormalization()(dense))
+    with pytest.raises(ValueError, match="^x must be dense rows .*SparseTensor"):
+        kit.update_bn(model, rows(40)[0])
+
+
+@pytest.mark.parametrize(
+    "x, sentence",
+    [
+        (lambda x: x[:, :2], r"expected x to have shape \(3,\) but got .* \(2,\)"),
+        (lambda x: x[None], "expected x to have 2 dimensions"),
+        (lambda x: {"y": x}, 'No data provided for "x"'),
+        (lambda x: [x, x], r"x must hold 1 array\(s\), .*, got 2"),
+        (lambda x: iter([x, x[:, :2]]), r"expected x to have shape \(3,\)"),
+    ],
+    ids=["too narrow", "an axis more", "another name", "two", "second batch"],
+)
+def test_rows_that_are_not_as_the_inputs_get_one_line(kit, x, sentence):
+    model = norm_of(kit)[1]
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=sentence) as error:
+        kit.update_bn(model, x(rows(40)[0]))
+    assert "\n" not in str(error.value)
+    for array, expected in zip(model.get_weights(), before):
+        np.testing.assert_array_equal(array, expected)
+
+
+def test_a_data_set_without_end_needs_steps(kit):
+    import tensorflow as tf
+
+    norm, model = norm_of(kit)
+    endless = tf.data.Dataset.from_tensor_slices(rows(40)[0]).batch(20).repeat()
+    with pytest.raises(ValueError, match="^steps must be given for rows without end"):
+        kit.update_bn(model, endless)
+    kit.update_bn(model, endless, steps=2)
+    assert_mean(norm, rows(40)[0])
+
+
+LOGGED = """
+import numpy as np
+import tensorflow as tf
+from swa.tfkeras import update_bn
+
+layers = tf.keras.layers
+update_bn(tf.keras.Sequential([layers.BatchNormalization(input_shape=(3,))]), {rows})
+"""
+
+
+@pytest.mark.parametrize("x", ["np.ones((40, 3))", "tf.ones((8, 3)), steps=1"])
+@GRAPH_ALONE
+def test_no_deprecation_is_logged_of_how_rows_are_read(x):
+    run = subprocess.run(
+        [sys.executable, "-c", LOGGED.format(rows=x)],
+        cwd=str(ROOT),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    report = run.stdout.decode()
+    assert run.returncode == 0, report
+    assert "rows.py" not in report and "eager.py" not in report, report
+
+
+# On an NPU
 
 
 @pytest.mark.parametrize("call", ["update_bn", "apply", "average_applied"])
@@ -199,6 +361,7 @@ def on_the_fake(npu_forks, releases, sizes, tmp_path, first=""):
     return npu_fake.trial(npu_forks, cases, tmp_path)
 
 
+@GRAPH_ALONE
 def test_refused_before_the_device_is_asked(npu_forks, tmp_path):
     for outcome in on_the_fake(npu_forks, ["1.3", "1.6"], [20, 16, 10], tmp_path):
         assert outcome["status"] == "ok", outcome["stderr"]
@@ -214,6 +377,7 @@ def test_refused_before_the_device_is_asked(npu_forks, tmp_path):
         assert changed == [[0, 0, 0, 0, 1, 1, 0, 0], [0] * 8, [0] * 8]
 
 
+@GRAPH_ALONE
 def test_the_device_fails_where_nothing_refuses(npu_forks, tmp_path):
     first = f"import sys\nsys.path.insert(0, {npu_fake.ROOT!r})\n"
     first += "from swa import rows\nrows.has_static_shapes = lambda: False\n"
