@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: MIT
 """Which batch-norm layers SWA re-estimates, and which it refuses by name.
 
-  subclasses         of Keras's layer, right or refused
-  home-made layers   refused
-  conditions         Keras's learning phase, flags of the user's own
-  functions          `tf.function`, control flow v2, recurrent cells
-  models             a weight listed twice, attributes and weights of the user's own
+subclasses         of Keras's layer, right or refused
+home-made layers   refused
+conditions         Keras's learning phase, flags of the user's own
+functions          `tf.function`, control flow v2, recurrent cells
+models             a weight listed twice, attributes and weights of the user's own
 """
 
 import numpy as np
