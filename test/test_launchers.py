@@ -368,7 +368,7 @@ def earlier_run(launcher):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--resume"], ["--resume=True"], ["--resume", "1"], ["--resume", "--seed=2"]],
+    [["--resume"], ["--resume=True"], ["--resume=1"], ["--resume", "--seed=2"]],
     ids=" ".join,
 )
 def test_resume_keeps_the_folder_and_appends_to_the_log(launcher, arguments):
@@ -383,7 +383,7 @@ def test_resume_keeps_the_folder_and_appends_to_the_log(launcher, arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--resume=False"], ["--resume", "0"], ["--noresume"]], ids=" ".join
+    "arguments", [["--resume=False"], ["--resume=0"], ["--noresume"]], ids=" ".join
 )
 def test_resume_can_be_switched_off(launcher, arguments):
     earlier_run(launcher)
