@@ -16,17 +16,17 @@ import tensorflow as tf
 
 from swa.training import (
     checkpoint,
-    data,
-    model,
+    dataset,
+    network,
     output,
     resume,
     stopping,
 )
 from swa.training import run as training
-from swa.training.config import checked
 from swa.training.errors import UserError
 from swa.training.flags import Config
 from swa.training.ranks import Ranks
+from swa.training.settings import checked
 
 EPOCHS, BATCHES = 12, 4  # averaged: 9; the last epoch is the batch-norm epoch
 TIMES = "samples_per_second compile_seconds train_seconds e2e_seconds".split()
@@ -59,7 +59,7 @@ def run(config, stop=None):
 
 def run_until(config, monkeypatch, epoch, batch=1):
     """Runs until a signal in that batch, counted from zero; returns its Stop."""
-    stop, batches = stopping.Stop(), data.batches
+    stop, batches = stopping.Stop(), dataset.batches
 
     def with_signal(*arguments, **options):
         for count, rows in enumerate(batches(*arguments, **options)):
@@ -68,7 +68,7 @@ def run_until(config, monkeypatch, epoch, batch=1):
             yield rows
 
     with monkeypatch.context() as patch:
-        patch.setattr(data, "batches", with_signal)
+        patch.setattr(dataset, "batches", with_signal)
         with pytest.raises(stopping.Stopped):
             run(config, stop)
     return stop
@@ -460,13 +460,13 @@ def test_with_interval_0_only_the_end_is_saved(tmp_path):
 
 
 def test_a_run_that_diverges_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
-    batches = data.batches
+    batches = dataset.batches
 
     def broken(*arguments, **options):
         for count, (x, y) in enumerate(batches(*arguments, **options)):
             yield (x * np.nan if count == 5 * BATCHES + 1 else x), y
 
-    monkeypatch.setattr(data, "batches", broken)
+    monkeypatch.setattr(dataset, "batches", broken)
     with pytest.warns(RuntimeWarning, match="no sample was averaged"):
         told = run(config_for(tmp_path, save_interval=1))
     assert told["status"] == "diverged" and told["epochs"] == 6
@@ -496,32 +496,32 @@ def test_looking_for_a_lock_makes_nothing(tmp_path):
 
 
 @pytest.fixture
-def network():
+def model():
     """The model of these runs, in a session of its own."""
     tf.compat.v1.keras.backend.clear_session()
-    built = model.build(Config(hidden_units=8, num_classes=3, momentum=0.9), 2)
+    built = network.build(Config(hidden_units=8, num_classes=3, momentum=0.9), 2)
     built.get_weights()  # initialises, or Keras would do so afterwards
     yield built
     tf.compat.v1.keras.backend.clear_session()
 
 
-def evaluated(network, folder):
-    rows = data.load(config_for(folder))
-    loss, accuracy = network.evaluate(rows.x_test, rows.y_test, 64, verbose=0)
+def evaluated(model, folder):
+    rows = dataset.load(config_for(folder))
+    loss, accuracy = model.evaluate(rows.x_test, rows.y_test, 64, verbose=0)
     return {"loss": loss, "accuracy": accuracy}
 
 
 @pytest.mark.parametrize("name", ["sgd", "swa"])
 @pytest.mark.parametrize("way", ["Saver", "load_weights"])
-def test_the_weights_of_the_end_can_be_loaded(unbroken, network, name, way):
+def test_the_weights_of_the_end_can_be_loaded(unbroken, model, name, way):
     path = str(unbroken[0] / "out" / "ckpt" / f"{name}.ckpt")
     if way == "Saver":
         session = tf.compat.v1.keras.backend.get_session()
-        tf.compat.v1.train.Saver(network.weights).restore(session, path)
+        tf.compat.v1.train.Saver(model.weights).restore(session, path)
     else:
-        network.load_weights(path)
+        model.load_weights(path)
     # the same batch through the same kernels: equal to the bit
-    assert evaluated(network, unbroken[0]) == unbroken[1]["test"][name]
+    assert evaluated(model, unbroken[0]) == unbroken[1]["test"][name]
 
 
 def test_the_whole_model_can_be_loaded_and_trained_on(unbroken):

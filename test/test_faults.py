@@ -25,23 +25,23 @@ PATIENCE = 60  # seconds that a test waits for what must come
 # faults, run in the process before the script
 SLEEP_IN_EPOCH_4 = """
 import itertools, time
-from swa.training import data
-batches = data.batches
+from swa.training import dataset
+batches = dataset.batches
 def slow(*arguments, **options):
     for count, rows in enumerate(batches(*arguments, **options)):
         if count == 3 * 8 + 2:
             print("sleeping", flush=True)
             time.sleep(600)
         yield rows
-data.batches = slow
+dataset.batches = slow
 """
 SLEEP_BEFORE = """
 import time
-from swa.training import data
+from swa.training import dataset
 def load(config):
     print("sleeping", flush=True)
     time.sleep(600)
-data.load = load
+dataset.load = load
 """
 SMALL_FILES_ONLY = """
 import resource

@@ -31,20 +31,20 @@ SMALL = (
 # Says what it was given; then does what the variables NO_LINE, STATUS, SLEEP ask for.
 # Like the trainer it tells, with NO_LINE unset, when its checks are done.
 STUB = """
-settings = config.parse(sys.argv[1:])
+config = settings.parse(sys.argv[1:])
 names = ("ASCEND_DEVICE_ID", "RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE", "JOB_ID")
 given = {name: os.environ.get(name) for name in names}
-given.update(flags=settings._asdict(), cwd=os.getcwd(), device=os.environ["SWA_DEVICE"])
+given.update(flags=config._asdict(), cwd=os.getcwd(), device=os.environ["SWA_DEVICE"])
 print(json.dumps(given))
 print("on stderr", file=sys.stderr)
 sys.stdout.flush()
 if "NO_LINE" in os.environ:
     sys.exit(int(os.environ["NO_LINE"]))
-output.tell_started(settings.output_dir, settings.resume)
+output.tell_started(config.output_dir, config.resume)
 print(os.environ.get("SAYS", ""))
 print("on a terminal" if sys.stdout.isatty() else "on none", flush=True)
 time.sleep(float(os.environ.get("SLEEP", "0")))
-with open(os.path.join(settings.output_dir, "report.json"), "w") as file:
+with open(os.path.join(config.output_dir, "report.json"), "w") as file:
     file.write(os.environ["REPORT"])
 sys.exit(int(os.environ.get("STATUS", "0")))
 """

@@ -13,11 +13,11 @@ import pytest
 import tensorflow as tf
 
 import swa as package
-from swa.training import data, device, model, ranks, results, session, stopping
+from swa.training import dataset, machine, network, ranks, results, session, stopping
 from swa.training import run as training
-from swa.training.config import checked
 from swa.training.errors import UserError
 from swa.training.flags import Config
+from swa.training.settings import checked
 
 
 @pytest.fixture
@@ -44,14 +44,14 @@ def run(config):
 
 def test_the_checkpoints_give_the_reported_figures(small):
     told = run(small)
-    rows = data.load(small)
+    rows = dataset.load(small)
     for name in ("sgd", "swa"):
-        with session.opened(small, device.choose(small, {})) as sess:
-            network = model.build(small, 2)
-            saver = tf.compat.v1.train.Saver(network.weights)
-            network.get_weights()  # initialises, or Keras would do so afterwards
+        with session.opened(small, machine.choose(small, {})) as sess:
+            built = network.build(small, 2)
+            saver = tf.compat.v1.train.Saver(built.weights)
+            built.get_weights()  # initialises, or Keras would do so afterwards
             saver.restore(sess, os.path.join(small.output_dir, "ckpt", name + ".ckpt"))
-            loss, accuracy = network.evaluate(rows.x_test, rows.y_test, 64, verbose=0)
+            loss, accuracy = built.evaluate(rows.x_test, rows.y_test, 64, verbose=0)
         # the same batch through the same kernels: equal to the bit
         assert told["test"][name] == {"loss": loss, "accuracy": accuracy}
 
@@ -106,18 +106,18 @@ def test_a_refused_session_leaves_an_earlier_run_untouched(small, monkeypatch):
 
 def test_the_model_trains_on_the_rows_of_each_epoch_once(small, monkeypatch):
     fed = []
-    batches = data.batches
+    batches = dataset.batches
 
     def watched(*arguments, **options):
         for x, y in batches(*arguments, **options):
             fed.append(x)
             yield x, y
 
-    monkeypatch.setattr(data, "batches", watched)
+    monkeypatch.setattr(dataset, "batches", watched)
     run(small)
     assert {x.shape for x in fed} == {(64, 2)}  # one static shape
     epochs = np.concatenate(fed).reshape(3, 256, 2)
-    rows = np.sort(data.load(small).x, axis=0)
+    rows = np.sort(dataset.load(small).x, axis=0)
     for epoch in epochs:
         np.testing.assert_array_equal(np.sort(epoch, axis=0), rows)
 
@@ -156,7 +156,7 @@ def test_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
 @pytest.mark.parametrize("held_out, shapes", [(1, [1, 1]), (5, [2, 2])])
 def test_every_rank_evaluates_the_same_graph(small, held_out, shapes):
     """A rank without rows too, whose figures do not count."""
-    rows = data.load(small)
+    rows = dataset.load(small)
     rows = rows._replace(x_test=rows.x_test[:held_out], y_test=rows.y_test[:held_out])
     asked, told = [], []
 
@@ -175,7 +175,7 @@ def test_every_rank_evaluates_the_same_graph(small, held_out, shapes):
 
     for rank in range(2):
         world = ranks.World("", rank, 2, rank, 2)
-        job = training.Job(small, device.Device("npu"), rows, Halves(world), 0.0)
+        job = training.Job(small, machine.Device("npu"), rows, Halves(world), 0.0)
         fake = argparse.Namespace(model=Network(), swa=Swa)
         assert results.evaluate(job, fake)["swa"] == {"loss": 0.5, "accuracy": 0.25}
     assert [size for _, size in asked[::2]] == shapes

@@ -9,11 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from swa.tfkeras import SWA
-from swa.training import callbacks, console, stopping
-from swa.training import data as rows
-from swa.training import model as network
-from swa.training.config import swa_settings
+from swa.training import callbacks, console, dataset, network, stopping
 from swa.training.errors import FAILED, UserError
+from swa.training.settings import swa_settings
 
 
 class Training(NamedTuple):
@@ -55,7 +53,7 @@ def prepare(job, start, folder):
     # operations made before the model's would have changed its initial weights
     ranks.check_same("epochs found by --resume", start.epoch)
     drop_last = job.device.drops_last_batch
-    steps = rows.batches_per_epoch(len(data.x), config.batch_size, drop_last)
+    steps = dataset.batches_per_epoch(len(data.x), config.batch_size, drop_last)
     ranks.check_same("steps_per_epoch", steps)
     trained_rows = min(steps * config.batch_size, len(data.x))
     swa = swa_callback(config, ranks)
@@ -105,7 +103,7 @@ def fit(job, training, stop):
     if training.rows < len(data.x):
         dropped = f"{len(data.x) - training.rows} rows of each epoch are dropped"
         job.say(f"{dropped}: a batch has one static shape on an NPU.")
-    batches = rows.batches(
+    batches = dataset.batches(
         data.x,
         data.y,
         config.batch_size,

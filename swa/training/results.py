@@ -14,8 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 import swa
-from swa.training import checkpoint, output
-from swa.training import model as network
+from swa.training import checkpoint, network, output
 
 REPORT = "report.json"
 # of a figure of callbacks.FIGURES, the name of its last value

@@ -6,8 +6,15 @@ import json
 import time
 from typing import NamedTuple, Optional
 
-from swa.training import callbacks, checkpoint, console, flags, output, results
-from swa.training import config as settings
+from swa.training import (
+    callbacks,
+    checkpoint,
+    console,
+    flags,
+    output,
+    results,
+    settings,
+)
 from swa.training.errors import UserError, shown, wrong
 
 
@@ -57,8 +64,8 @@ def find(config, device, data, folder):
 
     Args:
       config: a checked Config.
-      device: device.Device.
-      data: data.Data.
+      device: machine.Device.
+      data: dataset.Data.
       folder: checkpoint.Folder.
 
     Returns:

@@ -6,10 +6,16 @@ import contextlib
 import os
 from typing import NamedTuple
 
-from swa.training import config as settings
-from swa.training import console, flags, output, session, stopping
-from swa.training import data as rows
-from swa.training import device as devices
+from swa.training import (
+    console,
+    dataset,
+    flags,
+    machine,
+    output,
+    session,
+    settings,
+    stopping,
+)
 from swa.training.errors import UserError
 from swa.training.ranks import Ranks, is_writer
 
@@ -18,8 +24,8 @@ class Job(NamedTuple):
     """What is to be done, and where."""
 
     config: flags.Config
-    device: devices.Device
-    data: rows.Data
+    device: machine.Device
+    data: dataset.Data
     ranks: Ranks
     began: float  # `time.time()` when the program began
 
@@ -70,9 +76,9 @@ def run(config, stop, began, environ=os.environ):
       stopping.Stopped: a signal came; a checkpoint has been written.
     """
     console.set_verbosity(config.verbose)
-    device = devices.choose(config, environ)
-    data = rows.load(config)
-    devices.check_batches(config, device, len(data.x))
+    device = machine.choose(config, environ)
+    data = dataset.load(config)
+    machine.check_batches(config, device, len(data.x))
     with output.locked(config.output_dir, config.check, is_writer(device.world)):
         if config.check:
             return console.say("checked: flags, files and device are in order")

@@ -12,7 +12,7 @@ import tempfile
 from launcher import job, options, plan, zoo
 from launcher.log import Screen
 from launcher.remedies import remedies
-from swa.training import config, flags, output
+from swa.training import flags, output, settings
 from swa.training.errors import FAILED, UserError, reason, shown
 
 TEST = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -46,19 +46,19 @@ def _launch(name, case_suffix, has_ranks, argv):
     """
     screen = Screen()
     asked = options.read(argv[1:], has_ranks)
-    settings = flags.parse([f"--train_epochs={argv[0]}", *asked.flags])
-    planned = _plan(asked, settings, has_ranks)
+    config = flags.parse([f"--train_epochs={argv[0]}", *asked.flags])
+    planned = _plan(asked, config, has_ranks)
     environ = plan.merged(os.environ, planned.ranks[0].variables)
-    settings = config.checked(settings, environ)
+    config = settings.checked(config, environ)
     if not planned.output_dir:
-        settings = settings._replace(output_dir=planned.ranks[0].folder)
-    command = [sys.executable, TRAINER, *_arguments(settings)]
+        config = config._replace(output_dir=planned.ranks[0].folder)
+    command = [sys.executable, TRAINER, *_arguments(config)]
     with _rank_table(planned) as planned:
-        status = _check(command, planned, settings.check)
-        if status or settings.check:
+        status = _check(command, planned, config.check)
+        if status or config.check:
             return status
         _tell_beginning(screen, planned)
-        for line in flags.without_effect(settings):
+        for line in flags.without_effect(config):
             screen.line(line)
         environ = _with_horovod(planned)
         with _folders(planned):
@@ -74,25 +74,25 @@ def _launch(name, case_suffix, has_ranks, argv):
                 sys.stderr.write(line + "\n")
         return running.failure.status
     if running.has_begun and planned.ranks[0].number == 0:
-        for line in zoo.write(settings.output_dir, case_suffix):
+        for line in zoo.write(config.output_dir, case_suffix):
             screen.line(line)
     return 0
 
 
-def _arguments(settings):
+def _arguments(config):
     """The trainer's command line; the working directory is not the user's there."""
-    command = flags.arguments(settings._replace(check=False))
+    command = flags.arguments(config._replace(check=False))
     paths = ("data_path", "output_dir")
-    return [*command, *(f"--{name}={getattr(settings, name)}" for name in paths)]
+    return [*command, *(f"--{name}={getattr(config, name)}" for name in paths)]
 
 
-def _plan(asked, settings, has_ranks):
+def _plan(asked, config, has_ranks):
     """The Plan for what was typed."""
-    named = settings.output_dir or None
+    named = config.output_dir or None
     try:
         if not has_ranks:
             return plan.of_one(os.environ, named)
-        return plan.of_ranks(asked, settings.device, os.environ, named)
+        return plan.of_ranks(asked, config.device, os.environ, named)
     except FileNotFoundError:
         raise UserError(
             "the working directory has been removed. Change to another directory."

@@ -12,9 +12,9 @@ import os
 from typing import NamedTuple, Optional, Tuple
 
 from swa.training import npu, npu_options, output, ranks_hccl, ranks_horovod
-from swa.training.config import device_id
 from swa.training.errors import UserError, wrong
 from swa.training.ranks import Ranks, World
+from swa.training.settings import device_id
 
 # Signs of an NPU: its device files, and CANN's parts in the folders it installs to.
 DEVICE_FILES = ("/dev/davinci*", "/dev/vdavinci*")

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from swa.training import memory
-from swa.training.config import check_batch_size
 from swa.training.errors import UserError, reason, shown, wrong
+from swa.training.settings import check_batch_size
 
 CLUSTER_STD = 2.0
 CENTRE_RANGE = (-10.0, 10.0)

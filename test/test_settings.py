@@ -7,9 +7,9 @@ import os
 import pytest
 
 from swa.training import memory
-from swa.training.config import checked, parse
 from swa.training.errors import UserError
 from swa.training.flags import Config
+from swa.training.settings import checked, parse
 
 
 def test_the_defaults_are_the_published_ones():
