@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-BEGAN = time.time()
+BEGAN = time.monotonic()
 ROOT = os.path.dirname(os.path.abspath(__file__))
 
 

@@ -18,9 +18,9 @@ from launcher import hccn
 from swa.training import dataset, machine, rank_table, ranks, ranks_hccl, ranks_horovod
 from swa.training.errors import UserError
 from swa.training.flags import Config
-from swa.training.ranks import World
 from swa.training.ranks_hccl import sum_of_int64
 from swa.training.settings import checked
+from swa.training.world import World
 
 
 class ThreadRanks(ranks.Ranks):
@@ -73,7 +73,7 @@ def test_one_process_is_every_rank():
     optimizer = object()
     array = np.arange(3)
     (total,) = alone.sum([array])
-    assert (alone.rank, alone.size, alone.local_rank) == (0, 1, 0)
+    assert (alone.rank, alone.size) == (0, 1)
     assert alone.wrap_optimizer(optimizer) is optimizer
     assert alone.is_writer
     np.testing.assert_array_equal(total, array)
@@ -287,6 +287,10 @@ def test_only_ranks_that_have_not_started_are_named(monkeypatch):
     environ = {"HOROVOD_GLOO_RENDEZVOUS_ADDR": "a", "HOROVOD_GLOO_RENDEZVOUS_PORT": "1"}
     environ["HOROVOD_GLOO_TIMEOUT_SECONDS"] = "0"
     with pytest.raises(UserError, match="^rank 2, 4 of 5 did not start within 0 s"):
+        ranks_horovod.await_all(World("horovod", 1, 5, 1, 5), environ)
+    environ["HOROVOD_GLOO_TIMEOUT_SECONDS"] = "x"
+    message = "HOROVOD_GLOO_TIMEOUT_SECONDS must be an integer >= 0, got 'x'"
+    with pytest.raises(UserError, match=message):
         ranks_horovod.await_all(World("horovod", 1, 5, 1, 5), environ)
 
 

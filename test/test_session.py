@@ -15,8 +15,8 @@ from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from swa.training import machine, npu_options, session
 from swa.training.errors import UserError
 from swa.training.flags import FLAGS
-from swa.training.ranks import World
 from swa.training.settings import parse
+from swa.training.world import World
 
 NPU = machine.Device("npu", "for a test", adapter="1.6")
 CPU = machine.Device("cpu", "for a test")

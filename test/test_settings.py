@@ -80,15 +80,6 @@ def test_the_default_output_is_the_devices():
     assert parse([], {"ASCEND_DEVICE_ID": ""}).output_dir.endswith("/output/0")
 
 
-# Messages
-
-
-def test_a_message_is_one_line_of_at_most_400_characters():
-    error = UserError("a\tb\n" + "x" * 1000 + "the end", 1)
-    assert str(error).startswith(r"a\tb\nxx") and str(error).endswith("xthe end")
-    assert len(str(error)) == 400 and error.status == 1
-
-
 # Memory
 
 

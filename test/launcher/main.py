@@ -12,7 +12,7 @@ import tempfile
 from launcher import job, options, plan, zoo
 from launcher.log import Screen
 from launcher.remedies import remedies
-from swa.training import flags, output, settings
+from swa.training import files, flags, settings
 from swa.training.errors import FAILED, UserError, reason, shown
 
 TEST = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -107,7 +107,7 @@ def _rank_table(planned):
         return
     with tempfile.TemporaryDirectory(prefix="rank_table") as folder:
         path = os.path.join(folder, "rank_table.json")
-        output.write(path, planned.table.encode())
+        files.write(path, planned.table.encode())
         ranks = [
             rank._replace(variables=dict(rank.variables, RANK_TABLE_FILE=path))
             for rank in planned.ranks
@@ -119,7 +119,7 @@ def _keep_rank_table(planned, running):
     """Puts the job's own rank table beside its results, to be looked at."""
     if planned.table and running.has_begun:
         path = os.path.join(planned.ranks[0].folder, "rank_table.json")
-        output.write(path, planned.table.encode())
+        files.write(path, planned.table.encode())
 
 
 def _check(command, planned, is_shown):

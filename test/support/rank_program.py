@@ -22,8 +22,9 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from swa.tfkeras import SWA  # noqa: E402
-from swa.training import callbacks, dataset, machine, session  # noqa: E402
+from swa.training import dataset, machine, session  # noqa: E402
 from swa.training.flags import Config  # noqa: E402
+from swa.training.rank_callbacks import EqualRanks  # noqa: E402
 from swa.training.settings import checked  # noqa: E402
 
 BATCH, ROWS, CLASSES, FEATURES, EPOCHS = 64, 512, 3, 2, 6
@@ -77,7 +78,7 @@ def fitted(ranks, has_batch_norm, fewer_steps, damage):
         steps_per_epoch=steps,
         epochs=EPOCHS,
         verbose=0,
-        callbacks=[callbacks.EqualRanks(ranks)] * (ranks.size > 1) + [swa],
+        callbacks=[EqualRanks(ranks)] * (ranks.size > 1) + [swa],
         workers=0,
     ).history
     rows = ROWS // ranks.size
