@@ -76,8 +76,7 @@ def evaluate(job, training):
     loss, accuracy = f"{gains['loss']:+.4f}", f"{gains['accuracy']:+.4f}"
     job.say(f"SWA minus SGD: test loss {loss}, test accuracy {accuracy}")
     job.say(
-        "One seed on one workload shows that everything runs. It is no evidence for or "
-        "against SWA: docs/results.md has runs that show a gain."
+        "One seed is a check that everything runs, not evidence: see docs/results.md."
     )
     return {"sgd": sgd, "swa": swa_figures}
 
