@@ -113,6 +113,6 @@ def _modules_with_tensorflow():
     try:
         from swa.training import checkpoint, fit, results, resume
     except (ImportError, OSError) as error:
-        needed = "TensorFlow must be importable in the memory that there is"
-        raise UserError(f"{needed}, got {reason(error)}.", FAILED) from error
+        cause = reason(error.__context__ or error)  # TensorFlow's own is a traceback
+        raise UserError(f"TensorFlow cannot be imported: {cause}.", FAILED) from error
     return checkpoint, fit, results, resume
