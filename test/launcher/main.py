@@ -12,8 +12,8 @@ import tempfile
 from launcher import job, options, plan, zoo
 from launcher.log import Screen
 from launcher.remedies import remedies
-from swa.training import config, flags, output
-from swa.training.errors import FAILED, UserError, one_line, reason, shown
+from swa.training import files, flags, settings
+from swa.training.errors import FAILED, UserError, reason, shown
 
 TEST = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TRAINER = os.path.join(os.path.dirname(TEST), "train-tf.keras-npu.py")
@@ -46,17 +46,20 @@ def _launch(name, case_suffix, has_ranks, argv):
     """
     screen = Screen()
     asked = options.read(argv[1:], has_ranks)
-    typed = [f"--train_epochs={argv[0]}", *asked.flags]
-    planned = _plan(asked, typed, has_ranks)
-    settings = config.parse(typed, plan.merged(os.environ, planned.ranks[0].variables))
+    config = flags.parse([f"--train_epochs={argv[0]}", *asked.flags])
+    planned = _plan(asked, config, has_ranks)
+    environ = plan.merged(os.environ, planned.ranks[0].variables)
+    config = settings.checked(config, environ)
     if not planned.output_dir:
-        settings = settings._replace(output_dir=planned.ranks[0].folder)
-    command = [sys.executable, TRAINER, *_arguments(settings)]
+        config = config._replace(output_dir=planned.ranks[0].folder)
+    command = [sys.executable, TRAINER, *_arguments(config)]
     with _rank_table(planned) as planned:
-        status = _check(command, planned, settings.check)
-        if status or settings.check:
+        status = _check(command, planned, config.check)
+        if status or config.check:
             return status
-        _tell_beginning(screen, planned, asked)
+        _tell_beginning(screen, planned)
+        for line in flags.without_effect(config):
+            screen.line(line)
         environ = _with_horovod(planned)
         with _folders(planned):
             running = job.job(planned, screen)
@@ -71,26 +74,25 @@ def _launch(name, case_suffix, has_ranks, argv):
                 sys.stderr.write(line + "\n")
         return running.failure.status
     if running.has_begun and planned.ranks[0].number == 0:
-        for line in zoo.write(settings.output_dir, case_suffix):
+        for line in zoo.write(config.output_dir, case_suffix):
             screen.line(line)
     return 0
 
 
-def _arguments(settings):
+def _arguments(config):
     """The trainer's command line; the working directory is not the user's there."""
-    command = flags.arguments(settings._replace(check=False))
-    return [*command, f"--data_path={settings.data_path}"]
+    command = flags.arguments(config._replace(check=False))
+    paths = ("data_path", "output_dir")
+    return [*command, *(f"--{name}={getattr(config, name)}" for name in paths)]
 
 
-def _plan(asked, typed, has_ranks):
+def _plan(asked, config, has_ranks):
     """The Plan for what was typed."""
-    given = flags.given(typed)
-    named = given.get("output_dir")
+    named = config.output_dir or None
     try:
-        named = os.path.abspath(named) if named else None
         if not has_ranks:
             return plan.of_one(os.environ, named)
-        return plan.of_ranks(asked, given.get("device", "auto"), os.environ, named)
+        return plan.of_ranks(asked, config.device, os.environ, named)
     except FileNotFoundError:
         raise UserError(
             "the working directory has been removed. Change to another directory."
@@ -105,7 +107,7 @@ def _rank_table(planned):
         return
     with tempfile.TemporaryDirectory(prefix="rank_table") as folder:
         path = os.path.join(folder, "rank_table.json")
-        output.write(path, planned.table.encode())
+        files.write(path, planned.table.encode())
         ranks = [
             rank._replace(variables=dict(rank.variables, RANK_TABLE_FILE=path))
             for rank in planned.ranks
@@ -117,7 +119,7 @@ def _keep_rank_table(planned, running):
     """Puts the job's own rank table beside its results, to be looked at."""
     if planned.table and running.has_begun:
         path = os.path.join(planned.ranks[0].folder, "rank_table.json")
-        output.write(path, planned.table.encode())
+        files.write(path, planned.table.encode())
 
 
 def _check(command, planned, is_shown):
@@ -131,10 +133,7 @@ def _check(command, planned, is_shown):
     return 128 - done.returncode if done.returncode < 0 else done.returncode
 
 
-def _tell_beginning(screen, planned, asked):
-    if asked.ignored:
-        names = " ".join(asked.ignored)
-        screen.line(one_line(f"These options have no effect here: {names}"))
+def _tell_beginning(screen, planned):
     first = planned.ranks[0]
     if planned.engine == plan.ONE:
         if "RANK_TABLE_FILE" in os.environ:

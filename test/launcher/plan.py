@@ -9,7 +9,7 @@ import subprocess
 from typing import Dict, List, NamedTuple, Optional
 
 from launcher import hccn
-from swa.training import config, device, rank_table
+from swa.training import machine, rank_table, settings
 from swa.training.errors import UserError, shown
 
 # HCCL's: the first step may have to wait for the others' compilers
@@ -59,7 +59,7 @@ def of_one(environ, output_dir):
     Raises:
       UserError: the variable is no device id.
     """
-    number = config.device_id(environ)
+    number = settings.device_id(environ)
     variables = {
         "ASCEND_DEVICE_ID": str(number),
         "RANK_SIZE": "1",
@@ -67,7 +67,7 @@ def of_one(environ, output_dir):
         "JOB_ID": environ.get("JOB_ID") or "10087",
         "RANK_TABLE_FILE": None,  # it would start HCCL, for one device too
     }
-    folder = output_dir or config.default_output_dir(environ)
+    folder = output_dir or settings.default_output_dir(environ)
     return Plan(ONE, 1, [Rank(0, folder, number, variables)], output_dir)
 
 
@@ -85,7 +85,7 @@ def of_ranks(options, asked_device, environ, output_dir):
     """
     size = _size(options.rank_size)
     is_npu = asked_device == "npu" or (
-        asked_device != "cpu" and device.npu_signs(environ)
+        asked_device != "cpu" and machine.npu_signs(environ)
     )
     if is_npu and options.hosts:
         raise UserError(

@@ -10,7 +10,7 @@ import json
 import os
 import platform
 
-from swa.training import output
+from swa.training import files
 
 NETWORK = "SWA_ID0252_for_TensorFlow"
 FILES = tuple(NETWORK + "_*_" + end for end in ("acc.log", "perf.log", "loss.txt"))
@@ -50,7 +50,7 @@ def remove(folder):
     Raises:
       UserError: one cannot be removed.
     """
-    output.remove(folder, *FILES)
+    files.remove(folder, *FILES)
 
 
 def write(folder, case_suffix):
@@ -82,4 +82,4 @@ def write(folder, case_suffix):
 
 
 def _write(path, lines):
-    output.write(path, "".join(line + "\n" for line in lines).encode())
+    files.write(path, "".join(line + "\n" for line in lines).encode())
