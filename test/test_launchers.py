@@ -242,6 +242,19 @@ def test_a_shell_that_is_not_bash_is_told_so(script):
     assert b"this is a bash script. Run: bash " in done.stderr
 
 
+def test_a_checkout_with_crlf_keeps_the_launchers_line_ends(tmp_path):
+    git = shutil.which("git") or pytest.skip("needs git")
+    (tmp_path / "source").mkdir()
+    for path in (ROOT / ".gitattributes", ROOT / "test" / FULL):
+        shutil.copy(str(path), str(tmp_path / "source"))
+    config = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.autocrlf=true"]
+    for command in ("init -q", "add .", "commit -qm all", "clone -q . ../copy"):
+        whole = [git, *config, *command.split()]
+        subprocess.run(whole, cwd=str(tmp_path / "source"), check=True)
+    assert b"\r" in (tmp_path / "copy/.gitattributes").read_bytes()
+    assert b"\r" not in (tmp_path / "copy" / FULL).read_bytes()
+
+
 def test_cdpath_changes_nothing(launcher):
     decoy = launcher.cwd / "decoy"
     (decoy / "test").mkdir(parents=True)
