@@ -123,7 +123,7 @@ swa_ascend_folders() {
     "${HOME:-}/Ascend" "${SWA_FAKE_ROOT:-}/usr/local/Ascend"; do
     folder="${folder%%/ascend-toolkit*}"
     folder="${folder%%/nnae*}"
-    for part in ascend-toolkit nnae fwkacllib tfplugin opp driver; do
+    for part in ascend-toolkit nnae cann fwkacllib tfplugin opp driver; do
       if [[ -n "${folder}" && -d "${folder}/${part}" ]]; then
         printf '%s\n' "${folder}"
         break
@@ -180,6 +180,28 @@ swa_source_vendor() {
   if [[ -n "${had_u}" ]]; then set -u; fi
 }
 
+# Whether PYTHONPATH has the TensorFlow plug-in already.
+swa_path_has_plugin() {
+  local folder
+  local -a folders=()
+  IFS=: read -r -a folders <<<"${PYTHONPATH:-}" || true
+  for folder in ${folders[@]+"${folders[@]}"}; do
+    if [[ -n "${folder}" && -d "${folder}/npu_bridge" ]]; then return 0; fi
+  done
+  return 1
+}
+
+# Puts the TensorFlow plug-in in PYTHONPATH, by hand: folder $1 has no set_env.sh for it.
+# From CANN 8 on it is a wheel, which pip installs into a folder of its own.
+swa_plugin_by_hand() {
+  local package
+  if swa_path_has_plugin; then return 0; fi
+  package="$(swa_first ${TFPLUGIN_INSTALL_PATH:+"${TFPLUGIN_INSTALL_PATH}"/npu_bridge} \
+    "$1"/tfplugin{/latest/tfplugin,/latest,}/python/site-packages \
+    "$1"/{,tfplugin/,tfplugin/latest/,*/,*/latest/}npu_bridge)"
+  if [[ -n "${package}" ]]; then swa_prepend PYTHONPATH "${package%/npu_bridge}"; fi
+}
+
 # Sets up the toolkit and then the TensorFlow plug-in, each from the first folder
 # that has it: a user's toolkit stands beside the machine's driver.
 swa_set_up_cann() {
@@ -187,7 +209,7 @@ swa_set_up_cann() {
   while IFS= read -r folder; do
     [[ -n "${folder}" ]] || continue
     if [[ -z "${toolkit}" ]]; then
-      toolkit="$(swa_first "${folder}"/{ascend-toolkit,nnae}{,/latest}/set_env.sh)"
+      toolkit="$(swa_first "${folder}"/{ascend-toolkit,nnae,cann}{,/latest}/set_env.sh)"
       if [[ -n "${toolkit}" ]]; then
         swa_vendor_script="${toolkit}"
         swa_source_vendor
@@ -201,8 +223,7 @@ swa_set_up_cann() {
         swa_vendor_script="${plugin}"
         swa_source_vendor
       else
-        swa_prepend PYTHONPATH "$(swa_first \
-          "${folder}"/tfplugin{/latest/tfplugin,/latest,}/python/site-packages)"
+        swa_plugin_by_hand "${folder}"
       fi
     fi
   done <<<"$1"
@@ -385,7 +406,8 @@ swa_take() {
   swa_has "$2" tensorflow || return 1
   if [[ -n "${npu}" && "${SWA_DEVICE:-auto}" != cpu ]] && ! swa_has "$2" npu_bridge; then
     swa_fail "${npu} is here, but $1 cannot find npu_bridge: install CANN's tfplugin or" \
-      "source its set_env.sh, or choose --device=cpu."
+      "source its set_env.sh (from CANN 8 on: put the folder that its wheel was" \
+      "installed into in PYTHONPATH), or choose --device=cpu."
     return
   fi
   export PYTHON="$1"

@@ -491,6 +491,43 @@ def test_variables_of_cann_20_are_exported(machine, layout):
     assert operators == str(toolkit / "opp")
 
 
+@pytest.mark.parametrize(
+    "folder", ["", "tfplugin", "tfplugin/latest", "npu_bridge-1.15.0", "mine/latest"]
+)
+def test_the_folder_of_the_plug_ins_wheel_is_found(machine, folder):
+    ascend = machine.root / "usr/local/Ascend"
+    machine.file("usr/local/Ascend/ascend-toolkit/set_env.sh", "export FROM=toolkit\n")
+    (ascend / folder / "npu_bridge").mkdir(parents=True)
+    machine.python("python3.7", "3.7 tensorflow npu_bridge")
+    status, lines, err = machine.source('echo "$FROM $PYTHONPATH"')
+    assert status == 0, err
+    assert lines[1] == f"toolkit {ascend / folder}"
+
+
+def test_the_variable_of_the_plug_ins_folder_comes_first(machine):
+    mine = machine.file("mine/npu_bridge/__init__.py").parent.parent
+    machine.file("usr/local/Ascend/tfplugin/npu_bridge/__init__.py")
+    machine.python("python3.7", "3.7 tensorflow npu_bridge")
+    _, lines, _ = machine.source('echo "$PYTHONPATH"', TFPLUGIN_INSTALL_PATH=str(mine))
+    assert lines[1] == str(mine)
+
+
+def test_a_plug_in_that_the_user_has_put_in_the_path_stays_first(machine):
+    mine = machine.file("mine/npu_bridge/__init__.py").parent.parent
+    machine.file("usr/local/Ascend/tfplugin/npu_bridge/__init__.py")
+    machine.python("python3.7", "3.7 tensorflow npu_bridge")
+    path = f"/elsewhere:{mine}"
+    _, lines, _ = machine.source('echo "$PYTHONPATH"', PYTHONPATH=path)
+    assert lines[1] == path
+
+
+def test_the_newest_toolkits_script_is_sourced(machine):
+    machine.file("usr/local/Ascend/cann/set_env.sh", "export FROM=cann\n")
+    machine.python("python3.7", "3.7 tensorflow npu_bridge")
+    _, lines, _ = machine.source("echo $FROM")
+    assert lines[1:] == ["cann"]
+
+
 # ---------------------------------------------------------------------- Horovod
 
 # Can import horovod once its folder is on PYTHONPATH; pip makes what it is asked for.
