@@ -9,16 +9,18 @@
 # SWA_FAKE_ROOT (tests only: stands before /usr/local and /dev).
 
 unset CDPATH # or cd would go elsewhere, and print where
+unset PYTHONOPTIMIZE # 2 drops the docstrings that TensorFlow 1.15 needs
 swa_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 swa_venv="${swa_root}/.venv"
 
 swa_fail() {
-  printf 'test/env.sh: error: %s\n' "$*" >&2
+  swa_say "error: $*"
   return 2
 }
 
+# Standard error may be closed or full: no failure of what is said ends the set-up.
 swa_say() {
-  printf 'test/env.sh: %s\n' "$*" >&2
+  printf 'test/env.sh: %s\n' "$*" >&2 2>/dev/null || true
 }
 
 # ---------------------------------------------------------------- interpreters
@@ -387,8 +389,9 @@ swa_build_venv() (
       "and run again, or set PYTHON to a Python that has TensorFlow 1.15."
     exit
   fi
-  if ! env -u PYTHONPATH "${swa_venv}/bin/python" -c 'import tensorflow' >/dev/null \
-    2>"${swa_venv}/import.log"; then
+  # without PYTHONWARNINGS, which may make errors of TensorFlow's own warnings
+  if ! env -u PYTHONPATH -u PYTHONWARNINGS "${swa_venv}/bin/python" \
+    -c 'import tensorflow' >/dev/null 2>"${swa_venv}/import.log"; then
     swa_fail "TensorFlow 1.15 is installed but cannot be imported on this machine (it" \
       "needs a processor with AVX): $(tail -n 1 "${swa_venv}/import.log")"
     exit
