@@ -15,19 +15,21 @@ BEGAN = time.time()
 ROOT = os.path.dirname(os.path.abspath(__file__))
 
 
-def has_tensorflow():
+def has(names):
     """Whether this Python is the right one, without importing what takes seconds."""
+    if sys.version_info[:2] != (3, 7):
+        return False
     from importlib.util import find_spec
 
-    return all(find_spec(name) for name in ("tensorflow_core", "numpy"))
+    return all(find_spec(name) for name in names)
 
 
 if __name__ == "__main__":
-    if {"-h", "--h", "--help"} & set(sys.argv) and sys.version_info >= (3, 7):
+    if {"-h", "--h", "-help", "--help"} & set(sys.argv) and has(["absl"]):
         from swa.training.flags import print_help
 
         print_help()
-    elif sys.version_info[:2] == (3, 7) and has_tensorflow():
+    elif has(["absl", "numpy", "tensorflow_core"]):
         from swa.training.run import main
 
         sys.exit(main(sys.argv[1:], BEGAN))

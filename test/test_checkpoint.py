@@ -48,7 +48,7 @@ def config_for(folder, **changes):
         save_interval=2,
     )
     settings.update(changes)
-    return checked(Config(**settings))
+    return checked(Config(**settings, typed=tuple(settings)))
 
 
 def run(config, stop=None):

@@ -121,7 +121,9 @@ def test_the_users_flags_are_handed_through_and_win(launcher):
     assert given["flags"].items() >= expected.items()
 
 
-@pytest.mark.parametrize("arguments", [["--batch=512"], ["--batch", "512"]])
+@pytest.mark.parametrize(
+    "arguments", [["--batch=512"], ["--batch", "512"], ["--train_batch_size=512"]]
+)
 def test_batch_is_the_batch_size(launcher, arguments):
     assert launcher.given(*arguments)["flags"]["batch_size"] == 512
 
@@ -150,13 +152,12 @@ def test_relative_paths_are_those_of_the_caller(launcher):
 def test_the_zoos_other_options_are_named_and_not_handed_on(launcher):
     names = (
         "--max_step --train_steps --modeldir --loss_scale --autotune --ckpt_path "
-        "--conda_name --ffts --bind_core"
+        "--conda_name --ffts --bind_core --npu_loss_scale --Autotune"
     )
-    arguments = [name + "=1" for name in names.split()[:-1]] + ["--bind_core"]
-    status, out, err = launcher.run(*arguments)
+    status, out, err = launcher.run(*[name + "=1" for name in names.split()])
     assert status == 0, err
     (line,) = [line for line in out.splitlines() if "no effect" in line]
-    assert line.endswith(names)
+    assert set(names.split()) < set(line.split())
 
 
 def test_an_ignored_option_may_have_its_value_behind_it(launcher):
@@ -165,9 +166,7 @@ def test_an_ignored_option_may_have_its_value_behind_it(launcher):
 
 @pytest.mark.parametrize(
     "argument",
-    (
-        "-resume -help -data_path= -output_dir=out --flagfile=f --undefok=x --bogus"
-    ).split(),
+    ("-help -data_path= --flagfile=f --undefok=x --bogus").split(),
 )
 def test_what_is_no_flag_is_refused_and_deletes_nothing(launcher, argument):
     checkpoint = earlier_run(launcher)
@@ -382,7 +381,7 @@ def earlier_run(launcher):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--resume"], ["--resume=True"], ["--resume", "1"], ["--resume", "--seed=2"]],
+    [["--resume"], ["--resume=True"], ["--resume=1"], ["--resume", "--seed=2"]],
     ids=" ".join,
 )
 def test_resume_keeps_the_folder_and_appends_to_the_log(launcher, arguments):
@@ -397,7 +396,7 @@ def test_resume_keeps_the_folder_and_appends_to_the_log(launcher, arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--resume=False"], ["--resume", "0"], ["--noresume"]], ids=" ".join
+    "arguments", [["--resume=False"], ["--resume=0"], ["--noresume"]], ids=" ".join
 )
 def test_resume_can_be_switched_off(launcher, arguments):
     earlier_run(launcher)
@@ -458,7 +457,7 @@ def test_a_failed_run_gives_its_status_and_last_lines(launcher):
     [
         ("ra rdev init failed, ret 328", "compare hccn_tool -i N -ip -g"),
         ("EJ0001: Failed to initialize the HCCP process", "wait ten seconds, repeat"),
-        ("*** in memory_optimizer", "leave rewrite_options.memory_optimization out"),
+        ("*** in memory_optimizer", "repeat with --memory_optimization=unset"),
         ("see HCCL_CONNECT_TIMEOUT", "export HCCL_CONNECT_TIMEOUT=1200"),
         ("bind failed, see HCCL_IF_BASE_PORT", "ports 60000 to 60015 must be free"),
     ],
@@ -609,7 +608,7 @@ def test_help_tells_every_flag_with_its_default(launcher, script, epochs):
     _, out, _ = launcher.run("--help", script=script)
     told = re.findall(r"^    --(\w+)(.*(?:\n {20,}.*)*)", out, re.M)
     told = {name: " ".join(text.split()) for name, text in told}
-    assert set(told) == set(flags.FLAGS) - {"check"}
+    assert set(told) == set(flags.Config._fields) - {"check", "typed"}
     for name, default in flags.Config(train_epochs=epochs)._asdict().items():
-        if name in told and default not in ("", None, False):
+        if name in told and default not in ("", None, False, ()):
             assert told[name].endswith("default is {}".format(default))

@@ -14,7 +14,7 @@ from support import npu_fake
 from support.npu_fake import DIAGNOSTICS, MODES
 
 from swa.training import device, session
-from swa.training.config import Config, checked
+from swa.training.config import parse
 
 SCRIPT = os.path.join(npu_fake.ROOT, "train-tf.keras-npu.py")
 EPOCHS, BATCHES = 4, 8
@@ -165,7 +165,8 @@ def test_every_release_takes_every_row(npu_forks, tmp_path):
     """The session's options alone, for the product of releases and rows."""
     cases = []
     for release, row in itertools.product(RELEASES, ROWS):
-        config = checked(Config(**flags_of(row, tmp_path)))
+        flags = flags_of(row, tmp_path).items()
+        config = parse([f"--{name}={value}" for name, value in flags])
         proto = session.session_config(config, device.Device("npu", adapter=release))
         (entry,) = proto.graph_options.rewrite_options.custom_optimizers
         options = [

@@ -61,7 +61,7 @@ def test_the_report_is_the_file_and_all_flags_are_in_it(small):
     with open(os.path.join(small.output_dir, "report.json")) as file:
         assert json.load(file) == told
     # how a result came about is no part of it
-    assert set(told["config"]) == set(Config._fields) - {"resume", "check"}
+    assert set(told["config"]) == set(Config._fields) - {"resume", "check", "typed"}
     assert sorted(os.listdir(small.output_dir)) == [".lock", "ckpt", "report.json"]
 
 

@@ -155,7 +155,8 @@ def _report(job, training, train_seconds, test):
     compiled = {1, *plan.sampled_epochs[:1], swa_callback.batch_norm_epoch}
     speed, compile_seconds = rates(history["seconds"], training.rows, compiled)
     settings = dict(config._asdict())
-    del settings["resume"], settings["check"]  # how the result came about
+    for name in ("resume", "check", "typed"):  # how the result came about
+        del settings[name]
     return {
         "status": "diverged" if training.figures.has_diverged else "completed",
         "config": settings,

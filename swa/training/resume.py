@@ -114,18 +114,17 @@ def fixed(config, made_of):
     Returns:
       dict of plain values.
     """
-    kinds = [flags.FIXED] + [flags.FIXED_FOR_SYNTHETIC] * made_of.is_synthetic
-    kinds += [flags.FIXED_ON_NPU] * (made_of.device == "npu")
-    pairs = zip(flags.FLAGS.values(), config)
-    values = {flag.name: value for flag, value in pairs if flag.on_resume in kinds}
+    names = flags.FIXED + flags.FIXED_FOR_SYNTHETIC * made_of.is_synthetic
+    names += flags.FIXED_ON_NPU * (made_of.device == "npu")
+    values = {name: getattr(config, name) for name in names}
     return dict(values, device=made_of.device, data=made_of.data_sha256)
 
 
 def continued(config, made_of, found):
     """The configuration with which a run goes on.
 
-    Where neither run was given a start_epoch, the saved one stays although
-    train_epochs changes, for the rates of the epochs trained follow from it.
+    A start_epoch that was not typed is the saved one, also where train_epochs changes,
+    because the rates of the epochs trained follow from it.
 
     Args:
       config: a checked Config.
@@ -140,14 +139,11 @@ def continued(config, made_of, found):
         setting that would give another result than the saved one, by name.
     """
     trained, saved = found.snapshot.epoch, found.run
-    saved_start_epoch = saved["settings"]["start_epoch"]
     if config.train_epochs <= trained:
         rule = f"train_epochs must be above the {trained} epochs of the checkpoint"
         raise wrong(rule, config.train_epochs)
-    default = settings.default_start_epoch
-    was_default = saved_start_epoch == default(saved["train_epochs"])
-    if was_default and config.start_epoch == default(config.train_epochs):
-        config = config._replace(start_epoch=saved_start_epoch)
+    if "start_epoch" not in config.typed:
+        config = config._replace(start_epoch=saved["settings"]["start_epoch"])
         settings.check_schedule(config)
     check(fixed(config, made_of), saved["settings"])
     return config

@@ -82,7 +82,8 @@ def run(config, stop, began, environ=os.environ):
         with folder, device.join() as ranks:
             start = resume.find(config, device, data, folder=folder)
             job = Job(start.config, device, data, ranks=ranks, began=began)
-            for line in (device.reason, str(data), *device.notes):
+            notes = [*device.notes, *flags.without_effect(config)]
+            for line in (device.reason, str(data), *notes):
                 job.say(line)
             if start.report:
                 console.say(f"this run is complete: {results.report_path(config)}")

@@ -38,7 +38,8 @@ def session_config(config, device):
     # As the vendor sets it from r1.6 on; the field is TensorFlow's, so older adapters
     # take it too. It is a MemOptType, whose 2 means MANUAL: the Toggle called OFF, also
     # 2, therefore asks for annotated swapping only, and ON, 1, for no optimisation.
-    rewriter.memory_optimization = RewriterConfig.OFF
+    if config.memory_optimization == "vendor":
+        rewriter.memory_optimization = RewriterConfig.OFF
     custom_op = rewriter.custom_optimizers.add()
     custom_op.name = "NpuOptimizer"
     for key, value in npu_options.wanted(config).items():

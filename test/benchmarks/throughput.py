@@ -45,10 +45,10 @@ def fit_work(epochs, pairs):
     import tensorflow as tf
 
     from swa.tfkeras import SWA
-    from swa.training import config as settings
     from swa.training import data, model
+    from swa.training.config import parse, swa_settings
 
-    config = settings.checked(settings.Config(device="cpu", train_epochs=epochs))
+    config = parse(["--device=cpu", f"--train_epochs={epochs}"])
     rows, size = data.load(config), config.batch_size
     network = model.build(config, config.num_features)
     steps = len(rows.x) // size
@@ -64,7 +64,7 @@ def fit_work(epochs, pairs):
         network.fit(batches, callbacks=[*callbacks], **options)
 
     def fit_with_swa():
-        fit(SWA(*settings.swa_settings(config)))
+        fit(SWA(*swa_settings(config)))
 
     def resident_fit():
         one = rows.x[:size], rows.y[:size]

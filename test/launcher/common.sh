@@ -49,8 +49,10 @@ parameter explain:
                                must_keep_origin_dtype/allow_mix_precision), default is
                                allow_mix_precision
     --modify_mixlist           JSON file that changes the list of mixed precision
+    --memory_optimization      option of an NPU session(vendor/unset): OFF as the vendor
+                               sets it, or unset, default is vendor
     --over_dump                whether to detect overflow, default is False
-    --data_dump_flag           whether to dump data, default is 0
+    --data_dump_flag           whether to dump data, default is False
     --data_dump_step           steps to dump, default is 10
     --profiling                whether to profile, default is False
     --data_save_path           where dumps and profiles go, default is /home/data

@@ -13,7 +13,7 @@ from launcher import job, options, plan, zoo
 from launcher.log import Screen
 from launcher.remedies import remedies
 from swa.training import config, flags, output
-from swa.training.errors import FAILED, UserError, one_line, reason, shown
+from swa.training.errors import FAILED, UserError, reason, shown
 
 TEST = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TRAINER = os.path.join(os.path.dirname(TEST), "train-tf.keras-npu.py")
@@ -46,9 +46,10 @@ def _launch(name, case_suffix, has_ranks, argv):
     """
     screen = Screen()
     asked = options.read(argv[1:], has_ranks)
-    typed = [f"--train_epochs={argv[0]}", *asked.flags]
-    planned = _plan(asked, typed, has_ranks)
-    settings = config.parse(typed, plan.merged(os.environ, planned.ranks[0].variables))
+    settings = flags.parse([f"--train_epochs={argv[0]}", *asked.flags])
+    planned = _plan(asked, settings, has_ranks)
+    environ = plan.merged(os.environ, planned.ranks[0].variables)
+    settings = config.checked(settings, environ)
     if not planned.output_dir:
         settings = settings._replace(output_dir=planned.ranks[0].folder)
     command = [sys.executable, TRAINER, *_arguments(settings)]
@@ -56,7 +57,9 @@ def _launch(name, case_suffix, has_ranks, argv):
         status = _check(command, planned, settings.check)
         if status or settings.check:
             return status
-        _tell_beginning(screen, planned, asked)
+        _tell_beginning(screen, planned)
+        for line in flags.without_effect(settings):
+            screen.line(line)
         environ = _with_horovod(planned)
         with _folders(planned):
             running = job.job(planned, screen)
@@ -79,18 +82,17 @@ def _launch(name, case_suffix, has_ranks, argv):
 def _arguments(settings):
     """The trainer's command line; the working directory is not the user's there."""
     command = flags.arguments(settings._replace(check=False))
-    return [*command, f"--data_path={settings.data_path}"]
+    paths = ("data_path", "output_dir")
+    return [*command, *(f"--{name}={getattr(settings, name)}" for name in paths)]
 
 
-def _plan(asked, typed, has_ranks):
+def _plan(asked, settings, has_ranks):
     """The Plan for what was typed."""
-    given = flags.given(typed)
-    named = given.get("output_dir")
+    named = settings.output_dir or None
     try:
-        named = os.path.abspath(named) if named else None
         if not has_ranks:
             return plan.of_one(os.environ, named)
-        return plan.of_ranks(asked, given.get("device", "auto"), os.environ, named)
+        return plan.of_ranks(asked, settings.device, os.environ, named)
     except FileNotFoundError:
         raise UserError(
             "the working directory has been removed. Change to another directory."
@@ -131,10 +133,7 @@ def _check(command, planned, is_shown):
     return 128 - done.returncode if done.returncode < 0 else done.returncode
 
 
-def _tell_beginning(screen, planned, asked):
-    if asked.ignored:
-        names = " ".join(asked.ignored)
-        screen.line(one_line(f"These options have no effect here: {names}"))
+def _tell_beginning(screen, planned):
     first = planned.ranks[0]
     if planned.engine == plan.ONE:
         if "RANK_TABLE_FILE" in os.environ:

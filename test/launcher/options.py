@@ -6,18 +6,6 @@ from typing import NamedTuple, Optional, Tuple
 
 from swa.training.errors import UserError
 
-# The zoo's flags for other models: they do nothing here, and a harness passes them.
-IGNORED = (
-    "--max_step",
-    "--train_steps",
-    "--modeldir",
-    "--loss_scale",
-    "--autotune",
-    "--bind_core",
-    "--ckpt_path",
-    "--conda_name",
-    "--ffts",
-)
 OF_RANKS = ("--rank_size", "--hosts", "--server_id")
 
 
@@ -25,7 +13,6 @@ class Options(NamedTuple):
     """What the user asked the launcher for."""
 
     flags: Tuple[str, ...]  # the trainer's, as typed
-    ignored: Tuple[str, ...] = ()  # names of the zoo's flags that do nothing here
     rank_size: Optional[str] = None
     hosts: Optional[str] = None
     server_id: Optional[str] = None
@@ -44,23 +31,17 @@ def read(argv, has_ranks):
     Raises:
       UserError: an option about ranks has no value.
     """
-    rest, ignored, own, words = [], [], {}, list(argv)
+    rest, own, words = [], {}, list(argv)
     while words:
         word = words.pop(0)
         name, is_joined, value = word.partition("=")
-        if name in IGNORED:
-            ignored.append(name)
-        elif has_ranks and name in OF_RANKS:
+        if has_ranks and name in OF_RANKS:
             own[name[2:]] = value if is_joined else _next_value(words)
             if not own[name[2:]]:
                 raise UserError(f"{name} needs a value: {name}=value.")
-            continue
         else:
-            rest.append("--batch_size" + word[7:] if name == "--batch" else word)
-            continue
-        if not is_joined:
-            _next_value(words)
-    return Options(tuple(rest), tuple(ignored), **own)
+            rest.append(word)
+    return Options(tuple(rest), **own)
 
 
 def _next_value(words):

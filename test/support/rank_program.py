@@ -23,7 +23,8 @@ import tensorflow as tf  # noqa: E402
 
 from swa.tfkeras import SWA  # noqa: E402
 from swa.training import callbacks, data, device, session  # noqa: E402
-from swa.training.config import Config, checked  # noqa: E402
+from swa.training.config import checked  # noqa: E402
+from swa.training.flags import Config  # noqa: E402
 
 BATCH, ROWS, CLASSES, FEATURES, EPOCHS = 64, 512, 3, 2, 6
 
