@@ -16,7 +16,7 @@ import sys
 import time
 
 import pytest
-from launcher import log
+from launcher import log, plan
 from support import launchers
 
 from swa.training import flags
@@ -166,7 +166,7 @@ def test_an_ignored_option_may_have_its_value_behind_it(launcher):
 
 @pytest.mark.parametrize(
     "argument",
-    ("-help -data_path= --flagfile=f --undefok=x --bogus").split(),
+    "-help --flagfile=f --undefok=x --bogus".split(),
 )
 def test_what_is_no_flag_is_refused_and_deletes_nothing(launcher, argument):
     checkpoint = earlier_run(launcher)
@@ -437,12 +437,20 @@ def test_a_run_that_did_not_begin_leaves_no_folder(launcher):
     assert not (launcher.cwd / "output").exists()
 
 
-def test_a_run_with_nothing_to_do_is_shown_and_writes_no_results(launcher):
+def test_a_run_with_nothing_to_do_leaves_the_log_and_writes_the_results(launcher):
     earlier_run(launcher)
+    (launcher.output() / "report.json").write_text(json.dumps(launchers.REPORT))
     status, out, err = launcher.run("--resume", NO_LINE="0")
     assert (status, err) == (0, "")
-    assert out.endswith("on stderr\n")
+    assert "on stderr\n" in out and "Final result" in out
     assert (launcher.output() / "train_0.log").read_text() == "earlier\n"
+    assert list(launcher.output().glob("*_acc.log"))
+
+
+def test_a_report_that_cannot_be_read_is_told_in_one_line(launcher):
+    status, _, err = launcher.run(REPORT="{")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "error: report.json must be a readable JSON file" in err
 
 
 def test_a_failed_run_gives_its_status_and_last_lines(launcher):
@@ -505,12 +513,83 @@ def test_on_a_terminal_the_run_has_one_too(launcher):
 
 
 def test_the_log_keeps_a_bars_last_state(tmp_path):
-    kept = log.Log(str(tmp_path / "log"))
-    kept.add(b"Epoch 1\n1/2 [..]\b\b\r")
-    kept.begin({"output_dir": str(tmp_path), "resumes": False})
-    kept.add(b"2/2 [==] - loss: 1\nend")
-    assert kept.close() == b""
-    assert (tmp_path / "log").read_text() == "Epoch 1\n2/2 [==] - loss: 1\nend\n"
+    rank = plan.Rank(0, 0, str(tmp_path), variables={})
+    kept = log.Log(rank, warn=pytest.fail)
+    kept.take(b"Epoch 1\n1/2 [..]\b\b\r")
+    kept.begin(str(tmp_path), resumes=False)
+    kept.take(b"2/2 [==] - loss: 1\nend")
+    lines = ["Epoch 1", "2/2 [==] - loss: 1", "end"]
+    assert kept.end(0).lines == lines
+    assert (tmp_path / "train_0.log").read_text().splitlines() == lines
+
+
+def full_device():
+    """A file that refuses all that is written."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    return "/dev/full"
+
+
+def test_a_log_on_a_full_disk_ends_no_run(launcher):
+    launcher.output().mkdir(parents=True)
+    log = launcher.output() / "train_0.log"
+    log.symlink_to(full_device())
+    status, out, err = launcher.run()
+    assert (status, err.count("\n")) == (0, 1)
+    assert err.startswith(f"{log} cannot be written: No space left on device")
+    assert "on stderr\n" in out and "Final result" in out
+    assert list(launcher.output().glob("*_acc.log"))
+
+
+def test_a_log_that_cannot_be_opened_ends_no_run(launcher):
+    (launcher.output() / "train_0.log").mkdir(parents=True)
+    status, out, err = launcher.run()
+    assert (status, err.count("\n")) == (0, 1)
+    assert "train_0.log cannot be written: Is a directory" in err
+    assert "on stderr\n" in out and "Final result" in out
+
+
+@pytest.mark.parametrize("end", ["2>&-", "2>/dev/full"])
+def test_a_refusal_that_cannot_be_said_has_its_status(launcher, end):
+    full_device()
+    script = launcher.project / "test" / FULL
+    command = ["bash", "-c", f'exec bash "$0" --bogus {end}', str(script)]
+    done = subprocess.run(command, cwd=str(launcher.cwd), env=environment())
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_launcher_that_checks_and_the_check(launcher, number):
+    checking = launcher.cwd / "checking"
+    process = launcher.start(CHECKING=str(checking))
+    while not checking.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (128 + number, "")
+    assert err == f"{FULL}: stopped by {number.name}\n"
+    assert not os.path.exists(f"/proc/{checking.read_text()}")
+    assert not launcher.output().exists()
+
+
+# A Ctrl-C comes while the launcher imports its modules.
+INTERRUPTED = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "launcher.main":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def test_ctrl_c_during_the_imports_leaves_no_traceback(launcher):
+    (launcher.cwd / "sitecustomize.py").write_text(INTERRUPTED)
+    result = launcher.run(PYTHONPATH=str(launcher.cwd))
+    assert result == (130, "", "")
 
 
 def test_without_python_nothing_is_touched(launcher):
@@ -592,14 +671,22 @@ def test_a_real_run_reports_its_figures(real, script, suffix):
     assert list((real.output() / "ckpt").iterdir())
 
 
-def test_a_real_unknown_flag_is_refused_and_the_earlier_run_stays(real):
+@pytest.mark.parametrize(
+    "flag, message",
+    [
+        ("--no_such_flag=1", "no_such_flag"),
+        ("--data_path=", "data_path must be a path, got ''."),
+        ("--start_epoch=101", "start_epoch must be"),
+    ],
+)
+def test_a_real_bad_flag_is_refused_and_the_earlier_run_stays(real, flag, message):
     report = real.output() / "report.json"
     report.parent.mkdir(parents=True, exist_ok=True)
     before = report.read_bytes() if report.exists() else b"earlier"
     report.write_bytes(before)
-    status, out, err = real.run("--no_such_flag=1")
+    status, out, err = real.run(flag)
     assert (status, out) == (2, "")
-    assert err.count("\n") == 1 and "no_such_flag" in err
+    assert err.count("\n") == 1 and message in err
     assert report.read_bytes() == before
 
 
@@ -608,7 +695,8 @@ def test_help_tells_every_flag_with_its_default(launcher, script, epochs):
     _, out, _ = launcher.run("--help", script=script)
     told = re.findall(r"^    --(\w+)(.*(?:\n {20,}.*)*)", out, re.M)
     told = {name: " ".join(text.split()) for name, text in told}
-    assert set(told) == set(flags.Config._fields) - {"check", "typed"}
+    assert set(told) == set(flags.Config._fields) - {"typed"}
+    assert told["verbose"].startswith(flags.FLAGS["verbose"].help)
     for name, default in flags.Config(train_epochs=epochs)._asdict().items():
         if name in told and default not in ("", None, False, ()):
             assert told[name].endswith("default is {}".format(default))

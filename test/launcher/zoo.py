@@ -6,7 +6,6 @@ The zoo's own launchers grep these figures from Keras's progress bar; tools that
 the zoo's files find them here under the same names.
 """
 
-import json
 import os
 import platform
 
@@ -64,10 +63,9 @@ def write(folder, case_suffix):
       List of str, the lines to show.
 
     Raises:
-      UserError: a file cannot be written.
+      UserError: the report cannot be read, or a file cannot be written.
     """
-    with open(os.path.join(folder, "report.json"), encoding="utf-8") as file:
-        report = json.load(file)
+    report = output.read_json("report.json", os.path.join(folder, "report.json"))
     lines = summary(report, case_suffix)
     values = dict(lines)
     path = os.path.join(folder, values["CaseName"])

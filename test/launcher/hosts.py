@@ -1,0 +1,137 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""Ranks that horovodrun starts, on this host and others, and what they report.
+
+horovodrun starts a worker for each rank, `launch.py --worker FOLDER -- COMMAND`,
+which runs the trainer. horovodrun passes on what workers write, each line behind
+"[RANK]<stdout>:" or "[RANK]<stderr>:". There is no other way from another host to the
+launcher, so that a worker reports by lines of JSON on its standard error:
+
+    @rank ["started", 1, "host", 123]     rank 1's trainer runs there, as process 123
+    @rank ["warning", "a line"]           to be shown on standard error
+    @rank ["ended", 1, 0, ...]            the fields of an End
+
+Rank 0's standard output is its trainer's, to be shown. The last of all other lines are
+kept, because they say why horovodrun itself has failed.
+"""
+
+import collections
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+from launcher.job import Job
+from launcher.log import LAST_LINES, End, Log, Screen
+from launcher.plan import Rank, merged
+from launcher.process import Process, end_with_parent, on_signals, shell_status
+
+REPORT = "@rank "
+NO_RANK = -1  # horovodrun itself
+
+
+class HorovodJob(Job):
+    """Ranks that horovodrun starts, on this host and others."""
+
+    def __init__(self, plan, screen, errors):
+        super().__init__(plan, screen, errors)
+        self._pids = {}  # process on this host, by rank
+        self._starter = None  # horovodrun
+        self._other_lines = collections.deque(maxlen=LAST_LINES)
+
+    def run(self, command, environ):
+        """Runs all ranks to their end."""
+        variables = dict(self.plan.ranks[0].variables)
+        for name in ("HOROVOD_SIZE", "HOROVOD_RANK", "ASCEND_DEVICE_ID"):
+            variables[name] = None  # horovodrun gives each rank its own
+        self._starter = subprocess.Popen(
+            self._start_command() + command,
+            env=merged(environ, variables),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=end_with_parent,
+        )
+        if self.signal_name:  # it came before there was a starter
+            self.hand_on(signal.SIGTERM)
+        for line in self._starter.stdout:
+            self._take(line.decode(errors="replace").rstrip("\r\n"))
+        status = shell_status(self._starter.wait())
+        if status and not self.failure:
+            lines = list(self._other_lines)
+            self.failure = End(NO_RANK, status, "horovodrun", lines, has_begun=True)
+
+    def _start_command(self):
+        start = [sys.executable, "-m", "horovod.runner.launch", "--gloo"]
+        start += ["-np", str(self.plan.size), "-H", self.plan.hosts]
+        base = os.path.dirname(self.plan.ranks[0].folder)
+        worker = [sys.executable, os.path.abspath(sys.argv[0]), "--worker", base, "--"]
+        return start + worker
+
+    def hand_on(self, number):
+        """Sends a signal to the ranks of this host, which tell the others."""
+        if number != signal.SIGKILL and self._pids:
+            for pid in list(self._pids.values()):
+                with contextlib.suppress(OSError):  # it has just ended
+                    os.kill(pid, number)
+        elif self._starter:
+            self._starter.send_signal(signal.SIGTERM)
+
+    def _take(self, line):
+        """Takes a line of horovodrun's."""
+        match = re.match(r"\[([0-9]+)\]<(stdout|stderr)>:(.*)", line)
+        if not match:
+            self._other_lines.append(line)
+            return
+        rank, stream, text = match.groups()
+        if text.startswith(REPORT):
+            self._hear(*json.loads(text[len(REPORT) :]))
+        elif (rank, stream) == ("0", "stdout"):
+            self.screen.line(text)
+        else:
+            self._other_lines.append(line)
+
+    def _hear(self, kind, *content):
+        """Takes a worker's report: see the list at the top."""
+        if kind == "warning":
+            self.errors.line(*content)
+        elif kind == "ended":
+            end = End(*content)
+            self._pids.pop(end.rank, None)
+            self.note_end(end)
+        else:
+            rank, host, pid = content
+            if host == socket.gethostname():
+                self._pids[rank] = pid
+
+
+def work(base, command):
+    """Runs one rank, which horovodrun has started, and reports on it.
+
+    Args:
+      base: str, the folder of the ranks' folders.
+      command: list of str, the trainer's.
+
+    Returns:
+      int, the rank's exit status.
+    """
+    number = int(os.environ["HOROVOD_RANK"])
+    rank = Rank(number, number, os.path.join(base, str(number)), {})
+    os.makedirs(rank.folder, exist_ok=True)
+    screen = Screen() if number == 0 else None
+    log = Log(rank, lambda text: _report("warning", text), screen)
+    environ = dict(os.environ, ASCEND_DEVICE_ID=str(number))
+    process = Process(command, rank.folder, environ=environ, log=log)
+    on_signals(lambda number, frame: process.child.send_signal(number))
+    _report("started", number, socket.gethostname(), process.child.pid)
+    status = process.wait()
+    _report("ended", *log.end(status))
+    return status
+
+
+def _report(*report):
+    Screen(2).line(REPORT + json.dumps(report))
