@@ -26,31 +26,33 @@ import subprocess
 import sys
 
 from launcher.job import Job
-from launcher.log import LAST_LINES, End, Log, Screen
+from launcher.log import ERRORS, LAST_LINES, SCREEN, End, Log
 from launcher.plan import Rank, merged
 from launcher.process import Process, end_with_parent, on_signals, shell_status
 
 REPORT = "@rank "
-NO_RANK = -1  # horovodrun itself
 
 
 class HorovodJob(Job):
     """Ranks that horovodrun starts, on this host and others."""
 
-    def __init__(self, plan, screen, errors):
-        super().__init__(plan, screen, errors)
+    def __init__(self, plan):
+        super().__init__(plan)
         self._pids = {}  # process on this host, by rank
         self._starter = None  # horovodrun
         self._other_lines = collections.deque(maxlen=LAST_LINES)
 
     def run(self, command, environ):
         """Runs all ranks to their end."""
-        variables = dict(self.plan.ranks[0].variables)
+        first = self.plan.ranks[0]
+        environ = merged(environ, first.variables)
         for name in ("HOROVOD_SIZE", "HOROVOD_RANK", "ASCEND_DEVICE_ID"):
-            variables[name] = None  # horovodrun gives each rank its own
+            del environ[
+                name
+            ]  # horovodrun would keep them and not give each rank its own
         self._starter = subprocess.Popen(
-            self._start_command() + command,
-            env=merged(environ, variables),
+            self._start_command(os.path.dirname(first.folder), command),
+            env=environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -62,15 +64,16 @@ class HorovodJob(Job):
             self._take(line.decode(errors="replace").rstrip("\r\n"))
         status = shell_status(self._starter.wait())
         if status and not self.failure:
-            lines = list(self._other_lines)
-            self.failure = End(NO_RANK, status, "horovodrun", lines, has_begun=True)
+            summary = f"horovodrun failed with status {status}; its last lines:"
+            lines = [summary, *self._other_lines]
+            self.failure = End(0, status, "", lines, has_begun=False)
 
-    def _start_command(self):
+    def _start_command(self, base, command):
+        """horovodrun's command, which has the workers' and the trainer's in it."""
         start = [sys.executable, "-m", "horovod.runner.launch", "--gloo"]
         start += ["-np", str(self.plan.size), "-H", self.plan.hosts]
-        base = os.path.dirname(self.plan.ranks[0].folder)
-        worker = [sys.executable, os.path.abspath(sys.argv[0]), "--worker", base, "--"]
-        return start + worker
+        script = os.path.abspath(sys.argv[0])
+        return [*start, sys.executable, script, "--worker", base, "--", *command]
 
     def hand_on(self, number):
         """Sends a signal to the ranks of this host, which tell the others."""
@@ -91,14 +94,14 @@ class HorovodJob(Job):
         if text.startswith(REPORT):
             self._hear(*json.loads(text[len(REPORT) :]))
         elif (rank, stream) == ("0", "stdout"):
-            self.screen.line(text)
+            SCREEN.line(text)
         else:
             self._other_lines.append(line)
 
     def _hear(self, kind, *content):
         """Takes a worker's report: see the list at the top."""
         if kind == "warning":
-            self.errors.line(*content)
+            ERRORS.line(*content)
         elif kind == "ended":
             end = End(*content)
             self._pids.pop(end.rank, None)
@@ -122,16 +125,16 @@ def work(base, command):
     number = int(os.environ["HOROVOD_RANK"])
     rank = Rank(number, number, os.path.join(base, str(number)), {})
     os.makedirs(rank.folder, exist_ok=True)
-    screen = Screen() if number == 0 else None
-    log = Log(rank, lambda text: _report("warning", text), screen)
+    log = Log(rank, lambda text: _report("warning", text), is_shown=number == 0)
     environ = dict(os.environ, ASCEND_DEVICE_ID=str(number))
     process = Process(command, rank.folder, environ=environ, log=log)
     on_signals(lambda number, frame: process.child.send_signal(number))
     _report("started", number, socket.gethostname(), process.child.pid)
-    status = process.wait()
+    process.child.wait()
+    status = process.poll()
     _report("ended", *log.end(status))
     return status
 
 
 def _report(*report):
-    Screen(2).line(REPORT + json.dumps(report))
+    ERRORS.line(REPORT + json.dumps(report))

@@ -10,6 +10,7 @@ import signal
 from typing import List, NamedTuple
 
 from launcher import zoo
+from swa.training import output
 from swa.training.errors import UserError, one_line, reason
 
 LAST_LINES = 20
@@ -34,7 +35,7 @@ class Screen:
       descriptor: int.
     """
 
-    def __init__(self, descriptor=1):
+    def __init__(self, descriptor):
         self._descriptor = descriptor
         self.is_open = True
 
@@ -51,6 +52,9 @@ class Screen:
         self.show((text + "\n").encode(errors="surrogateescape"))
 
 
+SCREEN, ERRORS = Screen(1), Screen(2)
+
+
 class Log:
     """The log of one rank: no file is touched before the trainer has passed its checks.
 
@@ -59,15 +63,15 @@ class Log:
     Args:
       rank: Rank.
       warn: function of a line of text.
-      screen: Screen where the rank's output is shown as well, or None.
+      is_shown: bool, whether the rank's output is shown on SCREEN as well.
     """
 
-    def __init__(self, rank, warn, screen=None):
+    def __init__(self, rank, warn, is_shown=False):
         self._rank = rank
         self._has_begun = False
         self._warn = warn
         self._has_warned = False
-        self._screen = screen
+        self._is_shown = is_shown
         self._start = b""  # the trainer's line, as far as it has come
         self._held = b""  # all output, until the run has begun
         self._line = b""  # the log's last line, which has no end yet
@@ -87,7 +91,7 @@ class Log:
           resumes: bool, whether to append to an earlier log.
         """
         try:
-            zoo.remove(output_dir)
+            output.remove(output_dir, *zoo.FILES)
         except UserError as error:
             self._warn(str(error))
         try:
@@ -105,8 +109,8 @@ class Log:
         if not self._has_begun:
             self._held += content
             return
-        if self._screen:
-            self._screen.show(content)
+        if self._is_shown:
+            SCREEN.show(content)
         *whole, self._line = (self._line + content).split(b"\n")
         self._write(whole)
         # a progress bar draws its line again and again: the last one is kept
@@ -126,8 +130,8 @@ class Log:
             self._write([self._line] if self._line else [])
             with contextlib.suppress(OSError):
                 self._file.close()
-        elif self._screen and status in (0, *BY_SIGNAL):
-            self._screen.show(self._held)  # it had nothing to do, or was stopped early
+        elif self._is_shown and status in (0, *BY_SIGNAL):
+            SCREEN.show(self._held)  # it had nothing to do, or was stopped early
         lines = self._last or self._held.splitlines()[-LAST_LINES:]
         lines = [line.decode(errors="replace") for line in lines]
         return End(self._rank.number, status, self._rank.log, lines, self._has_begun)

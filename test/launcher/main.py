@@ -4,6 +4,7 @@
 
 import contextlib
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import tempfile
 
 from launcher import hosts, options, plan, process, zoo
 from launcher.job import ChildJob
-from launcher.log import BY_SIGNAL, Screen
+from launcher.log import BY_SIGNAL, ERRORS, SCREEN
 from launcher.remedies import remedies
 from swa.training import console, flags, output
 from swa.training.errors import UserError
@@ -26,55 +27,53 @@ def main(argv):
     if argv[:1] == ["--worker"]:
         return hosts.work(argv[1], argv[3:])
     name, case_suffix, devices, epochs = argv[:4]
-    errors = Screen(2)
     process.on_signals(process.raise_stopped)
     try:
-        flags_with_epochs = [f"--train_epochs={epochs}", *argv[4:]]
-        request = options.read(flags_with_epochs, has_ranks=devices != "1")
-        return _launch(request, name, case_suffix, Screen(1), errors)
+        words = [f"--train_epochs={epochs}", *argv[4:]]
+        request = options.read(words, has_ranks=devices != "1")
+        return _launch(request, name, case_suffix)
     except UserError as error:
-        errors.line(f"{name}: error: {error}")
+        ERRORS.line(f"{name}: error: {error}")
         return error.status
     except process.Stopped as stopped:
-        errors.line(f"{name}: stopped by {stopped}")
+        ERRORS.line(f"{name}: stopped by {stopped}")
         return 128 + stopped.number
 
 
-def _launch(request, name, case_suffix, screen, errors):
+def _launch(request, name, case_suffix):
     """The whole order of a run.
 
     Args:
       request: Request.
       name: str, of the launcher.
       case_suffix: "acc" or "perf".
-      screen: Screen for what the run prints.
-      errors: Screen for errors and warnings.
 
     Returns:
       int, the exit status.
     """
+    settings = request.settings
     with tempfile.TemporaryDirectory(prefix="launcher") as scratch:
         planned = plan.make(request, os.environ, scratch)
-        output_dir = request.settings.output_dir or planned.ranks[0].folder
-        trainer = _trainer(request.settings, output_dir)
-        status = _check(trainer, planned, request.settings.check)
-        if status or request.settings.check:
+        output_dir = settings.output_dir or planned.ranks[0].folder
+        trainer = _trainer(settings, output_dir)
+        status = _check(trainer, planned, settings.check)
+        if status or settings.check:
             return status
-        _say_beginning(screen, planned, request.settings)
+        _say_beginning(planned, settings)
         status, environ = _with_horovod(planned)
         if status:
             return status
         with _folders(planned.ranks):
-            job = _run(trainer, planned, environ, screen, errors)
+            job = _run(trainer, planned, environ)
         if planned.table and job.has_begun:  # to be looked at
             shutil.copy(planned.table, planned.ranks[0].folder)
     if job.failure:
         for line in _explained(job, name):
-            errors.line(line)
+            ERRORS.line(line)
         return job.failure.status
     if planned.ranks[0].number == 0:
         for line in zoo.write(output_dir, case_suffix):
-            screen.line(line)
+            SCREEN.line(line)
     return 0
 
 
@@ -103,19 +102,19 @@ def _check(trainer, planned, is_shown):
     return process.run_helper([*trainer, "--check"], environ, stdout)[0]
 
 
-def _say_beginning(screen, planned, settings):
+def _say_beginning(planned, settings):
     for line in flags.without_effect(settings):
-        screen.line(line)
+        SCREEN.line(line)
     first = planned.ranks[0]
     if planned.engine == plan.ONE:
         if "RANK_TABLE_FILE" in os.environ:
-            screen.line(
+            SCREEN.line(
                 "RANK_TABLE_FILE is unset: it would start HCCL, for one device too"
             )
-        screen.line(f"Device ID: {first.device_id}")
+        SCREEN.line(f"Device ID: {first.device_id}")
     else:
         ranks = f"Ranks: {planned.size}, joined by {planned.engine}"
-        screen.line(f"{ranks}; logs: {os.path.relpath(first.log)} ...")
+        SCREEN.line(f"{ranks}; logs: {os.path.relpath(first.log)} ...")
 
 
 def _with_horovod(planned):
@@ -135,28 +134,28 @@ def _with_horovod(planned):
 @contextlib.contextmanager
 def _folders(ranks):
     """Makes the ranks' folders; at its end removes those that stayed empty."""
-    missing = {folder for rank in ranks for folder in _missing_folders(rank.folder)}
+    folders = [pathlib.Path(rank.folder) for rank in ranks]
+    missing = {
+        path
+        for folder in folders
+        for path in (folder, *folder.parents)
+        if not path.is_dir()
+    }
     try:
-        for rank in ranks:
-            with output.one_line_errors(rank.folder):
-                os.makedirs(rank.folder, exist_ok=True)
+        for folder in folders:
+            with output.one_line_errors(str(folder)):
+                folder.mkdir(parents=True, exist_ok=True)
         yield
     finally:
-        for folder in sorted(missing, key=len, reverse=True):  # the inner ones first
+        for path in sorted(missing, reverse=True):  # the inner ones first
             with contextlib.suppress(OSError):
-                os.rmdir(folder)
+                path.rmdir()
 
 
-def _missing_folders(folder):
-    while not os.path.isdir(folder):
-        yield folder
-        folder = os.path.dirname(folder)
-
-
-def _run(trainer, planned, environ, screen, errors):
+def _run(trainer, planned, environ):
     """Runs all ranks to their end; returns the Job."""
     kind = hosts.HorovodJob if planned.engine == plan.HOROVOD else ChildJob
-    job = kind(planned, screen, errors)
+    job = kind(planned)
     process.on_signals(job.on_signal)
     job.run(trainer, environ)
     return job
@@ -169,23 +168,13 @@ def _explained(job, name):
         return [f"{name}: stopped by {job.signal_name}"]
     if job.signal_name or failure.status in BY_SIGNAL:
         return []  # the run has said how to go on
-    summary = f"{name}: {_who(job)} failed with status {failure.status};"
+    who = "the run" if job.plan.engine == plan.ONE else f"rank {failure.rank}"
+    summary = f"{name}: {who} failed with status {failure.status};"
+    is_shown = failure.rank == job.plan.ranks[0].number and SCREEN.is_open
     if not failure.has_begun:
-        lines = failure.lines  # why the rank refuses to begin
-    elif _is_shown(job) and os.path.sameopenfile(1, 2):
+        lines = failure.lines  # they say why
+    elif is_shown and os.path.sameopenfile(1, 2):
         lines = [f"{summary} its log is {failure.log}"]
     else:
         lines = [f"{summary} the last lines of {failure.log}:", *failure.lines]
     return [*lines, *remedies("\n".join(failure.lines))]
-
-
-def _is_shown(job):
-    """Whether the lines of the rank that failed are on the screen."""
-    return job.failure.rank == job.plan.ranks[0].number and job.screen.is_open
-
-
-def _who(job):
-    if job.plan.engine == plan.ONE:
-        return "the run"
-    rank = job.failure.rank
-    return "the job" if rank == hosts.NO_RANK else f"rank {rank}"

@@ -45,7 +45,7 @@ class Plan(NamedTuple):
 
 def merged(environ, variables):
     """The environment with these variables; None unsets one."""
-    both = dict(environ, **variables)
+    both = {**environ, **variables}
     return {name: value for name, value in both.items() if value is not None}
 
 
@@ -111,9 +111,12 @@ def _ranks(request, numbers, variables):
 def _npus(request, environ, scratch):
     """The NPUs of this server: those of RANK_TABLE_FILE, or the first ones."""
     if request.hosts:
-        rule = "hosts is for CPUs"
-        fix = "On several servers of NPUs start this launcher on each, with one"
-        raise wrong(rule, request.hosts, f"{fix} RANK_TABLE_FILE.")
+        raise wrong(
+            "hosts is for CPUs",
+            request.hosts,
+            "On several servers of NPUs start this launcher on each, with one "
+            "RANK_TABLE_FILE.",
+        )
     own_table = ""
     if not environ.get("RANK_TABLE_FILE"):
         own_table = os.path.join(scratch, "rank_table.json")
@@ -206,7 +209,7 @@ def _horovod_variables(size, environ):
         raise wrong(rule, timeout, f"Unset it for {GLOO_SECONDS}.")
     return {
         "HOROVOD_SIZE": str(size),
-        "HOROVOD_RANK": "0",  # for the check: horovodrun gives each rank its own
+        "HOROVOD_RANK": "0",  # of the check; horovodrun gives each rank its own
         "HOROVOD_GLOO_TIMEOUT_SECONDS": timeout,
         "RANK_ID": None,
         "RANK_SIZE": None,
@@ -219,8 +222,7 @@ def _size_of(hosts):
     host = "[A-Za-z0-9._-]+:([1-9][0-9]{0,3})"
     matches = [re.fullmatch(host, part) for part in hosts.split(",")]
     if not all(matches):
-        rule = "hosts must be host:processes, joined by commas, such as a:4,b:4"
-        raise wrong(rule, hosts)
+        raise wrong("hosts must be host:processes,..., such as a:4,b:4", hosts)
     size = sum(int(match.group(1)) for match in matches)
     if size > MOST_RANKS:
         raise wrong(f"hosts must have at most {MOST_RANKS} processes in all", size)

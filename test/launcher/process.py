@@ -125,11 +125,6 @@ class Process:
         self._listener.join(timeout=LINGER_SECONDS)
         return shell_status(status)
 
-    def wait(self):
-        """The exit status as a shell gives it, once it has ended."""
-        self.child.wait()
-        return self.poll()
-
 
 def _listen(takers):
     """Hands on what comes from each pipe, until all of them are at their end.

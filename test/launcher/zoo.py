@@ -12,6 +12,7 @@ import platform
 from swa.training import output
 
 NETWORK = "SWA_ID0252_for_TensorFlow"
+# all result files, also those of other settings
 FILES = tuple(NETWORK + "_*_" + end for end in ("acc.log", "perf.log", "loss.txt"))
 
 
@@ -23,33 +24,24 @@ def summary(report, case_suffix):
       case_suffix: "acc" or "perf".
 
     Returns:
-      List of (key, text).
+      dict of str.
     """
     batch_size = report["config"]["batch_size"]
     ranks = report["ranks"]
     rate = report["samples_per_second"]
     case = f"{NETWORK}_bs{batch_size}_{ranks}p_{case_suffix}"
-    return [
-        ("Network", NETWORK),
-        ("RankSize", str(ranks)),
-        ("BatchSize", str(batch_size)),
-        ("DeviceType", platform.machine()),
-        ("CaseName", case),
-        ("ActualFPS", f"{rate:.2f}"),
-        ("TrainingTime", f"{1e6 / rate:.2f}"),  # microseconds per sample
-        ("TrainAccuracy", f"{report['final_accuracy']:.4f}"),
-        ("ActualLoss", f"{report['final_loss']:.4f}"),
-        ("E2ETrainingTime", f"{report['e2e_seconds']:.0f}"),
-    ]
-
-
-def remove(folder):
-    """Removes the result files of earlier runs.
-
-    Raises:
-      UserError: one cannot be removed.
-    """
-    output.remove(folder, *FILES)
+    return {
+        "Network": NETWORK,
+        "RankSize": str(ranks),
+        "BatchSize": str(batch_size),
+        "DeviceType": platform.machine(),
+        "CaseName": case,
+        "ActualFPS": f"{rate:.2f}",
+        "TrainingTime": f"{1e6 / rate:.2f}",  # microseconds per sample
+        "TrainAccuracy": f"{report['final_accuracy']:.4f}",
+        "ActualLoss": f"{report['final_loss']:.4f}",
+        "E2ETrainingTime": f"{report['e2e_seconds']:.0f}",
+    }
 
 
 def write(folder, case_suffix):
@@ -66,10 +58,9 @@ def write(folder, case_suffix):
       UserError: the report cannot be read, or a file cannot be written.
     """
     report = output.read_json("report.json", os.path.join(folder, "report.json"))
-    lines = summary(report, case_suffix)
-    values = dict(lines)
+    values = summary(report, case_suffix)
     path = os.path.join(folder, values["CaseName"])
-    _write(path + ".log", [f"{key} = {value}" for key, value in lines])
+    _write(path + ".log", [f"{key} = {value}" for key, value in values.items()])
     _write(path + "_loss.txt", [f"{loss:.4f}" for loss in report["epoch_losses"]])
     return [
         "------------------ Final result ------------------",
