@@ -3,7 +3,7 @@
 """Trains an MLP with Stochastic Weight Averaging. Parses under any Python.
 
 flags: swa/training/flags.py       the SWA callback: swa_callback in swa/training/fit.py
-session: swa/training/session.py   network: swa/training/model.py
+session: swa/training/session.py   network: swa/training/network.py
 order of a run: swa/training/run.py
 """
 
@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-BEGAN = time.time()
+BEGAN = time.monotonic()
 ROOT = os.path.dirname(os.path.abspath(__file__))
 
 

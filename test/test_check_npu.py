@@ -13,7 +13,7 @@ import check_npu as check
 import pytest
 from support import npu_fake
 
-from swa.training.device import OPERATOR_LIST
+from swa.training.machine import OPERATOR_LIST
 
 CHECKS = (
     "device",

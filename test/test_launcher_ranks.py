@@ -368,7 +368,7 @@ def test_options_that_do_not_fit_are_refused(flags, message):
 
 def test_a_timeout_of_horovods_that_is_no_number_is_refused():
     variables = {"HOROVOD_GLOO_TIMEOUT_SECONDS": "x"}
-    with pytest.raises(UserError, match="must be a number of seconds, got 'x'"):
+    with pytest.raises(UserError, match="must be an integer >= 1, got 'x'"):
         plan_of("--device=cpu", **variables)
 
 

@@ -31,20 +31,20 @@ SMALL = (
 # Says what it was given; then does what the variables NO_LINE, STATUS, SLEEP ask for.
 # Like the trainer it tells, with NO_LINE unset, when its checks are done.
 STUB = """
-settings = config.parse(sys.argv[1:])
+config = settings.parse(sys.argv[1:])
 names = ("ASCEND_DEVICE_ID", "RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE", "JOB_ID")
 given = {name: os.environ.get(name) for name in names}
-given.update(flags=settings._asdict(), cwd=os.getcwd(), device=os.environ["SWA_DEVICE"])
+given.update(flags=config._asdict(), cwd=os.getcwd(), device=os.environ["SWA_DEVICE"])
 print(json.dumps(given))
 print("on stderr", file=sys.stderr)
 sys.stdout.flush()
 if "NO_LINE" in os.environ:
     sys.exit(int(os.environ["NO_LINE"]))
-output.tell_started(settings.output_dir, settings.resume)
+output.tell_started(config.output_dir, config.resume)
 print(os.environ.get("SAYS", ""))
 print("on a terminal" if sys.stdout.isatty() else "on none", flush=True)
 time.sleep(float(os.environ.get("SLEEP", "0")))
-with open(os.path.join(settings.output_dir, "report.json"), "w") as file:
+with open(os.path.join(config.output_dir, "report.json"), "w") as file:
     file.write(os.environ["REPORT"])
 sys.exit(int(os.environ.get("STATUS", "0")))
 """
@@ -556,6 +556,12 @@ def test_a_refusal_that_cannot_be_said_has_its_status(launcher, end):
     command = ["bash", "-c", f'exec bash "$0" --bogus {end}', str(script)]
     done = subprocess.run(command, cwd=str(launcher.cwd), env=environment())
     assert done.returncode == 2
+
+
+def test_a_folder_whose_name_is_too_long_is_refused(launcher):
+    status, _, err = launcher.run("--output_dir=" + 300 * "x")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "File name too long" in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

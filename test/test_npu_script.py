@@ -13,8 +13,8 @@ from launcher import hccn
 from support import npu_fake
 from support.npu_fake import DIAGNOSTICS, MODES
 
-from swa.training import device, session
-from swa.training.config import parse
+from swa.training import machine, session
+from swa.training.settings import parse
 
 SCRIPT = os.path.join(npu_fake.ROOT, "train-tf.keras-npu.py")
 EPOCHS, BATCHES = 4, 8
@@ -167,7 +167,7 @@ def test_every_release_takes_every_row(npu_forks, tmp_path):
     for release, row in itertools.product(RELEASES, ROWS):
         flags = flags_of(row, tmp_path).items()
         config = parse([f"--{name}={value}" for name, value in flags])
-        proto = session.session_config(config, device.Device("npu", adapter=release))
+        proto = session.session_config(config, machine.Device("npu", adapter=release))
         (entry,) = proto.graph_options.rewrite_options.custom_optimizers
         options = [
             [key, value.WhichOneof("value"), getattr(value, value.WhichOneof("value"))]

@@ -197,9 +197,9 @@ def test_another_python_is_told_what_to_run(tmp_path):
 
 def test_a_programming_error_shows_its_traceback(tmp_path):
     code = (
-        "import runpy, sys; from swa.training import data\n"
+        "import runpy, sys; from swa.training import dataset\n"
         "def broken(config): raise KeyError('bug')\n"
-        "data.load = broken\n"
+        "dataset.load = broken\n"
         "sys.argv = [%r] + %r\n"
         "runpy.run_path(%r, run_name='__main__')\n" % (SCRIPT, SMALL, SCRIPT)
     )

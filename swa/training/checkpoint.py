@@ -8,25 +8,26 @@ that trains, which a device may have compiled, gets no operation for it.
 """
 
 import contextlib
+import fnmatch
 import json
 import os
 import re
+import tempfile
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from swa.training import output
+from swa.training import files, output
 from swa.training.errors import UserError, reason, shown
 
 FORMAT = 1
-FOLDER = "ckpt"
 NAME = "model.ckpt"
 META = "swa/training"  # JSON: all that is no array
 AVERAGE = "swa/average/"  # and the weight's name
 _FILE = re.compile(re.escape(NAME) + r"-(\d+)\.(index|data-\d+-of-\d+)$")
 SCRATCH = ".scratch"
-LEFT_BEHIND = ("*.tempstate*", "checkpoint.tmp*", "*" + output.TEMPORARY, SCRATCH)
+LEFT_BEHIND = ("*.tempstate*", "checkpoint.tmp*", "*" + files.TEMPORARY, SCRATCH)
 ERRORS = (OSError, tf.errors.OpError)
 
 
@@ -48,7 +49,7 @@ class Found(NamedTuple):
     run: dict  # what the run told of itself: settings, train_epochs, seconds
 
 
-class Folder(output.Resource):
+class Folder(files.Resource):
     """The folder `ckpt/` of an output directory.
 
     To be closed, or used as a context.
@@ -59,15 +60,30 @@ class Folder(output.Resource):
     """
 
     def __init__(self, output_dir, max_to_keep):
-        self.path = os.path.join(output_dir, FOLDER)
+        self.path = os.path.join(output_dir, output.CHECKPOINTS)
         self._max_to_keep = max_to_keep
         self._host = None  # a HostGraph, made with the first save
         self._open = contextlib.ExitStack()  # what is to be closed
         self._kept = []  # epochs of earlier checkpoints, oldest first
 
-    def clean(self):
+    def remove_leftovers(self):
         """Removes what writes that were cut off have left."""
-        output.remove(self.path, *LEFT_BEHIND)
+        files.remove(self.path, *LEFT_BEHIND)
+
+    def is_empty(self):
+        """bool: whether nothing is there but what a write that was cut off has left."""
+        left = {
+            n for pattern in LEFT_BEHIND for n in fnmatch.filter(self._names(), pattern)
+        }
+        is_folder = os.path.isdir(self.path) or not os.path.lexists(self.path)
+        return is_folder and left == set(self._names())
+
+    def check_writable(self):
+        """Raises UserError unless files can be made there; leaves none."""
+        with files.one_line_errors(self.path), tempfile.TemporaryDirectory(
+            dir=self.path
+        ):
+            pass
 
     def find(self, warn):
         """The newest checkpoint that can be read whole.
@@ -81,9 +97,9 @@ class Folder(output.Resource):
         Raises:
           UserError: there are checkpoints, and none can be read.
         """
-        files = self._files()
-        whole = [epoch for epoch in sorted(files) if len(files[epoch]) > 1]
-        for epoch in sorted(files, reverse=True):
+        by_epoch = self._files()
+        whole = [epoch for epoch in sorted(by_epoch) if len(by_epoch[epoch]) > 1]
+        for epoch in sorted(by_epoch, reverse=True):
             path = os.path.join(self.path, f"{NAME}-{epoch}")
             try:
                 found = _read(path)
@@ -91,8 +107,8 @@ class Folder(output.Resource):
                 return found
             except _BadCheckpoint as error:
                 warn(f"warning: {path} cannot be used: {error}")
-        if files:
-            none = f"none of the {len(files)} in {shown(self.path)} can"
+        if by_epoch:
+            none = f"none of the {len(by_epoch)} in {shown(self.path)} can"
             rule = f"resume needs a checkpoint that can be read, and {none}"
             raise UserError(f"{rule}. Start anew without --resume, which removes them.")
         return None
@@ -110,27 +126,27 @@ class Folder(output.Resource):
         values = _values(snapshot, run)
         path = os.path.join(self.path, f"{NAME}-{snapshot.epoch}")
         advice = " Earlier checkpoints are whole: make room, then use --resume."
-        with output.one_line_errors(path, ERRORS, advice):
+        with files.one_line_errors(path, ERRORS, advice * bool(self._files())):
             try:
                 self._save(values, snapshot.epoch)
             except BaseException:
-                output.remove(self.path, f"{NAME}-{snapshot.epoch}.*")
-                self.clean()
+                files.remove(self.path, f"{NAME}-{snapshot.epoch}.*")
+                self.remove_leftovers()
                 raise
         # broken ones, which the manager does not know
         known = {os.path.basename(p) for p in self._host.saver.last_checkpoints}
         for epoch, names in self._files().items():
             if f"{NAME}-{epoch}" not in known:
-                output.remove(self.path, *names)
+                files.remove(self.path, *names)
 
     def close(self):
-        """Gives the host's session and the open folder back."""
+        """Closes the host's session and the open folder."""
         self._open.close()
         self._host = None
 
     def _save(self, values, epoch):
         if self._host is None:
-            folder = self._open.enter_context(output.TensorFlowPath(self.path)).path
+            folder = self._open.enter_context(files.TensorFlowPath(self.path)).path
             self._name = os.path.join(folder, NAME)
             host = HostGraph(values, self._max_to_keep)
             self._host = self._open.enter_context(host)
@@ -140,15 +156,25 @@ class Folder(output.Resource):
 
     def _files(self):
         """Names of the checkpoints' files, by epoch."""
-        files = {}
-        for name in os.listdir(self.path) if os.path.isdir(self.path) else []:
+        by_epoch = {}
+        for name in self._names():
             match = _FILE.match(name)
             if match:
-                files.setdefault(int(match.group(1)), []).append(name)
-        return files
+                by_epoch.setdefault(int(match.group(1)), []).append(name)
+        return by_epoch
+
+    def _names(self):
+        try:
+            return os.listdir(self.path)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            rule = "output_dir must have a folder of checkpoints that can be listed"
+            got = f"{shown(self.path)}: {reason(error)}"
+            raise UserError(f"{rule}, got {got}.") from None
 
 
-class HostGraph(output.Resource):
+class HostGraph(files.Resource):
     """A graph and a session on the host that hold arrays and save them.
 
     Args:
@@ -248,6 +274,8 @@ def _read(path):
         raise _BadCheckpoint("there is no .index of it, removed or never written.")
     try:
         arrays = arrays_of(path)
+        if META not in arrays:
+            raise _BadCheckpoint("this trainer did not write it.")
         meta = json.loads(arrays[META].decode())
         if meta["format"] != FORMAT:
             raise _BadCheckpoint(f"its format is {meta['format']}, not {FORMAT}.")
@@ -258,14 +286,16 @@ def _read(path):
             state["average"] = [arrays[AVERAGE + name] for name in _averaged(weights)]
         snapshot = Snapshot(meta["epoch"], weights, optimizer, state, meta["history"])
         return Found(path, snapshot, meta["run"])
-    except (*ERRORS, ValueError, KeyError) as error:
+    except KeyError as error:
+        raise _BadCheckpoint(f"{error} is missing in it.") from error
+    except (*ERRORS, ValueError, RecursionError) as error:
         raise _BadCheckpoint(reason(error)) from error
 
 
 def arrays_of(path):
     """All arrays of a TensorFlow checkpoint by name; strings are bytes."""
     folder, name = os.path.split(path)
-    with output.TensorFlowPath(folder) as place:
+    with files.TensorFlowPath(folder) as place:
         reader = tf.train.load_checkpoint(os.path.join(place.path, name))
         names = reader.get_variable_to_shape_map()
         return {name: reader.get_tensor(name) for name in names}

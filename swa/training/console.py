@@ -82,6 +82,12 @@ def print_error(message):
     print(f"train-tf.keras-npu.py: error: {message}", file=sys.stderr, flush=True)
 
 
+def _show_warning(message, *place, **options):
+    """Prints a warning in one line, without the line of code that it comes from."""
+    sys.stdout.flush()
+    print(f"warning: {one_line(str(message), None)}", file=sys.stderr, flush=True)
+
+
 def set_verbosity(verbose):
     """Keeps what TensorFlow says of itself out of a run's log.
 
@@ -99,3 +105,4 @@ def set_verbosity(verbose):
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         warnings.simplefilter("ignore")
         warnings.filterwarnings("always", "SWA: ", RuntimeWarning)
+        warnings.showwarning = _show_warning

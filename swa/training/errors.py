@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 """What a user is told when a run cannot begin or go on: one line, never a traceback."""
 
+import re
+
 LONGEST_MESSAGE = 400  # characters
 LONGEST_VALUE = 120
 BAD_INPUT, FAILED = 2, 1
@@ -59,5 +61,6 @@ def shortened(text, length=LONGEST_VALUE):
 
 def reason(error):
     """What an exception says, in one line: the system's words where it has them."""
-    lines = str(getattr(error, "strerror", None) or error).splitlines()
+    text = str(getattr(error, "strerror", None) or error)
+    lines = re.sub("/proc/self/fd/[0-9]+/", "", text).splitlines()  # TensorFlowPath's
     return lines[0].rstrip(".") if lines else type(error).__name__

@@ -4,7 +4,7 @@
 
 from typing import NamedTuple
 
-from swa.training import output
+from swa.training import files
 from swa.training.errors import UserError
 
 
@@ -29,7 +29,7 @@ def read(path):
     Raises:
       UserError: no file, no JSON, or not what HCCL takes.
     """
-    table = output.read_json("RANK_TABLE_FILE", path)
+    table = files.read_json("RANK_TABLE_FILE", path)
     try:
         devices = _devices(table)
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -12,29 +12,17 @@ equally often and in the same order: never below `if ranks.is_writer`.
 """
 
 import hashlib
-import re
-from typing import NamedTuple
 
 import numpy as np
 
-from swa.training import output
-from swa.training.errors import FAILED, UserError, wrong
+from swa.training.errors import FAILED, UserError
+from swa.training.files import Resource
+from swa.training.world import World
 
 _DIGEST_WORDS = 4  # of 24 bits each: what the ranks compare of an array
-MOST_RANKS = 4096
 
 
-class World(NamedTuple):
-    """Which ranks there are, and which of them this process is."""
-
-    engine: str = ""  # what joins them: "", "horovod" or "hccl"
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0  # among those of this machine
-    local_size: int = 1
-
-
-class Ranks(output.Resource):
+class Ranks(Resource):
     """The ranks, seen from one of them; one process is every rank there is.
 
     To be closed, or used as a context. What joins several is a class below this one,
@@ -47,13 +35,13 @@ class Ranks(output.Resource):
     Attributes:
       rank: int, from 0.
       size: int, the number of ranks.
-      local_rank: int, among the ranks of this machine.
       is_writer: bool, whether this rank writes the files.
     """
 
     def __init__(self, world=World()):  # noqa: B008 (immutable)
-        self.rank, self.size, self.local_rank = world[1:4]
-        self.is_writer = is_writer(world)
+        self.rank = world.rank
+        self.size = world.size
+        self.is_writer = world.is_writer
         self._sums = {}  # (graph, dtype, length) -> (placeholder, its sum)
 
     def wrap_optimizer(self, optimizer):
@@ -185,27 +173,6 @@ class Ranks(output.Resource):
 
     def close(self):
         """Leaves the other ranks."""
-
-
-def is_writer(world):
-    """bool: whether this rank writes the files; it is decided here alone."""
-    return world.rank == 0
-
-
-def number_in(environ, name, default, least, most=MOST_RANKS):
-    """The integer that a variable holds; None as default: it must be set.
-
-    Raises:
-      UserError: naming the variable, the rule and the value.
-    """
-    text = environ.get(name, default)
-    if text is None:
-        raise UserError(f"{name} must be set where there are several ranks.")
-    if not re.fullmatch("[0-9]{1,10}", str(text)) or int(text) < least:
-        raise wrong(f"{name} must be an integer >= {least}", text)
-    if int(text) > most:
-        raise wrong(f"{name} must be at most {most}", text)
-    return int(text)
 
 
 def _digest(array):

@@ -9,7 +9,8 @@ import numpy as np
 
 from swa.training import npu, rank_table
 from swa.training.errors import UserError, wrong
-from swa.training.ranks import Ranks, World, number_in
+from swa.training.ranks import Ranks
+from swa.training.world import World, number_in
 
 _HALF = 2**24  # an int64 travels as two int32
 _DTYPES = ("float16", "float32", "int32")  # what allreduce takes on every release

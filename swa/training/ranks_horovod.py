@@ -8,8 +8,11 @@ import os
 import time
 
 from swa.training.errors import FAILED, UserError, shortened
-from swa.training.ranks import Ranks, World, number_in
+from swa.training.ranks import Ranks
+from swa.training.world import World, number_in
 
+_TIMEOUT = "HOROVOD_GLOO_TIMEOUT_SECONDS"
+_LONGEST_TIMEOUT = 10**6
 _SCOPE = "swa_ranks"  # of the launcher's key-value store
 
 
@@ -98,7 +101,7 @@ def await_all(world, environ):
         rule = f"HOROVOD_SIZE must come from horovodrun --gloo, got {got}"
         raise UserError(f"{rule}. Use test/train_full_8p.sh.")
     # 30 seconds are Gloo's own
-    seconds = float(environ.get("HOROVOD_GLOO_TIMEOUT_SECONDS", 30))
+    seconds = number_in(environ, _TIMEOUT, 30, least=0, most=_LONGEST_TIMEOUT)
     deadline = time.monotonic() + seconds
     http_client.put_data_into_kvstore(address, port, _SCOPE, str(world.rank), "started")
     missing = set(range(world.size))
@@ -109,6 +112,6 @@ def await_all(world, environ):
                 missing.remove(rank)
         if missing and time.monotonic() > deadline:
             late = f"rank {', '.join(map(str, sorted(missing)))} of {world.size}"
-            limit = f"{seconds:g} s (HOROVOD_GLOO_TIMEOUT_SECONDS)"
+            limit = f"{seconds} s ({_TIMEOUT})"
             raise UserError(f"{late} did not start within {limit}.", FAILED)
         time.sleep(0.02 * len(missing))

@@ -14,7 +14,7 @@ def session_config(config, device):
 
     Args:
       config: a checked Config.
-      device: device.Device.
+      device: machine.Device.
 
     Returns:
       tf.ConfigProto; for an NPU with exactly one NpuOptimizer entry, for a second one
@@ -78,7 +78,7 @@ def opened(config, device):
 
     Args:
       config: a checked Config.
-      device: device.Device.
+      device: machine.Device.
 
     Yields:
       The tf.Session.

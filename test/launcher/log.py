@@ -10,7 +10,7 @@ import signal
 from typing import List, NamedTuple
 
 from launcher import zoo
-from swa.training import output
+from swa.training import files
 from swa.training.errors import UserError, one_line, reason
 
 LAST_LINES = 20
@@ -91,7 +91,7 @@ class Log:
           resumes: bool, whether to append to an earlier log.
         """
         try:
-            output.remove(output_dir, *zoo.FILES)
+            files.remove(output_dir, *zoo.FILES)
         except UserError as error:
             self._warn(str(error))
         try:

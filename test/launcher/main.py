@@ -14,7 +14,7 @@ from launcher import hosts, options, plan, process, zoo
 from launcher.job import ChildJob
 from launcher.log import BY_SIGNAL, ERRORS, SCREEN
 from launcher.remedies import remedies
-from swa.training import console, flags, output
+from swa.training import console, files, flags, output
 from swa.training.errors import UserError
 
 TEST = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -143,7 +143,7 @@ def _folders(ranks):
     }
     try:
         for folder in folders:
-            with output.one_line_errors(str(folder)):
+            with files.one_line_errors(str(folder)):
                 folder.mkdir(parents=True, exist_ok=True)
         yield
     finally:

@@ -10,12 +10,14 @@ from typing import Dict, List, NamedTuple, Optional
 
 from launcher import hccn
 from launcher.options import MOST_RANKS
-from swa.training import config, device, output, rank_table
+from swa.training import files, machine, rank_table, settings
 from swa.training.errors import UserError, shown, wrong
+from swa.training.world import number_in
 
 # HCCL's: the first step may have to wait for the others' compilers
 CONNECT_SECONDS = "600"
-GLOO_SECONDS = "120"  # a rank that writes files keeps the others waiting
+GLOO_SECONDS = 120  # a rank that writes files keeps the others waiting
+MOST_SECONDS = 10**6
 JOB_ID = "10087"
 ONE, HCCL, HOROVOD = "one", "hccl", "horovod"
 
@@ -66,14 +68,14 @@ def make(request, environ, scratch):
     if not request.has_ranks:
         return _one_device(request, environ)
     wanted = request.settings.device
-    if wanted == "npu" or (wanted == "auto" and device.npu_signs(environ)):
+    if wanted == "npu" or (wanted == "auto" and machine.npu_signs(environ)):
         return _npus(request, environ, scratch)
     return _hosts(request, environ)
 
 
 def _one_device(request, environ):
     """The device that ASCEND_DEVICE_ID names."""
-    device_id = config.device_id(environ)
+    device_id = settings.device_id(environ)
     variables = {
         "ASCEND_DEVICE_ID": str(device_id),
         "RANK_SIZE": "1",
@@ -81,7 +83,7 @@ def _one_device(request, environ):
         "JOB_ID": environ.get("JOB_ID") or JOB_ID,
         "RANK_TABLE_FILE": None,  # it would start HCCL, for one device too
     }
-    folder = request.settings.output_dir or config.default_output_dir(environ)
+    folder = request.settings.output_dir or settings.default_output_dir(environ)
     return Plan(ONE, 1, [Rank(0, device_id, folder, variables)])
 
 
@@ -120,7 +122,7 @@ def _npus(request, environ, scratch):
     own_table = ""
     if not environ.get("RANK_TABLE_FILE"):
         own_table = os.path.join(scratch, "rank_table.json")
-        output.write(own_table, _table_of_this_server(request, environ).encode())
+        files.write(own_table, _table_of_this_server(request, environ).encode())
     path = own_table or os.path.abspath(environ["RANK_TABLE_FILE"])
     devices = rank_table.read(path)
     here = _of_this_server(devices, request)
@@ -203,14 +205,12 @@ def _hosts(request, environ):
 
 
 def _horovod_variables(size, environ):
-    timeout = environ.get("HOROVOD_GLOO_TIMEOUT_SECONDS") or GLOO_SECONDS
-    if not re.fullmatch("[1-9][0-9]{0,8}", timeout):
-        rule = "HOROVOD_GLOO_TIMEOUT_SECONDS must be a number of seconds"
-        raise wrong(rule, timeout, f"Unset it for {GLOO_SECONDS}.")
+    name = "HOROVOD_GLOO_TIMEOUT_SECONDS"
+    timeout = number_in(environ, name, GLOO_SECONDS, least=1, most=MOST_SECONDS)
     return {
         "HOROVOD_SIZE": str(size),
         "HOROVOD_RANK": "0",  # of the check; horovodrun gives each rank its own
-        "HOROVOD_GLOO_TIMEOUT_SECONDS": timeout,
+        name: str(timeout),
         "RANK_ID": None,
         "RANK_SIZE": None,
         "RANK_TABLE_FILE": None,

@@ -9,7 +9,7 @@ the zoo's files find them here under the same names.
 import os
 import platform
 
-from swa.training import output
+from swa.training import files
 
 NETWORK = "SWA_ID0252_for_TensorFlow"
 # all result files, also those of other settings
@@ -57,7 +57,7 @@ def write(folder, case_suffix):
     Raises:
       UserError: the report cannot be read, or a file cannot be written.
     """
-    report = output.read_json("report.json", os.path.join(folder, "report.json"))
+    report = files.read_json("report.json", os.path.join(folder, "report.json"))
     values = summary(report, case_suffix)
     path = os.path.join(folder, values["CaseName"])
     _write(path + ".log", [f"{key} = {value}" for key, value in values.items()])
@@ -71,4 +71,4 @@ def write(folder, case_suffix):
 
 
 def _write(path, lines):
-    output.write(path, "".join(line + "\n" for line in lines).encode())
+    files.write(path, "".join(line + "\n" for line in lines).encode())

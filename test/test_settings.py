@@ -7,9 +7,9 @@ import os
 import pytest
 
 from swa.training import memory
-from swa.training.config import checked, parse
 from swa.training.errors import UserError
 from swa.training.flags import Config
+from swa.training.settings import checked, parse
 
 
 def test_the_defaults_are_the_published_ones():
@@ -78,15 +78,6 @@ def test_dumps_go_beside_the_results_where_the_default_cannot_be_made():
 def test_the_default_output_is_the_devices():
     assert parse([], {"ASCEND_DEVICE_ID": "3"}).output_dir.endswith("/output/3")
     assert parse([], {"ASCEND_DEVICE_ID": ""}).output_dir.endswith("/output/0")
-
-
-# Messages
-
-
-def test_a_message_is_one_line_of_at_most_400_characters():
-    error = UserError("a\tb\n" + "x" * 1000 + "the end", 1)
-    assert str(error).startswith(r"a\tb\nxx") and str(error).endswith("xthe end")
-    assert len(str(error)) == 400 and error.status == 1
 
 
 # Memory

@@ -11,10 +11,11 @@ import glob
 import os
 from typing import NamedTuple, Optional, Tuple
 
-from swa.training import npu, npu_options, output, ranks_hccl, ranks_horovod
-from swa.training.config import device_id
+from swa.training import files, npu, npu_options, output, ranks_hccl, ranks_horovod
 from swa.training.errors import UserError, wrong
-from swa.training.ranks import Ranks, World
+from swa.training.ranks import Ranks
+from swa.training.settings import device_id
+from swa.training.world import World
 
 # Signs of an NPU: its device files, and CANN's parts in the folders it installs to.
 DEVICE_FILES = ("/dev/davinci*", "/dev/vdavinci*")
@@ -139,7 +140,7 @@ def _npu(config, environ, signs):
     for path in npu_options.folders(config):
         output.check_writable("data_save_path", path)
     if config.modify_mixlist:  # the adapter hands it on unread
-        output.read_json("modify_mixlist", config.modify_mixlist)
+        files.read_json("modify_mixlist", config.modify_mixlist)
     npu.import_adapter(signs[0])
     adapter, is_guessed = npu.release()
     npu_options.check_adapter(config, adapter, world.size)
