@@ -46,10 +46,7 @@ class HorovodJob(Job):
         """Runs all ranks to their end."""
         first = self.plan.ranks[0]
         environ = merged(environ, first.variables)
-        for name in ("HOROVOD_SIZE", "HOROVOD_RANK", "ASCEND_DEVICE_ID"):
-            del environ[
-                name
-            ]  # horovodrun would keep them and not give each rank its own
+        del environ["HOROVOD_RANK"]  # horovodrun would leave it to all ranks
         self._starter = subprocess.Popen(
             self._start_command(os.path.dirname(first.folder), command),
             env=environ,
@@ -87,10 +84,7 @@ class HorovodJob(Job):
     def _take(self, line):
         """Takes a line of horovodrun's."""
         match = re.match(r"\[([0-9]+)\]<(stdout|stderr)>:(.*)", line)
-        if not match:
-            self._other_lines.append(line)
-            return
-        rank, stream, text = match.groups()
+        rank, stream, text = match.groups() if match else ("", "", line)
         if text.startswith(REPORT):
             self._hear(*json.loads(text[len(REPORT) :]))
         elif (rank, stream) == ("0", "stdout"):

@@ -29,8 +29,9 @@ def main(argv):
     name, case_suffix, devices, epochs = argv[:4]
     process.on_signals(process.raise_stopped)
     try:
-        words = [f"--train_epochs={epochs}", *argv[4:]]
-        request = options.read(words, has_ranks=devices != "1")
+        request = options.read(
+            [f"--train_epochs={epochs}", *argv[4:]], has_ranks=devices != "1"
+        )
         return _launch(request, name, case_suffix)
     except UserError as error:
         ERRORS.line(f"{name}: error: {error}")
@@ -99,7 +100,7 @@ def _check(trainer, planned, is_shown):
         output.check_writable("output_dir", rank.folder)
     environ = plan.merged(os.environ, planned.ranks[0].variables)
     stdout = None if is_shown else subprocess.DEVNULL
-    return process.run_helper([*trainer, "--check"], environ, stdout)[0]
+    return process.run_helper([*trainer, "--check"], env=environ, stdout=stdout)[0]
 
 
 def _say_beginning(planned, settings):
@@ -113,8 +114,10 @@ def _say_beginning(planned, settings):
             )
         SCREEN.line(f"Device ID: {first.device_id}")
     else:
-        ranks = f"Ranks: {planned.size}, joined by {planned.engine}"
-        SCREEN.line(f"{ranks}; logs: {os.path.relpath(first.log)} ...")
+        SCREEN.line(
+            f"Ranks: {planned.size}, joined by {planned.engine}; logs: "
+            f"{os.path.relpath(first.log)} ..."
+        )
 
 
 def _with_horovod(planned):
@@ -123,12 +126,11 @@ def _with_horovod(planned):
     Returns:
       (the build's exit status, environment in which Horovod can be imported).
     """
-    environ = dict(os.environ)
     if planned.engine != plan.HOROVOD:
-        return 0, environ
+        return 0, os.environ
     build = ["bash", os.path.join(TEST, "env_horovod.sh")]
     status, path = process.run_helper(build, stdout=subprocess.PIPE)
-    return status, dict(environ, PYTHONPATH=os.fsdecode(path).rstrip("\n"))
+    return status, dict(os.environ, PYTHONPATH=os.fsdecode(path).rstrip("\n"))
 
 
 @contextlib.contextmanager

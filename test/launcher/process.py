@@ -45,23 +45,21 @@ def on_signals(handler):
             signal.signal(number, handler)
 
 
-def run_helper(command, environ=None, stdout=None):
+def run_helper(command, **options):
     """Runs a program to its end; if Stopped is raised, ends it and its children first.
 
     Args:
       command: list of str.
-      environ: dict, or None for this program's.
-      stdout: as `subprocess.Popen` has it.
+      **options: of `subprocess.Popen`.
 
     Returns:
       (exit status as a shell gives it, its standard output if that is a pipe).
     """
     helper = subprocess.Popen(
         command,
-        env=environ,
         stdin=subprocess.DEVNULL,
-        stdout=stdout,
         preexec_fn=end_with_parent,
+        **options,
     )
     try:
         output, _ = helper.communicate()

@@ -13,7 +13,7 @@ from swa.training import files
 
 NETWORK = "SWA_ID0252_for_TensorFlow"
 # all result files, also those of other settings
-FILES = tuple(NETWORK + "_*_" + end for end in ("acc.log", "perf.log", "loss.txt"))
+FILES = tuple(f"{NETWORK}_*_{end}" for end in ("acc.log", "perf.log", "loss.txt"))
 
 
 def summary(report, case_suffix):
@@ -64,9 +64,9 @@ def write(folder, case_suffix):
     _write(path + "_loss.txt", [f"{loss:.4f}" for loss in report["epoch_losses"]])
     return [
         "------------------ Final result ------------------",
-        "Final Performance images/sec : " + values["ActualFPS"],
-        "Final Train Accuracy : " + values["TrainAccuracy"],
-        "E2E Training Duration sec : " + values["E2ETrainingTime"],
+        f"Final Performance images/sec : {values['ActualFPS']}",
+        f"Final Train Accuracy : {values['TrainAccuracy']}",
+        f"E2E Training Duration sec : {values['E2ETrainingTime']}",
     ]
 
 
