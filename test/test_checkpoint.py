@@ -121,10 +121,8 @@ def test_all_broken_is_one_error_and_nothing_goes(copy):
 def test_a_checkpoint_of_another_make_is_not_used(tmp_path):
     folder = folder_of(tmp_path)
     folder.save(checkpoint.Snapshot(3, {}, {}, STATE, {}), {})
-    folder.close()
     strange = tmp_path / "out" / "ckpt" / "model.ckpt-4"
-    with checkpoint.HostGraph({"weights": np.zeros(3)}) as host:
-        host.save({"weights": np.zeros(3)}, str(strange))
+    checkpoint.write_arrays({"weights": np.zeros(3)}, str(strange))
     told = []
     assert folder_of(tmp_path).find(told.append).snapshot.epoch == 3
     assert len(told) == 1 and str(strange) in told[0]
@@ -144,7 +142,6 @@ def test_the_newest_are_kept(tmp_path):
     folder = checkpoint.Folder(str(tmp_path), 3)
     for epoch in range(1, 6):
         folder.save(snapshot(epoch), {"told": epoch})
-    folder.close()
     path = tmp_path / "ckpt"
     assert sorted(p.name for p in path.glob("*.index")) == [
         f"model.ckpt-{epoch}.index" for epoch in (3, 4, 5)
@@ -163,7 +160,6 @@ def test_what_was_saved_is_found(tmp_path):
     )
     folder = checkpoint.Folder(str(tmp_path), 3)
     folder.save(saved, {"seed": 5})
-    folder.close()
     found = folder.find(pytest.fail)
     assert found.run == {"seed": 5}
     assert found.snapshot.history == saved.history
@@ -179,16 +175,59 @@ def test_a_failed_write_leaves_the_earlier_ones_and_no_rest(tmp_path, monkeypatc
     folder.save(snapshot(1), {})
     before = sorted(os.listdir(str(tmp_path / "ckpt")))
 
-    def full(host, values, path, epoch):
-        for name in (f"model.ckpt-{epoch}.index.tempstate1", "checkpoint.tmp2"):
+    def full(arrays, path):
+        for name in ("model.ckpt-2.index.tempstate1", "checkpoint.tmp2"):
             (tmp_path / "ckpt" / name).write_text("")
         raise tf.errors.ResourceExhaustedError(None, None, "file; No space left\n[[x")
 
-    monkeypatch.setattr(checkpoint.HostGraph, "save", full)
+    monkeypatch.setattr(checkpoint, "write_arrays", full)
     with pytest.raises(UserError, match="ckpt-2 cannot be written: No space left. E"):
         folder.save(snapshot(2), {})
-    folder.close()
     assert sorted(os.listdir(str(tmp_path / "ckpt"))) == before
+
+
+def test_a_first_write_that_fails_does_not_speak_of_earlier_ones(tmp_path, monkeypatch):
+    def full(arrays, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_arrays", full)
+    with pytest.raises(UserError, match="No space left on device") as caught:
+        checkpoint.Folder(str(tmp_path), 3).save(snapshot(1), {})
+    assert "Earlier" not in str(caught.value)
+
+
+def test_a_checkpoint_of_another_make_is_named_in_plain_words(tmp_path):
+    path = str(tmp_path / "ckpt" / "model.ckpt-4")
+    checkpoint.write_arrays({"weights": np.zeros(3)}, path)
+    lines = []
+    with pytest.raises(UserError, match="none of the 1 in"):
+        checkpoint.Folder(str(tmp_path), 3).find(lines.append)
+    assert lines == [f"warning: {path} cannot be used: this trainer did not write it."]
+
+
+def test_a_broken_one_is_named_by_its_own_path(tmp_path):
+    folder = checkpoint.Folder(str(tmp_path), 3)
+    folder.save(snapshot(1), {})
+    data = tmp_path / "ckpt" / "model.ckpt-1.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-1])
+    lines = []
+    with pytest.raises(UserError, match="none of the 1 in"):
+        folder.find(lines.append)
+    assert "/proc/self/fd" not in lines[0] and str(tmp_path) in lines[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["model.ckpt-1.index", "sgd.ckpt.index", "swa_model.h5"]
+)
+def test_a_folder_with_a_result_is_not_empty(tmp_path, name):
+    folder = checkpoint.Folder(str(tmp_path), 3)
+    assert folder.is_empty()
+    (tmp_path / "ckpt").mkdir()
+    (tmp_path / "ckpt" / ".scratch").mkdir()
+    (tmp_path / "ckpt" / "model.ckpt-9.index.tempstate12").write_text("")
+    assert folder.is_empty()
+    (tmp_path / "ckpt" / name).write_text("")
+    assert not folder.is_empty()
 
 
 def test_what_a_killed_write_left_is_removed(copy):

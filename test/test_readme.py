@@ -186,7 +186,7 @@ def test_the_smallest_run_prints_the_lines_shown(ran):
 
     def shape(line):
         line = re.sub(r": \S*/output/", ": .../output/", line)
-        return re.sub(r"[0-9.]+$|[0-9]\.[0-9]+", "#", line)
+        return re.sub(r"[0-9.]+$|[-+]?[0-9]\.[0-9]+", "#", line)
 
     assert [shape(s) for s in last[-len(shown) :]] == [shape(s) for s in shown]
 

@@ -40,7 +40,7 @@ def test_the_two_sets_of_figures_are_told_with_their_difference(monkeypatch):
 def test_the_last_line_says_what_one_seed_is_worth(monkeypatch):
     figures = {"loss": 0.5, "accuracy": 0.75}
     *_, last = said(monkeypatch, figures, figures)
-    assert "no evidence" in last and "docs/results.md" in last
+    assert "not evidence" in last and "docs/results.md" in last
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 """Every rule on the flags is checked before anything begins."""
 
 import os
+import resource
 
 import pytest
 
@@ -89,5 +90,9 @@ def test_a_run_that_does_not_fit_names_the_flag_that_counts_most(monkeypatch):
     with pytest.raises(UserError, match="num_samples must fit in memory, got 21474836"):
         memory.check(config, config.num_samples, 6, is_drawn=True)
     memory.check(checked(Config()), 131072, 6, is_drawn=True)  # the default one does
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (2 * 2**30, -1))
+    with pytest.raises(UserError, match="ulimit -v must be at least .*, got 2.0 GiB"):
+        memory.check(checked(Config()), 131072, 6, is_drawn=True)
+    monkeypatch.undo()
     monkeypatch.setattr(memory, "free_bytes", lambda: None)
     memory.check(config, config.num_samples, 6, is_drawn=True)  # nobody can tell

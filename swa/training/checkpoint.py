@@ -3,11 +3,10 @@
 """Checkpoints: what is in them, how they are written, and how found again.
 
 At the end of each epoch the training's variables are read in one call. What is
-written goes through a graph of its own on the host, by TensorFlow's Saver: the graph
+written goes through a graph of its own on the host, in TensorFlow's format: the graph
 that trains, which a device may have compiled, gets no operation for it.
 """
 
-import contextlib
 import fnmatch
 import json
 import os
@@ -49,10 +48,8 @@ class Found(NamedTuple):
     run: dict  # what the run told of itself: settings, train_epochs, seconds
 
 
-class Folder(files.Resource):
+class Folder:
     """The folder `ckpt/` of an output directory.
-
-    To be closed, or used as a context.
 
     Args:
       output_dir: str.
@@ -62,9 +59,7 @@ class Folder(files.Resource):
     def __init__(self, output_dir, max_to_keep):
         self.path = os.path.join(output_dir, output.CHECKPOINTS)
         self._max_to_keep = max_to_keep
-        self._host = None  # a HostGraph, made with the first save
-        self._open = contextlib.ExitStack()  # what is to be closed
-        self._kept = []  # epochs of earlier checkpoints, oldest first
+        self._kept = []  # epochs of the checkpoints that stay, oldest first
 
     def remove_leftovers(self):
         """Removes what writes that were cut off have left."""
@@ -72,18 +67,15 @@ class Folder(files.Resource):
 
     def is_empty(self):
         """bool: whether nothing is there but what a write that was cut off has left."""
-        left = {
-            n for pattern in LEFT_BEHIND for n in fnmatch.filter(self._names(), pattern)
-        }
+        names = self._names()
+        left = [fnmatch.filter(names, pattern) for pattern in LEFT_BEHIND]
         is_folder = os.path.isdir(self.path) or not os.path.lexists(self.path)
-        return is_folder and left == set(self._names())
+        return is_folder and set(names) == set().union(*left)
 
     def check_writable(self):
         """Raises UserError unless files can be made there; leaves none."""
-        with files.one_line_errors(self.path), tempfile.TemporaryDirectory(
-            dir=self.path
-        ):
-            pass
+        with files.one_line_errors(self.path):
+            os.rmdir(tempfile.mkdtemp(dir=self.path))
 
     def find(self, warn):
         """The newest checkpoint that can be read whole.
@@ -123,36 +115,30 @@ class Folder(files.Resource):
         Raises:
           UserError: it cannot be written; the earlier ones stay.
         """
-        values = _values(snapshot, run)
-        path = os.path.join(self.path, f"{NAME}-{snapshot.epoch}")
+        name = f"{NAME}-{snapshot.epoch}"
         advice = " Earlier checkpoints are whole: make room, then use --resume."
+        path = os.path.join(self.path, name)
         with files.one_line_errors(path, ERRORS, advice * bool(self._files())):
             try:
-                self._save(values, snapshot.epoch)
+                write_arrays(_values(snapshot, run), path)
             except BaseException:
-                files.remove(self.path, f"{NAME}-{snapshot.epoch}.*")
+                files.remove(self.path, name + ".*")
                 self.remove_leftovers()
                 raise
-        # broken ones, which the manager does not know
-        known = {os.path.basename(p) for p in self._host.saver.last_checkpoints}
+        earlier = [epoch for epoch in self._kept if epoch != snapshot.epoch]
+        self._kept = [*earlier, snapshot.epoch][-self._max_to_keep :]
+        self._write_state()
         for epoch, names in self._files().items():
-            if f"{NAME}-{epoch}" not in known:
+            if epoch not in self._kept:
                 files.remove(self.path, *names)
 
-    def close(self):
-        """Closes the host's session and the open folder."""
-        self._open.close()
-        self._host = None
-
-    def _save(self, values, epoch):
-        if self._host is None:
-            folder = self._open.enter_context(files.TensorFlowPath(self.path)).path
-            self._name = os.path.join(folder, NAME)
-            host = HostGraph(values, self._max_to_keep)
-            self._host = self._open.enter_context(host)
-            kept = [f"{self._name}-{earlier}" for earlier in self._kept]
-            self._host.saver.recover_last_checkpoints(kept)
-        self._host.save(values, self._name, epoch)
+    def _write_state(self):
+        """Writes TensorFlow's list of the checkpoints."""
+        names = [f"{NAME}-{epoch}" for epoch in self._kept]
+        lines = [f'model_checkpoint_path: "{names[-1]}"']
+        lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
+        state = "".join(line + "\n" for line in lines)
+        files.write(os.path.join(self.path, "checkpoint"), state.encode())
 
     def _files(self):
         """Names of the checkpoints' files, by epoch."""
@@ -172,42 +158,6 @@ class Folder(files.Resource):
             rule = "output_dir must have a folder of checkpoints that can be listed"
             got = f"{shown(self.path)}: {reason(error)}"
             raise UserError(f"{rule}, got {got}.") from None
-
-
-class HostGraph(files.Resource):
-    """A graph and a session on the host that hold arrays and save them.
-
-    Args:
-      values: dict of arrays and bytes by name; later ones have the same names and
-        shapes.
-      max_to_keep: int; 1 without a `checkpoint` state file.
-    """
-
-    def __init__(self, values, max_to_keep=1):
-        with tf.Graph().as_default() as graph, tf.device("/cpu:0"):
-            self._feeds, variables = {}, {}
-            options = dict(trainable=False, use_resource=True, name="value")
-            for name, value in values.items():
-                dtype = np.asarray(value).dtype
-                feed = tf.compat.v1.placeholder(dtype, np.shape(value))
-                variables[name] = tf.compat.v1.Variable(feed, **options)
-                self._feeds[name] = feed
-            self._set = tf.group([v.initializer for v in variables.values()])
-            options = dict(max_to_keep=max_to_keep, save_relative_paths=True)
-            self.saver = tf.compat.v1.train.Saver(variables, **options)
-        graph.finalize()
-        self._session = tf.compat.v1.Session(graph=graph)
-
-    def save(self, values, path, epoch=None):
-        """Saves under `path`, or `path-epoch` and in the state file."""
-        feeds = {self._feeds[name]: value for name, value in values.items()}
-        self._session.run(self._set, feeds)
-        options = dict(write_meta_graph=False, write_state=epoch is not None)
-        self.saver.save(self._session, path, global_step=epoch, **options)
-
-    def close(self):
-        """Closes the session."""
-        self._session.close()
 
 
 class Variables:
@@ -290,6 +240,30 @@ def _read(path):
         raise _BadCheckpoint(f"{error} is missing in it.") from error
     except (*ERRORS, ValueError, RecursionError) as error:
         raise _BadCheckpoint(reason(error)) from error
+
+
+def write_arrays(arrays, path):
+    """Writes arrays as a TensorFlow checkpoint; the file appears whole or not at all.
+
+    Args:
+      arrays: dict of arrays and bytes by name.
+      path: str, of the checkpoint; its folder is made.
+    """
+    folder, name = os.path.split(path)
+    with files.TensorFlowPath(folder) as place, tf.Graph().as_default():
+        with tf.device("/cpu:0"):
+            tensors = {
+                key: tf.compat.v1.placeholder(np.asarray(array).dtype, np.shape(array))
+                for key, array in arrays.items()
+            }
+            save = tf.raw_ops.SaveV2(
+                prefix=os.path.join(place.path, name),
+                tensor_names=list(tensors),
+                shape_and_slices=[""] * len(tensors),
+                tensors=list(tensors.values()),
+            )
+        with tf.compat.v1.Session() as session:
+            session.run(save, {tensors[key]: arrays[key] for key in arrays})
 
 
 def arrays_of(path):

@@ -202,6 +202,8 @@ def _arrays(path):
         with np.load(path, allow_pickle=False) as file:
             names = sorted(file.files)
             arrays = {name: file[name] for name in NAMES if name in names}
+    except MemoryError:
+        raise
     except Exception as error:  # a broken file may raise anything, zlib.error too
         rule = "data_path must be a directory or a readable .npz file"
         raise UserError(f"{rule}, got {shown(path)}: {reason(error)}") from None

@@ -76,8 +76,7 @@ def evaluate(job, training):
     loss, accuracy = f"{gains['loss']:+.4f}", f"{gains['accuracy']:+.4f}"
     job.say(f"SWA minus SGD: test loss {loss}, test accuracy {accuracy}")
     job.say(
-        "One seed on one workload shows that everything runs. It is no evidence for or "
-        "against SWA: docs/results.md has runs that show a gain."
+        "One seed is a check that everything runs, not evidence: see docs/results.md."
     )
     return {"sgd": sgd, "swa": swa_figures}
 
@@ -100,29 +99,27 @@ def save_weights(job, sets):
     with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph):
         model = network.build(job.config, job.data.x.shape[1])
         with files.one_line_errors(folder, checkpoint.ERRORS):
-            with files.TensorFlowPath(folder) as place:
-                try:
-                    _save_sets(model, sets, place.path)
-                finally:
-                    files.remove(folder, *checkpoint.LEFT_BEHIND)
+            try:
+                for name, weights in sets.items():
+                    model.set_weights(weights)
+                    arrays = _arrays_by_both_names(model, weights, folder)
+                    path = os.path.join(folder, f"{name}.ckpt")
+                    checkpoint.write_arrays(arrays, path)
+            finally:
+                files.remove(folder, *checkpoint.LEFT_BEHIND)
         with h5py.File(image, "w") as file:
             model.save(file)
     files.write(os.path.join(folder, f"{list(sets)[-1]}_model.h5"), image.getvalue())
 
 
-def _save_sets(model, sets, path):
-    names = [variable.op.name for variable in model.weights]
-    values = {}
-    for name, weights in sets.items():
-        model.set_weights(weights)
-        # what `model.load_weights` looks for
-        scratch = os.path.join(path, checkpoint.SCRATCH, "weights")
-        model.save_weights(scratch, save_format="tf")
-        values[name] = {**checkpoint.arrays_of(scratch), **dict(zip(names, weights))}
-    (first, *_) = values.values()  # all have the same names and shapes
-    with checkpoint.HostGraph(first) as host:
-        for name, arrays in values.items():
-            host.save(arrays, os.path.join(path, name + ".ckpt"))
+def _arrays_by_both_names(model, weights, folder):
+    """A model's arrays as `model.load_weights` looks for them, and by variable name."""
+    scratch = os.path.join(folder, checkpoint.SCRATCH)
+    with files.TensorFlowPath(scratch) as place:
+        model.save_weights(os.path.join(place.path, "weights"), save_format="tf")
+    arrays = checkpoint.arrays_of(os.path.join(scratch, "weights"))
+    arrays.update(zip([variable.op.name for variable in model.weights], weights))
+    return arrays
 
 
 def _check_equal(ranks, training, sets):

@@ -89,7 +89,7 @@ def run(config, stop, clock, environ=os.environ):
             return console.say("checked: flags, files and device are in order")
         checkpoint, fit, results, resume = _modules_with_tensorflow()
         folder = checkpoint.Folder(config.output_dir, config.max_to_keep)
-        with folder, device.join() as ranks:
+        with device.join() as ranks:
             start = resume.find_start(config, device, data, folder)
             job = Job(start.config, device, data, ranks=ranks, clock=clock)
             notes = [*device.notes, *flags.without_effect(config)]
@@ -113,6 +113,6 @@ def _modules_with_tensorflow():
     try:
         from swa.training import checkpoint, fit, results, resume
     except (ImportError, OSError) as error:
-        needed = "TensorFlow must be importable in the memory that there is"
-        raise UserError(f"{needed}, got {reason(error)}.", FAILED) from error
+        cause = reason(error.__context__ or error)  # TensorFlow's own is a traceback
+        raise UserError(f"TensorFlow cannot be imported: {cause}.", FAILED) from error
     return checkpoint, fit, results, resume
