@@ -376,7 +376,8 @@ def test_a_timeout_of_horovods_that_is_no_number_is_refused():
 HOROVODRUN = """
 import os, subprocess, sys, threading
 if "STARTER_FAILS" in os.environ:
-    print(os.environ["STARTER_FAILS"])
+    name = os.environ["STARTER_FAILS"]
+    print(f"{name} is {os.environ.get(name)}")
     sys.exit(3)
 command = sys.argv[sys.argv.index("-H") + 2:]
 
@@ -426,6 +427,11 @@ def test_ranks_of_hosts_have_their_logs_and_results(project, hosts):
     assert done.stdout.splitlines()[-1] == "E2E Training Duration sec : 12"
 
 
+def test_horovodrun_is_spared_the_users_warnings(hosts):
+    done = hosts(PYTHONWARNINGS="error", STARTER_FAILS="PYTHONWARNINGS")
+    assert done.stderr.endswith("its last lines:\nPYTHONWARNINGS is None\n")
+
+
 def test_a_host_run_that_did_not_begin_leaves_the_logs(project, hosts):
     (project.here / "output/0").mkdir(parents=True)
     (project.here / "output/0/train_0.log").write_text("earlier\n")
@@ -451,9 +457,9 @@ def test_a_rank_of_a_host_that_fails_has_the_last_word(project, hosts):
 
 
 def test_what_horovodrun_says_is_shown_where_it_fails_itself(project, hosts):
-    done = hosts(STARTER_FAILS="no route to host")
+    done = hosts(STARTER_FAILS="ROUTE")
     assert done.returncode == 3
-    message = "horovodrun failed with status 3; its last lines:\nno route to host\n"
+    message = "horovodrun failed with status 3; its last lines:\nROUTE is None\n"
     assert done.stderr == message
 
 

@@ -45,11 +45,12 @@ class HorovodJob(Job):
     def run(self, command, environ):
         """Runs all ranks to their end."""
         first = self.plan.ranks[0]
-        environ = merged(environ, first.variables)
-        del environ["HOROVOD_RANK"]  # horovodrun would leave it to all ranks
+        # every rank would keep this HOROVOD_RANK; PYTHONWARNINGS may make errors of
+        # horovodrun's own warnings
+        unset = dict(HOROVOD_RANK=None, PYTHONWARNINGS=None)
         self._starter = subprocess.Popen(
             self._start_command(os.path.dirname(first.folder), command),
-            env=environ,
+            env=merged(environ, {**first.variables, **unset}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -57,20 +58,23 @@ class HorovodJob(Job):
         )
         if self.signal_name:  # it came before there was a starter
             self.hand_on(signal.SIGTERM)
-        for line in self._starter.stdout:
-            self._take(line.decode(errors="replace").rstrip("\r\n"))
-        status = shell_status(self._starter.wait())
+        with self._starter:
+            for line in self._starter.stdout:
+                self._take(line.decode(errors="replace").rstrip("\r\n"))
+        status = shell_status(self._starter.returncode)
         if status and not self.failure:
-            summary = f"horovodrun failed with status {status}; its last lines:"
-            lines = [summary, *self._other_lines]
+            lines = [
+                f"horovodrun failed with status {status}; its last lines:",
+                *self._other_lines,
+            ]
             self.failure = End(0, status, "", lines, has_begun=False)
 
     def _start_command(self, base, command):
         """horovodrun's command, which has the workers' and the trainer's in it."""
         start = [sys.executable, "-m", "horovod.runner.launch", "--gloo"]
         start += ["-np", str(self.plan.size), "-H", self.plan.hosts]
-        script = os.path.abspath(sys.argv[0])
-        return [*start, sys.executable, script, "--worker", base, "--", *command]
+        start += [sys.executable, os.path.abspath(sys.argv[0])]
+        return [*start, "--worker", base, "--", *command]
 
     def hand_on(self, number):
         """Sends a signal to the ranks of this host, which tell the others."""
