@@ -482,9 +482,16 @@ def describe_machine():
     ]
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses in one line, without the usage before it."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
 def main():
     """Parses the options, checks, prints and writes; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="check_npu.sh",
         description="Tries one NPU; see docs/ascend.md.",
         allow_abbrev=False,
