@@ -45,7 +45,7 @@ class Found(NamedTuple):
 
     path: str
     snapshot: Snapshot
-    run: dict  # what the run told of itself: settings, train_epochs, seconds
+    run: dict  # of the run that saved it: settings, train_epochs, ranks, seconds
 
 
 class Folder:
@@ -81,7 +81,7 @@ class Folder:
         """The newest checkpoint that can be read whole.
 
         Args:
-          warn: function of a line, told of each that cannot.
+          warn: function of a line, called for each that cannot.
 
         Returns:
           Found, or None where there is no checkpoint at all.
@@ -106,7 +106,7 @@ class Folder:
         return None
 
     def save(self, snapshot, run):
-        """Writes a checkpoint; the oldest above max_to_keep goes.
+        """Writes a checkpoint, then removes the oldest above max_to_keep.
 
         Args:
           snapshot: Snapshot.
@@ -276,5 +276,5 @@ def arrays_of(path):
 
 
 def _averaged(weights):
-    """The weights of which there are averages: those of floating point."""
+    """The weights that SWA averages: those of floating point."""
     return {name: array for name, array in weights.items() if array.dtype.kind == "f"}

@@ -1,6 +1,6 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""What a user is told when a run cannot begin or go on: one line, never a traceback."""
+"""Messages for the user if a run cannot begin or go on: one line, no traceback."""
 
 import re
 
@@ -31,7 +31,7 @@ def wrong(rule, value, fix="", place=None):
 
     Args:
       rule: str, the argument and its rule: "seed must be an integer".
-      value: what was given, shown as Python writes it.
+      value: the value, shown as Python writes it.
       fix: str, the sentence that says what helps.
       place: path of the file that holds the value, if one does.
     """

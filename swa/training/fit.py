@@ -143,7 +143,7 @@ def fit(job, training, stop, take_over):
 def _leaving_lost_ranks(ranks, stopper, stop):
     """Within it a step that failed because another rank has ended ends this one too.
 
-    What was trained is saved; where all were told to stop, this one stops.
+    It saves what was trained. If a signal came to all ranks, it ends as stopped.
     """
     try:
         yield

@@ -91,7 +91,7 @@ def check_writable(flag, path):
     except FileExistsError:  # there is path itself
         return
     except OSError as error:
-        if error.errno in _FULL:  # no bad input, and an earlier run's files may go
+        if error.errno in _FULL:  # no bad input; removing earlier results makes room
             return
         got = f"{shown(path)}: {reason(error)} in {shown(there)}"
         raise UserError(f"{flag} must be writable, got {got}.") from None

@@ -50,7 +50,7 @@ def _devices(table):
     for server in table["server_list"]:
         for device in server["device"]:
             texts = (device["rank_id"], device["device_id"], device["device_ip"])
-            if not all(isinstance(one, str) for one in texts):
+            if not all(isinstance(text, str) for text in texts):
                 raise TypeError(texts)
             rank, device_id, ip = texts
             rows.append(Device(int(rank), server["server_id"], int(device_id), ip))

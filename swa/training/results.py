@@ -158,7 +158,7 @@ def _report(job, training, test):
         "samples_per_second": speed,
         "compile_seconds": compile_seconds,
         **{f"epoch_{name}": history[name] for name in FINAL},
-        **{f"final_{one}": history[name][-1] for name, one in FINAL.items()},
+        **{f"final_{last}": history[name][-1] for name, last in FINAL.items()},
     }
 
 
@@ -187,16 +187,16 @@ def versions():
     """dict: what ran. `npu_bridge` is None where there is none."""
     adapter = sys.modules.get("npu_bridge")
     modules = {"tensorflow": tf, "numpy": np, "swa": swa, "npu_bridge": adapter}
-    found = {name: getattr(one, "__version__", None) for name, one in modules.items()}
-    return dict(found, python=platform.python_version())
+    numbers = {n: getattr(m, "__version__", None) for n, m in modules.items()}
+    return dict(numbers, python=platform.python_version())
 
 
 def commit():
-    """The commit of this checkout, or None where there is none to be told."""
+    """The commit of this checkout, or None where there is no checkout."""
     folder = os.path.dirname(os.path.abspath(swa.__file__))
     try:
         command = ["git", "-C", folder, "rev-parse", "HEAD"]
-        told = subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=10)
+        line = subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return told.decode().strip() or None
+    return line.decode().strip() or None

@@ -156,7 +156,7 @@ def take_over(job, start, folder):
 
 
 def _check_nothing_to_lose(output_dir, folder):
-    """Refuses to begin anew where a run that was to go on has left results."""
+    """Refuses to begin anew if --resume was asked for and there are results."""
     report = os.path.join(output_dir, output.REPORT)
     if os.path.lexists(report) or not folder.is_empty():
         rule = "resume needs a checkpoint where there are results of an earlier run"

@@ -102,7 +102,7 @@ class StopOnSignal(tf.keras.callbacks.Callback):
         self._stop.on_timeout = self.save
 
     def on_batch_end(self, batch, logs=None):
-        """Leaves within the epoch, whose beginning is kept."""
+        """Leaves within the epoch; the checkpoint is that of its beginning."""
         if self._ranks.size == 1:  # several have to leave together
             self._leave_if_stopped()
 
@@ -114,7 +114,7 @@ class StopOnSignal(tf.keras.callbacks.Callback):
         self._leave_if_stopped()
 
     def save(self):
-        """Saves what was trained, and tells the Stop of it."""
+        """Saves what was trained, and sets `saved_epoch` of the Stop."""
         self._checkpoints.save_latest()
         self._stop.saved_epoch = self._checkpoints.saved_epoch
 

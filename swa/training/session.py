@@ -71,10 +71,10 @@ def describe_options(proto):
 def opened(config, device):
     """Opens Keras's session in the default graph, and closes it whatever happens.
 
-    To be entered before anything initialises a variable, since Keras would otherwise
-    open a session of its own, on the host. Afterwards Keras starts afresh, so that it
-    can be entered again; but precision_mode and the profiler's options of an NPU stay
-    what the process's first run made them.
+    To be entered before anything initialises a variable: Keras would open a session of
+    its own, on the host. At the end Keras starts afresh, so this can be entered again.
+    But an NPU keeps the precision_mode and the profiler's options of the process's
+    first run.
 
     Args:
       config: a checked Config.
