@@ -10,6 +10,7 @@ The same as `swa.tfkeras`, for models of the package `keras`.
 import keras  # the package, not this file
 
 from swa import batch_norm, callback
+from swa.graph import GraphMode
 from swa.layers import batch_norms_of
 from swa.moment_search import leaves
 
@@ -49,7 +50,7 @@ class SWA(callback.SWA, keras.callbacks.Callback):
     _keras = callback.Keras(
         name="keras",
         module=keras,
-        is_eager=lambda: False,  # Keras 2.3.1 builds graphs whatever TensorFlow's mode
+        mode=GraphMode,  # whatever TensorFlow's mode
         weights=lambda model: [w for layer in model.layers for w in layer.weights],
         updates=checked_updates,
     )
