@@ -109,14 +109,14 @@ class Statistics:
         ]
 
 
-def re_estimated(step, layers, arrays, *, batches, sum_over_ranks):
+def re_estimated(mode, layers, arrays, *, batches, sum_over_ranks):
     """The statistics that a model's layers have on some rows, by a forward pass.
 
     Args:
-      step: the model's step, of `swa.steps`, which has found the layers.
+      mode: the model's GraphMode or EagerMode, which has found the layers.
       layers: list of batch-norm layers.
       arrays: list of arrays or None, as `Statistics.with_statistics` takes them.
-      batches: of rows.Rows for the step's model.
+      batches: of rows.Rows for the mode's model.
       sum_over_ranks: function of a list of arrays, or None.
 
     Returns:
@@ -126,9 +126,9 @@ def re_estimated(step, layers, arrays, *, batches, sum_over_ranks):
       ValueError: rows that cannot be used.
     """
     statistics = Statistics(layers)
-    step.forward(batches, statistics.add)
+    mode.forward(batches, statistics.add)
     statistics.merge_ranks(sum_over_ranks)
-    return statistics.with_statistics(arrays, step.variables)
+    return statistics.with_statistics(arrays, mode.variables)
 
 
 def update_bn_of(keras):
@@ -175,18 +175,18 @@ def update_bn_of(keras):
         """
         sum_over_ranks = moments.sum_function(ranks)
         rows = Rows(x, batch_size, steps)
-        step = keras.mode(keras, model)
-        layers = step.trained_batch_norms()
+        mode = keras.mode(keras, model)
+        layers = mode.trained_batch_norms()
         trained = batch_norms_of(model, trained=True)
-        check_training_mode(model, trained, step.runs_training)
+        check_training_mode(model, trained, mode.runs_training)
         if layers:
             arrays = re_estimated(
-                step,
+                mode,
                 layers,
-                [None] * len(step.variables),
+                [None] * len(mode.variables),
                 batches=rows.batches(model),
                 sum_over_ranks=sum_over_ranks,
             )
-            step.put(arrays)
+            mode.put(arrays)
 
     return update_bn

@@ -64,16 +64,6 @@ def assert_refused(kit, model, name, data=None):
     assert not all(np.array_equal(array, expected) for array, expected in trained)
 
 
-def eager_mode_only(kit, reason):
-    if not kit.is_eager:
-        pytest.skip(f"only eager mode {reason}: test_eager.py runs this")
-
-
-def graph_mode_only(kit, reason):
-    if kit.is_eager:
-        pytest.skip(f"only graph mode {reason}")
-
-
 # Subclasses
 
 
@@ -287,10 +277,10 @@ def test_keras_own_learning_phase(tf_kit, shape, training):
     if training == "version 2":
         kind = tf.compat.v2.keras.layers.BatchNormalization
     norm, data = kind(), rows(shape)
-    phase = tf_kit.keras.backend.learning_phase()
-    options = {"phase": {"training": phase}, "always": {"training": True}}
-    if tf_kit.is_eager and training == "phase":
-        pytest.skip("only graph mode has a phase that is a tensor")
+    phase = tf_kit.keras.backend.learning_phase()  # in eager mode 0, in version 2 too
+    options = {"always": {"training": True}}
+    if not tf_kit.is_eager:
+        options["phase"] = {"training": phase}
     inputs = tf_kit.keras.Input(shape)
     outputs = layers.Flatten()(norm(inputs, **options.get(training, {})))
     model = tf_kit.keras.Model(inputs, layers.Dense(1)(outputs))
@@ -312,11 +302,9 @@ def test_a_learning_phase_fixed_before_the_model_is_built(kit):
     assert_statistics(kit, norm, rows()[0] * 2)
 
 
-@pytest.mark.both_modes
 @pytest.mark.parametrize("shape", [(FEATURES,), (2, 2, 3)], ids=["unfused", "fused"])
 def test_a_phase_fixed_after_the_model_was_built_freezes_the_statistics(tf_kit, shape):
     """As in plain training, which does not feed the phase then; `apply` does."""
-    graph_mode_only(tf_kit, "has a phase that is fed")
     norm, (x, y) = tf_kit.keras.layers.BatchNormalization(), rows(shape)
     model, swa = model_of(tf_kit, norm, shape), tf_kit.SWA(2)
     train(model, [swa], (x, y))
@@ -350,7 +338,6 @@ FLAGS = ["variable", "with the phase", "placeholder", "against the phase"]
 @pytest.mark.parametrize("shape", [(FEATURES,), (2, 2, 3)], ids=["unfused", "fused"])
 @pytest.mark.parametrize("name", FLAGS)
 def test_a_flag_of_the_users_own_is_refused_in_graph_mode(tf_kit, name, shape):
-    graph_mode_only(tf_kit, "cannot see its value")
     flag = flags(tf_kit)[name]()
     norm = tf_kit.keras.layers.BatchNormalization(name="flagged")
     model = model_of(tf_kit, lambda inputs: norm(inputs, training=flag), shape)
@@ -360,7 +347,6 @@ def test_a_flag_of_the_users_own_is_refused_in_graph_mode(tf_kit, name, shape):
 def test_a_layer_called_in_a_branch_of_the_users_own_is_refused(tf_kit):
     import tensorflow as tf
 
-    graph_mode_only(tf_kit, "cannot see which branch runs")
     norm = tf_kit.keras.layers.BatchNormalization(name="flagged")
     norm.build((None, FEATURES))
     flag = tf_kit.keras.backend.variable(True, dtype="bool")
@@ -388,7 +374,6 @@ def test_a_layer_called_in_a_branch_of_the_users_own_is_refused(tf_kit):
 def test_control_flow_v2_is_refused_by_name(tf_kit):
     import tensorflow as tf
 
-    graph_mode_only(tf_kit, "hides moments in the branches of control flow v2")
     tf.compat.v1.enable_control_flow_v2()
     try:
         model = model_of(tf_kit, tf_kit.keras.layers.BatchNormalization(name="v2"))
@@ -436,10 +421,7 @@ def recurrent(kit, unroll):
     return cell, model, rows((4, 2))
 
 
-@pytest.mark.parametrize("unroll", [True, False], ids=["unrolled", "rolled"])
-def test_batch_norm_in_the_cell_of_an_rnn(tf_kit, unroll):
-    if not unroll:
-        eager_mode_only(tf_kit, "trains it: in graph mode Keras itself fails")
+def assert_cell_is_right(tf_kit, unroll):
     cell, model, (x, y) = recurrent(tf_kit, unroll)
     swa = tf_kit.SWA(2)
     train(model, [swa], (x, y))
@@ -455,8 +437,17 @@ def test_batch_norm_in_the_cell_of_an_rnn(tf_kit, unroll):
     assert model.layers[1].unroll == unroll
 
 
+@pytest.mark.both_modes
+def test_batch_norm_in_the_cell_of_an_unrolled_rnn(tf_kit):
+    assert_cell_is_right(tf_kit, unroll=True)
+
+
+@pytest.mark.only_eager("trains it, because in graph mode Keras itself fails")
+def test_batch_norm_in_the_cell_of_a_rolled_rnn(tf_kit):
+    assert_cell_is_right(tf_kit, unroll=False)
+
+
 def test_batch_norm_in_the_cell_of_an_rnn_that_graph_mode_rolls_is_refused(tf_kit):
-    graph_mode_only(tf_kit, "hides the moments of a loop")
     _, model, data = recurrent(tf_kit, unroll=False)
     with pytest.raises(ValueError, match="batch-norm layer 'within' must"):
         train(model, [tf_kit.SWA(2)], data)
@@ -502,7 +493,6 @@ def two_in_a_row(kit):
 
 def test_a_phase_fixed_at_0_after_training_is_no_phase_for_update_bn(kit):
     """Each layer would see what the one before it computes in inference mode."""
-    graph_mode_only(kit, "has a phase that is fed")
     model, x = two_in_a_row(kit), rows()[0]
     train(model, [], epochs=1)
     kit.keras.backend.set_learning_phase(0)
@@ -526,6 +516,7 @@ def test_a_phase_fixed_at_0_where_keras_updates_nonetheless_is_refused(kit):
         np.testing.assert_array_equal(array, expected)
 
 
+@pytest.mark.both_modes
 def test_a_model_that_lists_a_weight_twice_is_restored(kit):
     """One encoder in two nested models: `get_weights()` has its weights twice."""
     keras, layers = kit.keras, kit.keras.layers
@@ -551,6 +542,7 @@ def test_a_model_that_lists_a_weight_twice_is_restored(kit):
         np.testing.assert_array_equal(array, expected)
 
 
+@pytest.mark.both_modes
 @pytest.mark.parametrize("name", ["cell", "cells", "layer", "layers"])
 def test_an_array_in_an_attribute_with_the_name_of_a_layers_is_no_fault(kit, name):
     class Scale(kit.keras.layers.Layer):
@@ -570,6 +562,7 @@ def test_an_array_in_an_attribute_with_the_name_of_a_layers_is_no_fault(kit, nam
     assert_statistics(kit, norm, rows()[0] * 2)
 
 
+@pytest.mark.both_modes
 def test_forward_passes_change_no_weight_of_a_users_layer(kit):
     backend = kit.keras.backend
 
