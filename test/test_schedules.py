@@ -30,9 +30,12 @@ def settings(**changes):
         (dict(start_epoch=True), "start_epoch must be an integer.*got True"),
         (dict(lr_schedule="linear"), "lr_schedule must be one of.*got 'linear'"),
         (dict(swa_freq=0), "swa_freq must be an integer of at least 1.*got 0"),
+        (dict(swa_freq=True), "swa_freq must be an integer of at least 1.*got True"),
         (dict(swa_freq=1), "swa_freq must be at least 2.*'cyclic', got 1"),
         (dict(swa_lr=0.0), "swa_lr must be 'auto' or a number above 0, got 0.0"),
         (dict(swa_lr="low"), "swa_lr must be 'auto' or a number above 0, got 'low'"),
+        (dict(swa_lr=True), "swa_lr must be 'auto' or a number above 0, got True"),
+        (dict(swa_lr2=math.inf), "swa_lr2 must be 'auto' or a number above 0, got inf"),
         (dict(swa_lr2=math.nan), "swa_lr2 must be 'auto' or a number above 0, got nan"),
         (dict(swa_lr="auto"), "swa_lr2 must be 'auto' when swa_lr is 'auto', got 0.05"),
         (dict(swa_lr=0.1), "swa_lr must not be above swa_lr2.*0.1 and swa_lr2 0.05"),
@@ -54,11 +57,40 @@ def test_unsound_settings_are_refused_by_name(changes, message):
             9,
             "swa_lr must not be above the compiled learning rate 0.1, got 0.2",
         ),
+        (
+            dict(snapshot="cycle_end", swa_freq=6),
+            9,
+            "swa_freq must leave an epoch to be sampled.*got 6 with snapshot "
+            "'cycle_end', start_epoch 5 and epochs 9",
+        ),
     ],
 )
 def test_settings_that_contradict_the_run_are_refused(changes, epochs, message):
     with pytest.raises(ValueError, match=message):
         schedules.check_run(settings(**changes), epochs, 0.1)
+
+
+def test_the_batch_norm_epoch_cannot_be_the_only_one_to_be_sampled():
+    chosen = settings(snapshot="cycle_end", swa_freq=5)  # samples epoch 9
+    schedules.check_run(chosen, 9, 0.1)
+    with pytest.raises(ValueError, match="sampled before the batch-norm epoch, got 5"):
+        schedules.check_run(chosen, 9, 0.1, batch_norm=True)
+
+
+def test_a_run_that_goes_on_needs_no_further_sample():
+    chosen = settings(snapshot="cycle_end", swa_freq=6)
+    schedules.check_run(chosen, 9, 0.1, n_averaged=1)
+
+
+def test_a_plan_needs_a_batch():
+    message = "batches_per_epoch must be an integer of at least 1, got 0"
+    with pytest.raises(ValueError, match=message):
+        schedules.plan(settings(), 12, 0, 0.1)
+
+
+def test_a_plan_refuses_what_the_run_would_refuse():
+    with pytest.raises(ValueError, match="start_epoch must be below epochs"):
+        schedules.plan(settings(), 5, 2, 0.1)
 
 
 def test_a_swa_lr_above_the_compiled_rate_is_no_matter_for_manual():
@@ -129,6 +161,63 @@ def test_a_rate_stays_within_its_bounds_and_never_rises_in_an_epoch(
     assert np.all(rates >= low * (1 - 1e-12))
     assert np.all(rates <= low * factor * (1 + 1e-12))
     assert np.all(np.diff(rates) <= 1e-12 * low * factor)
+
+
+@given(
+    start=st.integers(2, 30),
+    share=st.floats(0.01, 1.0),
+    schedule=st.sampled_from(["constant", "cyclic"]),
+)
+def test_before_the_start_the_rate_never_rises_and_stays_within_its_bounds(
+    start, share, schedule
+):
+    compiled, low = 0.4, 0.4 * share
+    chosen = schedules.checked(start, schedule, low, low, 2)
+    epochs = [schedules.epoch_rates(chosen, compiled, e, 3) for e in range(start - 1)]
+    rates = np.concatenate(epochs)
+    assert rates[0] == compiled
+    assert np.all(np.diff(rates) <= 0.0)
+    assert np.all((rates >= low * (1 - 1e-12)) & (rates <= compiled))
+
+
+@given(
+    start=st.integers(2, 12),
+    frequency=st.integers(2, 6),
+    more=st.integers(7, 20),
+    snapshot=st.sampled_from(schedules.SNAPSHOTS),
+    batch_norm=st.booleans(),
+)
+def test_the_plan_is_what_each_epoch_is_told(
+    start, frequency, more, snapshot, batch_norm
+):
+    epochs = start + more
+    chosen = schedules.checked(start, "cyclic", 0.01, 0.05, frequency, snapshot)
+    table = schedules.plan(chosen, epochs, 3, 0.1, batch_norm)
+    trained = epochs - 1 if batch_norm else epochs
+    first = start if snapshot == "cycle_start" else start + frequency - 1
+    assert table.sampled_epochs == list(range(first, trained + 1, frequency))
+    sampled = [e + 1 for e in range(trained) if schedules.is_sampled(chosen, e)]
+    assert table.sampled_epochs == sampled
+    assert table.batch_norm_epoch == (epochs if batch_norm else None)
+    assert table.rates.shape == (epochs, 3)
+    for epoch in range(trained):
+        told = schedules.epoch_rates(chosen, 0.1, epoch, 3)
+        np.testing.assert_array_equal(table.rates[epoch], told)
+    assert batch_norm == (table.rates[-1] == 0.0).all()
+
+
+def test_manual_has_no_rates_of_its_own():
+    table = schedules.plan(settings(lr_schedule="manual"), 12, 2, 0.1)
+    assert table.rates.shape == (12, 2) and np.isnan(table.rates).all()
+    assert table.sampled_epochs == [5, 8, 11]
+
+
+@pytest.mark.parametrize("schedule", ["manual", "constant"])
+def test_without_cycles_each_epoch_may_be_sampled(schedule):
+    chosen = settings(lr_schedule=schedule, swa_freq=1)
+    for snapshot in schedules.SNAPSHOTS:
+        chosen = chosen._replace(snapshot=snapshot)
+        assert schedules.sampled_epochs(chosen, 8) == [5, 6, 7, 8]
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ set +o posix # bash that is called sh
 # not by cd, which prints an error where the working directory has been removed
 test_dir="$(readlink -f "$(dirname "${BASH_SOURCE[0]}")/..")"
 
-# Exits 2 after one line on stderr.
+# Exits 2 after one line on standard error, which may be closed or full.
 refuse() {
-  printf '%s: error: %s\n' "$(basename "$0")" "$*" >&2
+  printf '%s: error: %s\n' "$(basename "$0")" "$*" >&2 2>/dev/null || true
   exit 2
 }
 
@@ -35,7 +35,8 @@ parameter explain:
     --swa_lr                   lowest SWA learning rate, or auto, default is 0.001
     --swa_lr2                  highest SWA learning rate, or auto, default is 0.003
     --swa_freq                 epochs per cycle, default is 3
-    --verbose                  0 silent, 1 epochs, 2 also session options, default is 1
+    --verbose                  0 only what went wrong, 1 stages and epochs, 2 session
+                               options too, default is 1
 
     --hidden_units             hidden units, default is 108
     --num_classes              classes, default is 108
@@ -65,6 +66,7 @@ parameter explain:
                                which is kept, and append to its log
     --tensorboard              whether to write figures for TensorBoard, default is
                                False
+    --check                    check flags, files and device, then stop
     -h/--help                  show help message
 HELP
 }

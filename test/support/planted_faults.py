@@ -1,0 +1,260 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""Plants faults in a copy of the tree, one at a time, and notes which tests catch them.
+
+usage: planted_faults.py RESULTS.json [--only TEXT] [--wide] [--tests TEST ...]
+
+faults.txt lists the faults. Each is planted alone, and the tests named there run. With
+--wide, all that are left are then planted together, and every test of the callback or
+of the trainer runs; each test that fails runs again with each of these faults alone,
+until no test fails any more. What RESULTS.json holds already is not run again. A table
+for readers is written beside it. The tests must pass where no fault is planted.
+
+Exit status 1: a fault's text is no longer in its file, or a fault was not caught.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from typing import List, NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+FAULTS = ROOT / "test" / "support" / "faults.txt"
+LINKED = (".venv", ".git")
+LEFT_OUT = shutil.ignore_patterns(*LINKED, "__pycache__", ".hypothesis", "output")
+FIRST_SECONDS, WIDE_SECONDS = 900, 7200  # because a fault may make a test hang
+ENDED = "pytest ended with status"
+WORKERS = 2  # processes at a time
+
+# The files that test the trainer; files that test no product code, or run others again.
+# All other test files are the callback's.
+TRAINER = """checkpoint config data device distributed errors faults fit flags
+npu_matrix npu_script output ranks ranks_hccl results resume script session stopping
+trainer trainer_gaps""".split()
+OTHER = """benchmark check_npu eager env fake_npu launcher_ranks launchers packaging
+readme""".split()
+
+
+class Fault(NamedTuple):
+    """One fault: where it is planted, and what is known to catch it."""
+
+    name: str
+    file: str
+    behaviour: str  # what a user would see go wrong
+    before: str
+    after: str
+    tests: List[str]  # names of tests that run first
+    is_eager: bool  # whether those run in eager mode
+
+    @property
+    def is_of_trainer(self):
+        return self.file.startswith("swa/training/")
+
+    def is_plantable(self, tree):
+        """Whether the text before stands just once in the file."""
+        path = tree / self.file
+        return path.exists() and path.read_text().count(self.before) == 1
+
+    def plant(self, tree):
+        path = tree / self.file
+        path.write_text(path.read_text().replace(self.before, self.after))
+
+    def remove(self, tree):
+        """Makes the file what it is in the tree that is copied."""
+        shutil.copy(str(ROOT / self.file), str(tree / self.file))
+
+
+def read_faults():
+    """The faults of faults.txt, which describes its format."""
+    text = re.sub(r"^#.*\n", "", FAULTS.read_text(), flags=re.M)
+    faults = []
+    for entry in text.strip().split("\n\n"):
+        first, *lines = entry.split("\n")
+        parts = {mark: [line[2:] for line in lines if line[0] == mark] for mark in "-+"}
+        tests = [name for line in lines if line[0] == "?" for name in line.split()[1:]]
+        is_eager = tests[:1] == ["eager"]
+        names = first[2:].split(" ", 2)
+        texts = ["\n".join(parts[mark]) for mark in "-+"]
+        faults.append(Fault(*names, *texts, tests[is_eager:], is_eager))
+    return faults
+
+
+def copy_of_tree(folder):
+    """A copy of the tree below `folder`, with links to what is not copied."""
+    tree = pathlib.Path(tempfile.mkdtemp(dir=folder)) / "tree"
+    shutil.copytree(str(ROOT), str(tree), symlinks=True, ignore=LEFT_OUT)
+    for name in LINKED:
+        (tree / name).symlink_to((ROOT / name).resolve())
+    return tree
+
+
+def failures(tree, tests, is_eager, *options, seconds=FIRST_SECONDS):
+    """The ids of the tests that fail, in their order; empty where all pass.
+
+    A run that does not end in time, or that ends otherwise, counts as one failure.
+    """
+    environment = dict(os.environ, SWA_DEVICE="cpu", PYTHONDONTWRITEBYTECODE="1")
+    environment["SWA_TEST_MODE"] = "eager" if is_eager else ""
+    command = [str(tree / ".venv/bin/python"), "-m", "pytest", "-q", "--tb=no"]
+    command += ["-p", "no:cacheprovider", *options, *tests]
+    with tempfile.TemporaryFile() as report:
+        process = subprocess.Popen(
+            command,
+            cwd=str(tree),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=report,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            status = process.wait()
+        report.seek(0)
+        text = report.read().decode(errors="replace")
+    if status in (0, 5):  # 5: no test was chosen
+        return []
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S+(?:\[.*?\])?)(?: - .*)?$", text, re.M)
+    return failed or [f"{ENDED} {status}"]
+
+
+def tests_of_names(tree, names):
+    """(ids of the tests of these names, names that no file has)."""
+    ids, missing = [], []
+    for name in names:
+        paths = sorted((tree / "test").glob("test_*.py"))
+        paths = [p for p in paths if re.search(rf"^def {name}\(", p.read_text(), re.M)]
+        ids += [f"test/{path.name}::{name}" for path in paths]
+        missing += [] if paths else [name]
+    return ids, missing
+
+
+def all_tests(tree, is_of_trainer):
+    """All test files of the trainer, or of the callback."""
+    names = sorted(path.stem[5:] for path in (tree / "test").glob("test_*.py"))
+    names = [name for name in names if name not in OTHER]
+    return [f"test/test_{n}.py" for n in names if (n in TRAINER) == is_of_trainer]
+
+
+class Results:
+    """The results so far, kept in a JSON file, with a table beside it."""
+
+    def __init__(self, path):
+        self._path = pathlib.Path(path)
+        self.by_name = json.loads(self._path.read_text()) if self._path.exists() else {}
+
+    def note(self, fault, stage, caught_by):
+        """Keeps what a stage says of a fault; an empty `caught_by`: not caught."""
+        entry = {"file": fault.file, "behaviour": fault.behaviour, "stage": stage}
+        self.by_name[fault.name] = dict(entry, caught_by=caught_by)
+        print(f"{fault.name}: {caught_by or 'not caught'}", flush=True)
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(self.by_name, indent=1))
+        temporary.replace(self._path)
+
+    def caught_by(self, fault):
+        """The test that catches the fault; empty: none is known."""
+        return self.by_name.get(fault.name, {}).get("caught_by", "")
+
+    def write_table(self, faults):
+        """Writes the table; returns how many of the faults were not caught."""
+        rows = ["| fault | file | what goes wrong | caught by |", "|-|-|-|-|"]
+        for fault in faults:
+            caught_by = self.caught_by(fault) or "NOT CAUGHT"
+            cells = (fault.name, fault.file, fault.behaviour, caught_by)
+            rows.append(f"| {' | '.join(cells)} |")
+        missed = sum(not self.caught_by(fault) for fault in faults)
+        total = f"{len(faults)} faults, {missed} of them not caught."
+        self._path.with_suffix(".md").write_text("\n".join([total, "", *rows, ""]))
+        print(total)
+        return missed
+
+
+def run_first(faults, results, tests, folder):
+    """Plants each fault alone, and runs the tests named for it, or `tests`."""
+
+    def run(fault):
+        tree = copy_of_tree(folder)
+        ids, missing = tests_of_names(tree, fault.tests)
+        for name in missing:
+            print(f"{fault.name}: no test is named {name}")
+        fault.plant(tree)
+        ids = tests or ids
+        failed = failures(tree, ids, fault.is_eager, "-x") if ids else []
+        results.note(fault, "first", "".join(failed[:1]))
+        shutil.rmtree(str(tree.parent))
+
+    waiting = [fault for fault in faults if fault.name not in results.by_name]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(run, waiting))
+
+
+def run_wide(faults, results, is_eager, folder):
+    """Plants all faults together, and runs every test until none fails any more."""
+    tree = copy_of_tree(folder)
+    tests = all_tests(tree, faults[0].is_of_trainer)
+    options = ("-n", str(WORKERS))
+    waiting = list(faults)
+    while waiting:
+        planted = []
+        for fault in waiting:  # of two that change the same text, one comes later
+            if fault.is_plantable(tree):
+                fault.plant(tree)
+                planted.append(fault)
+        failed = failures(tree, tests, is_eager, *options, seconds=WIDE_SECONDS)
+        for fault in planted:
+            fault.remove(tree)
+        if failed[:1] and failed[0].startswith(ENDED):
+            print(f"{failed[0]} with {len(planted)} faults at once")
+            return
+        always = failures(tree, failed, is_eager) if failed else []
+        failed = [test for test in failed if test not in always]
+        done = [] if failed else planted
+        for fault in planted if failed else []:
+            fault.plant(tree)
+            caught_by = failures(tree, failed, is_eager, "-x")
+            fault.remove(tree)
+            if caught_by:
+                results.note(fault, "wide", caught_by[0])
+                done.append(fault)
+        if not done:
+            print(f"these fail only with several faults at once: {' '.join(failed)}")
+            return
+        waiting = [fault for fault in waiting if fault not in done]
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("results")
+    parser.add_argument("--only", default="", help="a part of a fault's name or file")
+    parser.add_argument("--wide", action="store_true")
+    parser.add_argument("--tests", nargs="*", help="these, and not those of faults.txt")
+    options = parser.parse_args()
+    faults = [f for f in read_faults() if options.only in f"{f.name} {f.file}"]
+    lost = [fault for fault in faults if not fault.is_plantable(ROOT)]
+    for fault in lost:
+        print(f"{fault.name}: its text is not just once in {fault.file}")
+    faults = [fault for fault in faults if fault not in lost]
+    results = Results(options.results)
+    with tempfile.TemporaryDirectory() as folder:
+        run_first(faults, results, options.tests, folder)
+        for is_of_trainer, is_eager in [(False, False), (False, True), (True, False)]:
+            missed = [fault for fault in faults if not results.caught_by(fault)]
+            missed = [f for f in missed if f.is_of_trainer == is_of_trainer]
+            if options.wide and missed:
+                run_wide(missed, results, is_eager, folder)
+    return int(bool(results.write_table(faults) or lost))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
