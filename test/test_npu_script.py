@@ -37,8 +37,8 @@ MOST_COMPILES = 14
 # evaluation go by way of the host: read and put, each a call.
 MOST_OTHER_CALLS = 35
 # Sessions without the adapter: files are written on the host, one graph for the
-# checkpoints, one for the model of the end, one for its two sets of weights.
-HOST_SESSIONS = 3
+# checkpoint, one for the model of the end, one for each of its two sets of weights.
+HOST_SESSIONS = 4
 
 ON = ["use_off_line", "b", True]
 MIX = ["precision_mode", "s", "allow_mix_precision"]
