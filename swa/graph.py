@@ -380,8 +380,8 @@ class GraphMode:
 def _check_not_finalized(graph):
     if graph.finalized:
         raise ValueError(
-            "graph must not be finalized before fit, because SWA adds operations to "
-            "it when training begins."
+            f"graph must not be finalized before fit, because SWA adds operations to "
+            f"it when training begins, got {graph!r}."
         )
 
 
