@@ -45,20 +45,23 @@ def checked_updates(model):
     return updates
 
 
+class KerasMode(GraphMode):
+    """Graph mode, whatever TensorFlow's mode: Keras 2.3.1 has no other."""
+
+    def check(self):
+        """Refuses a batch norm that Keras does not update."""
+        checked_updates(self.model)
+
+
 class SWA(callback.SWA, keras.callbacks.Callback):
     __doc__ = callback.SWA.__doc__
     _keras = callback.Keras(
         name="keras",
         module=keras,
-        mode=GraphMode,  # whatever TensorFlow's mode
+        mode=KerasMode,
         weights=lambda model: [w for layer in model.layers for w in layer.weights],
         updates=checked_updates,
     )
-
-    def on_train_begin(self, logs=None):
-        """As in `swa.callback`; refuses also what Keras does not train."""
-        checked_updates(self.model)
-        super().on_train_begin(logs)
 
 
 update_bn = batch_norm.update_bn_of(SWA._keras)

@@ -320,16 +320,15 @@ CHECKS = collections.OrderedDict(
 def opened_model(device, mode):
     """(config, the trainer's model) in a session of the trainer's on that device."""
     sys.path.insert(0, ROOT)
-    from swa.training import device as devices
-    from swa.training import model, session
-    from swa.training.config import checked
+    from swa.training import machine, network, session
     from swa.training.flags import Config
+    from swa.training.settings import checked
 
     config = checked(
         Config(device=device, precision_mode=mode, num_samples=256, batch_size=256)
     )
-    with session.opened(config, devices.choose(config, os.environ)):
-        yield config, model.build(config, config.num_features)
+    with session.opened(config, machine.choose(config, os.environ)):
+        yield config, network.build(config, config.num_features)
 
 
 def take_steps(device, mode):
@@ -467,9 +466,9 @@ def _reason(run):
 def has_npu():
     """Whether there is any sign of an NPU."""
     sys.path.insert(0, ROOT)
-    from swa.training import device
+    from swa.training import machine
 
-    return bool(device.npu_signs(os.environ))
+    return bool(machine.npu_signs(os.environ))
 
 
 def describe_machine():
@@ -483,9 +482,16 @@ def describe_machine():
     ]
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses in one line, without the usage before it."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
 def main():
     """Parses the options, checks, prints and writes; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="check_npu.sh",
         description="Tries one NPU; see docs/ascend.md.",
         allow_abbrev=False,
