@@ -166,7 +166,7 @@ class GraphMode:
         if self._can_set_next_rate():
             form = self._rate_form()
             self._rate_fetch = [form.negated_rate]
-            self._rate_feed = {form.placeholder: self.rate.value}
+            self._rate_feed = {form.placeholder: 0.0}  # each batch brings its own
             self._forms.change(self._rate_fetch, form.updates_op, self._rate_feed)
 
     def start_pass(self):

@@ -463,6 +463,34 @@ def test_what_horovodrun_says_is_shown_where_it_fails_itself(project, hosts):
     assert done.stderr == message
 
 
+BUILD = """
+sleep 600 &
+echo $! >"$BUILDING.new"
+mv "$BUILDING.new" "$BUILDING"
+wait
+"""
+
+
+def test_a_signal_ends_a_launcher_that_builds_horovod_and_the_build(project):
+    (project.project / "test/env_horovod.sh").write_text(BUILD)
+    building = project.here / "building"
+    process = subprocess.Popen(
+        project.command("--device=cpu"),
+        cwd=str(project.here),
+        env=project.environment(BUILDING=str(building)),
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    while not building.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == "train_full_8p.sh: stopped by SIGINT\n"
+    assert process.returncode == 130
+    assert not is_running(int(building.read_text()))
+    assert not (project.here / "output").exists()
+
+
 # The ranks end together
 
 

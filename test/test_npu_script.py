@@ -5,6 +5,7 @@
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -36,8 +37,8 @@ MOST_COMPILES = 14
 # evaluation go by way of the host: read and put, each a call.
 MOST_OTHER_CALLS = 35
 # Sessions without the adapter: files are written on the host, one graph for the
-# checkpoints, one for the model of the end, one for its two sets of weights.
-HOST_SESSIONS = 3
+# checkpoint, one for the model of the end, one for each of its two sets of weights.
+HOST_SESSIONS = 4
 
 ON = ["use_off_line", "b", True]
 MIX = ["precision_mode", "s", "allow_mix_precision"]
@@ -484,6 +485,18 @@ def test_few_graphs_are_compiled(trained):
     }
     assert len(kept) == len(graphs)  # none twice
     assert len(graphs) <= MOST_COMPILES
+
+
+@pytest.mark.parametrize(
+    "page, sentence",
+    [("docs/ascend.md", "compiles {} graphs"), ("docs/zh/ascend.md", "编译 {} 个图")],
+)
+def test_the_documents_tell_how_many_graphs(trained, page, sentence):
+    with open(os.path.join(npu_fake.ROOT, page), encoding="utf-8") as file:
+        text = file.read()
+    count = len(npu_fake.only(trained[1], "compile"))
+    assert sentence.format(count) in text
+    assert len(re.findall(r"\b(?!%d)\d+ (?:graphs|个图)" % count, text)) == 0
 
 
 def test_batch_costs_one_call(trained, tmp_path):

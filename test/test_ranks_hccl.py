@@ -33,6 +33,8 @@ def variables(folder, release, rank, size):
         "FAKE_NPU_ADAPTER": release,
         "FAKE_NPU_RECORD": str(folder / "record.{rank}"),
         "FAKE_NPU_HCCL": str(folder / "hccl"),
+        "FAKE_NPU_FLOATS": "float32",  # two ranks are compared with one
+        "FAKE_NPU_READS": "gated",
     }
     return dict(given, **({"RANK_TABLE_FILE": str(table)} if size > 1 else {}))
 

@@ -48,6 +48,7 @@ ELSEWHERE = {
 }
 ELSEWHERE_PARTS = {
     "-m pip install -c test/constraints.txt": "a network; test_packaging.py: its pins",
+    "docker run": "needs a host with NPUs and the vendor's image",
     "RANK_TABLE_FILE": "needs NPUs; test_ranks_hccl.py has an imitation",
     "_8p.sh": "builds Horovod at its first use, or NPUs; test_distributed.py",
 }

@@ -166,6 +166,7 @@ def test_a_run_that_diverges_ends_with_status_1_and_says_where(tmp_path):
     status, out, err = run(tmp_path, "--learning_rate=1e30", *SMALL)
     assert status == 1
     assert "the loss is nan; stopped." in out
+    assert err == "warning: SWA: no sample was averaged; the trained weights stay.\n"
     report = report_of(tmp_path / "output" / "0")
     assert (report["status"], report["final_loss"]) == ("diverged", None)
     assert not (tmp_path / "output" / "0" / "ckpt").exists()

@@ -82,10 +82,9 @@ def print_error(message):
     print(f"train-tf.keras-npu.py: error: {message}", file=sys.stderr, flush=True)
 
 
-def _show_warning(message, *place, **options):
-    """Prints a warning in one line, without the line of code that it comes from."""
-    sys.stdout.flush()
-    print(f"warning: {one_line(str(message), None)}", file=sys.stderr, flush=True)
+def _format_warning(message, *place, **options):
+    """One line, without the line of code that the warning comes from."""
+    return f"warning: {one_line(str(message), None)}\n"
 
 
 def set_verbosity(verbose):
@@ -105,4 +104,4 @@ def set_verbosity(verbose):
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         warnings.simplefilter("ignore")
         warnings.filterwarnings("always", "SWA: ", RuntimeWarning)
-        warnings.showwarning = _show_warning
+        warnings.formatwarning = _format_warning
