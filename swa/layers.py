@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: MIT
 """The layers of a model, and which batch-norm layers SWA can re-estimate."""
 
+import re
+import warnings
+
 from tensorflow.python.eager.def_function import Function  # of tf.function
 
 __all__ = [
@@ -10,12 +13,15 @@ __all__ = [
     "check_training_mode",
     "parts_of",
     "statistics_of",
+    "warn_of_unknown_statistics",
 ]
 
 _BELOW = "_layers layers layer forward_layer backward_layer cell cells".split()
 # where both Kerases define batch normalization, and the methods that make its moments
 _KERAS = "keras.layers.normalization"
 _MOMENTS = {"_moments", "_fused_batch_norm", "_assign_moving_average"}
+# the name of a variable that holds statistics of the inputs
+_STATISTIC = re.compile(r"(^|[/_])(moving|running)_[^/]*$")
 
 
 def parts_of(model, trained=False):
@@ -59,6 +65,32 @@ def batch_norms_of(model, trained=False):
 def statistics_of(layer):
     """The two variables that a batch-norm layer keeps of its inputs."""
     return layer.moving_mean, layer.moving_variance
+
+
+def warn_of_unknown_statistics(model):
+    """Warns of statistics that SWA averages, but cannot re-estimate.
+
+    They are variables called `moving_*` or `running_*` of trained layers with a rule of
+    their own, such as batch renormalization or a batch norm in a loaded SavedModel.
+
+    Args:
+      model: a built model.
+    """
+    known = {id(weight) for layer in batch_norms_of(model) for weight in layer.weights}
+    names = [
+        repr(variable.name)
+        for part in parts_of(model, trained=True)
+        for variable in getattr(part, "_non_trainable_weights", ())
+        if id(variable) not in known and _STATISTIC.search(variable.name)
+    ]
+    if names:
+        warnings.warn(
+            f"SWA: {', '.join(names)} cannot be re-estimated for averaged weights, "
+            f"because their layer is not Keras's BatchNormalization. Freeze it, or "
+            f"evaluate the average before you use it.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def check_supported(layer):

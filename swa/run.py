@@ -9,6 +9,7 @@ from collections import namedtuple
 import numpy as np
 
 from swa import averaging, batch_norm, schedules
+from swa.layers import warn_of_unknown_statistics
 from swa.progress import Progress
 from swa.rate_control import RateControl
 from swa.weights import Weights
@@ -215,6 +216,7 @@ class Run:
         check_average(self._average, self.mode)
         if validation is not None:
             validation.begin(model, self.progress.params, bool(self.layers))
+        warn_of_unknown_statistics(model)
         self._is_ready = True
 
     def _check_schedule(self):

@@ -9,6 +9,9 @@ functions          `tf.function`, control flow v2, recurrent cells
 models             a weight listed twice, attributes and weights of the user's own
 """
 
+import re
+import warnings
+
 import numpy as np
 import pytest
 
@@ -601,3 +604,77 @@ def test_forward_passes_change_no_weight_of_a_users_layer(kit):
     swa.apply(x * 4)
     assert_statistics(kit, norm, x * 4)
     assert backend.get_value(calls.count) == count
+
+
+# Statistics that SWA does not know
+
+
+def renormalization(kit):
+    """A layer with statistics of another rule, as packages beside Keras have them."""
+
+    class Renormalization(kit.keras.layers.Layer):
+        def build(self, shape):
+            for name in ("running_mean", "moving_scale", "counter"):
+                weight = self.add_weight(
+                    name=f"{self.name}_{name}",
+                    shape=(int(shape[-1]),),
+                    initializer="zeros",
+                    trainable=False,
+                )
+                setattr(self, name, weight)
+            super().build(shape)
+
+        def call(self, inputs):
+            return inputs - self.running_mean + self.moving_scale
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    return Renormalization(name="renorm")
+
+
+@pytest.mark.both_modes
+def test_statistics_of_an_unknown_rule_are_named_in_one_warning(kit):
+    layer, norm = renormalization(kit), kit.keras.layers.BatchNormalization()
+    model = model_of(kit, lambda inputs: layer(norm(inputs)))
+    names = "renorm_running_mean.*renorm_moving_scale"
+    for call in (
+        lambda: train(model, [kit.SWA(2)]),
+        lambda: kit.update_bn(model, rows()[0]),
+    ):
+        with pytest.warns(RuntimeWarning) as record:
+            call()
+        messages = [str(warning.message) for warning in record]
+        (message,) = [text for text in messages if "cannot be re-estimated" in text]
+        assert re.search(names, message) and "counter" not in message
+    assert_statistics(kit, norm, rows()[0])
+
+
+@pytest.mark.both_modes
+def test_frozen_statistics_of_an_unknown_rule_need_no_warning(kit):
+    layer, norm = renormalization(kit), kit.keras.layers.BatchNormalization()
+    layer.trainable = False
+    model = model_of(kit, lambda inputs: layer(norm(inputs)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "SWA:")
+        train(model, [kit.SWA(2)])
+        kit.update_bn(model, rows()[0])
+
+
+# What a device hands over
+
+
+def test_a_variance_that_a_device_rounds_below_zero_is_zero(tf_kit):
+    from swa.batch_norm import Statistics
+
+    norm = tf_kit.keras.layers.BatchNormalization()
+    model_of(tf_kit, norm)
+    merged = Statistics([norm])
+    for _ in range(2):
+        merged.add(norm, 4, [2.0] * FEATURES, [-1e-3] * FEATURES, is_unbiased=False)
+    weights = norm.weights
+    arrays = merged.with_statistics([None] * len(weights), weights)
+    np.testing.assert_array_equal(arrays[2], 2.0)
+    np.testing.assert_array_equal(arrays[3], 0.0)
+    merged.add(norm, 4, [2.0] * FEATURES, [np.nan] * FEATURES, is_unbiased=False)
+    assert merged.non_finite_layers() == [norm]
