@@ -161,19 +161,20 @@ def update_bn_of(keras):
 
         Args:
           model: a built model, with weights from anywhere.
-          x: array (rows x features...), frame, HDF5 matrix or tensor; list, tuple or
-            dict of such; a `Sequence`, a data set, or an iterable of batches. Of
-            (x, y) and (x, y, sample_weight) tuples x is taken.
+          x: array (rows x features...), frame, HDF5 matrix, scipy matrix or tensor;
+            list, tuple or dict of such; a `Sequence`, a data set, or an iterable of
+            batches. Of (x, y) and (x, y, sample_weight) tuples x is taken.
           batch_size: int >= 1, rows per batch where `x` is arrays.
           ranks: as of `SWA`: the statistics are those of all processes' rows.
-          steps: int >= 1, batches to take of `x`; needed where `x` has no end (a
-            generator, which cannot be asked, would be read for ever).
+          steps: int >= 1, batches to take of `x`; needed where `x` has no end. A
+            generator cannot be asked: one without end would be read for ever.
 
         Raises:
           ValueError: `x` without rows, with NaN or Inf, without end and no `steps`,
-            not as the model's inputs or, on an NPU, with batches of unequal size;
-            `batch_size` below 1; a layer whose statistics are of another kind; a
-            model that cannot run in training mode. The model is then as before.
+            not as the model's inputs, or sparse or ragged; on an NPU, batches of
+            other shapes than the first that the session ran; `batch_size` below 1; a
+            layer whose statistics are of another kind; a model that cannot run in
+            training mode. The model is then as before.
 
         Reference:
           Izmailov et al., 2018, section 3.2 (arXiv:1803.05407).

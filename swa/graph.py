@@ -11,6 +11,7 @@ import math
 from collections import namedtuple
 
 import tensorflow as tf
+from tensorflow.python.keras.backend import get_session  # `tf.keras` warns of its own
 
 from swa import moment_search, moments
 from swa.layers import (
@@ -386,7 +387,7 @@ def _check_not_finalized(graph):
 
 
 def _session():
-    return tf.compat.v1.keras.backend.get_session()
+    return get_session()
 
 
 def _initialize(pairs):

@@ -8,7 +8,7 @@ import weakref
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.keras import backend  # of `tf.keras`, it logs a deprecation
+from tensorflow.python.keras.backend import get_session  # `tf.keras` warns of its own
 from tensorflow.python.keras.engine import training_utils
 
 from swa.schedules import check_count
@@ -114,7 +114,7 @@ class Rows:
         if isinstance(x, tf.compat.v2.data.Dataset) and not tf.executing_eagerly():
             items = _graph_items(x)
         elif _is_symbolic(x):
-            session = backend.get_session()
+            session = get_session()
             items = (session.run(x) for _ in itertools.count())
         elif hasattr(x, "shape") or isinstance(x, (list, tuple, dict)):
             items = self._slices(x)
@@ -160,7 +160,7 @@ def has_static_shapes():
     """Whether Keras's session is an NPU's: a graph has the shapes of its first call."""
     if tf.executing_eagerly():
         return False
-    session = backend.get_session()
+    session = get_session()
     config = getattr(session, "_config", None) or tf.compat.v1.ConfigProto()
     optimizers = config.graph_options.rewrite_options.custom_optimizers
     maps = [item.parameter_map for item in optimizers if item.name == "NpuOptimizer"]
