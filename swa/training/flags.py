@@ -332,5 +332,8 @@ def _absolute(name, path):
     try:
         return path and os.path.abspath(path)
     except FileNotFoundError:
-        rule = f"{name} must be an absolute path where the working directory is removed"
-        raise wrong(rule, path, "Change to another directory.") from None
+        raise wrong(
+            f"{name} must be an absolute path where the working directory is removed",
+            path,
+            "Change to another directory.",
+        ) from None
