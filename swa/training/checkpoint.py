@@ -101,8 +101,10 @@ class Folder:
                 warn(f"warning: {path} cannot be used: {error}")
         if by_epoch:
             none = f"none of the {len(by_epoch)} in {shown(self.path)} can"
-            rule = f"resume needs a checkpoint that can be read, and {none}"
-            raise UserError(f"{rule}. Start anew without --resume, which removes them.")
+            raise UserError(
+                f"resume needs a checkpoint that can be read, and {none}. "
+                "Start anew without --resume, which removes them."
+            )
         return None
 
     def save(self, snapshot, run):

@@ -190,8 +190,10 @@ def _check_classes(config, y):
         is_from_one = y.min() == 1 and y.max() == config.num_classes
         advice = "Take 1 from each" if is_from_one else "Set --num_classes"
         place = f"{y.min()} to {y.max()} in {shown(config.data_path)}"
-        rule = f"data_path must hold classes from 0 to num_classes - 1 = {most}"
-        raise UserError(f"{rule}, got {place}: classes count from 0. {advice}.")
+        raise UserError(
+            f"data_path must hold classes from 0 to num_classes - 1 = {most}, "
+            f"got {place}: classes count from 0. {advice}."
+        )
 
 
 def _arrays(path):
@@ -205,13 +207,16 @@ def _arrays(path):
     except MemoryError:
         raise
     except Exception as error:  # a broken file may raise anything, zlib.error too
-        rule = "data_path must be a directory or a readable .npz file"
-        raise UserError(f"{rule}, got {shown(path)}: {reason(error)}") from None
+        raise UserError(
+            "data_path must be a directory or a readable .npz file, "
+            f"got {shown(path)}: {reason(error)}"
+        ) from None
     got = f"got {shown(names)} in {shown(path)}"
     for name in ("x", "y"):
         if name not in arrays:
-            rule = "data_path must hold the arrays x and y"
-            raise UserError(f"{rule}, {got}: {name} is missing.")
+            raise UserError(
+                f"data_path must hold the arrays x and y, {got}: {name} is missing."
+            )
     if ("x_test" in arrays) != ("y_test" in arrays):
         raise UserError(f"data_path must hold x_test and y_test or neither, {got}.")
     for name, array in arrays.items():  # numpy gives a member that is none as bytes

@@ -152,5 +152,6 @@ def _leaving_lost_ranks(ranks, stopper, stop):
             raise
         stopper.save()
         stop.check()
-        rule = "another rank has ended, so this one had to."
-        raise UserError(f"{rule} {stopping.TO_GO_ON}", FAILED) from error
+        raise UserError(
+            f"another rank has ended, so this one had to. {stopping.TO_GO_ON}", FAILED
+        ) from error

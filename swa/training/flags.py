@@ -262,7 +262,11 @@ def parse(argv, flag_values=FLAGS):
         raise _not_a_flag(argv[: len(argv) - len(rest)], rest[0])
     typed = tuple(name for name in flag_values if flag_values[name].present)
     values = {name: FLAGS[name].value for name in _NAMES}
-    paths = {name: _absolute(name, values[name]) for name in PATHS}
+    try:
+        paths = {name: values[name] and os.path.abspath(values[name]) for name in PATHS}
+    except FileNotFoundError:
+        rule = "paths must be absolute where the working directory is removed"
+        raise wrong(rule, argv, "Change to another directory.") from None
     return Config(**dict(values, **paths), typed=typed)
 
 
@@ -307,7 +311,7 @@ def print_help():
 def _refusal(error, flag_values):
     """The UserError of a value that absl refuses."""
     words = error.__context__  # of the parser that refused it
-    if words is None:  # a validator did
+    if not isinstance(words, (TypeError, ValueError)):  # a validator did
         return UserError(str(error))
     # "flag --name=value: words"
     flag_and_value = str(error)[len("flag --") : -len(f": {words}")]
@@ -326,11 +330,3 @@ def _not_a_flag(words_before, word):
     if name in FLAGS and FLAGS[name].boolean:
         advice = f"Write --{name}={shown(word)[1:-1]}."
     return wrong("flags begin with --", word, advice)
-
-
-def _absolute(name, path):
-    try:
-        return path and os.path.abspath(path)
-    except FileNotFoundError:
-        rule = f"{name} must be an absolute path where the working directory is removed"
-        raise wrong(rule, path, "Change to another directory.") from None

@@ -101,8 +101,10 @@ def check_batches(config, device, num_samples):
     last = 0 if device.drops_last_batch else num_samples % config.batch_size
     if last % size:
         got = f"{last} rows ({num_samples} samples, batch_size {config.batch_size})"
-        rule = f"the last batch of an epoch must divide by the {size} ranks, got {got}"
-        raise UserError(f"{rule}. Choose another batch_size or number of samples.")
+        raise UserError(
+            f"the last batch of an epoch must divide by the {size} ranks, got {got}. "
+            "Choose another batch_size or number of samples."
+        )
 
 
 def npu_signs(environ):
@@ -163,6 +165,8 @@ def _check_operator_list(environ):
     """Without its list of operators the adapter leaves every one on the host."""
     opp_path = environ.get("ASCEND_OPP_PATH", DEFAULT_OPP_PATH)
     if not os.access(os.path.join(opp_path, OPERATOR_LIST), os.R_OK):
-        rule = f"ASCEND_OPP_PATH must hold a readable {OPERATOR_LIST}"
-        fix = "Source CANN's set_env.sh: without it, training runs on the host."
-        raise wrong(rule, opp_path, fix)
+        raise wrong(
+            f"ASCEND_OPP_PATH must hold a readable {OPERATOR_LIST}",
+            opp_path,
+            "Source CANN's set_env.sh: without it, training runs on the host.",
+        )

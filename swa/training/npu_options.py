@@ -67,8 +67,10 @@ def check_dump_step(text):
     """
     entries = str(text).split("|")
     if len(entries) > _MOST_ENTRIES:
-        rule = f"data_dump_step takes at most {_MOST_ENTRIES} entries joined by '|'"
-        raise wrong(rule, len(entries))
+        raise wrong(
+            f"data_dump_step takes at most {_MOST_ENTRIES} entries joined by '|'",
+            len(entries),
+        )
     for entry in entries:
         match = _STEP_ENTRY.fullmatch(entry)
         if match is None:
@@ -76,8 +78,9 @@ def check_dump_step(text):
             raise wrong(f"{rule} spaces, such as 0|3-7", text)
         first, last = match.groups()
         if max(int(first), int(last or 0)) > _LARGEST_STEP:
-            rule = f"data_dump_step must hold steps of at most {_LARGEST_STEP}"
-            raise wrong(rule, text)
+            raise wrong(
+                f"data_dump_step must hold steps of at most {_LARGEST_STEP}", text
+            )
         if last is not None and int(first) >= int(last):
             raise wrong("data_dump_step ranges A-B need A below B", entry)
 
@@ -93,14 +96,17 @@ def check_values(config):
     """
     check_dump_step(config.data_dump_step)
     if config.modify_mixlist and config.precision_mode != _MIXLIST_MODE:
-        rule = f"modify_mixlist needs precision_mode {_MIXLIST_MODE}"
-        raise wrong(rule, config.precision_mode)
+        raise wrong(
+            f"modify_mixlist needs precision_mode {_MIXLIST_MODE}",
+            config.precision_mode,
+        )
     if folders(config):
         try:
             config.data_save_path.encode()
         except UnicodeEncodeError:
-            rule = "data_save_path must be a path in UTF-8"
-            raise wrong(rule, config.data_save_path) from None
+            raise wrong(
+                "data_save_path must be a path in UTF-8", config.data_save_path
+            ) from None
     if config.profiling:
         size = len(profiling_json(config).encode())
         if size > _LONGEST_JSON:
@@ -122,11 +128,14 @@ def check_adapter(config, adapter, rank_size):
     for flag in ("profiling", "modify_mixlist"):
         if getattr(config, flag) and not getattr(adapter, flag):
             first = next(row for row in ADAPTERS if getattr(row, flag))
-            needed = f"{flag} needs adapter {first} or newer"
-            raise UserError(f"{needed}, this one is {adapter}.")
+            raise UserError(
+                f"{flag} needs adapter {first} or newer, this one is {adapter}."
+            )
     if config.over_dump and rank_size > 1 and not adapter.over_dump_on_ranks:
-        rule = f"over_dump on adapter {adapter} needs a single rank"
-        raise UserError(f"{rule}, got RANK_SIZE={rank_size}.")
+        raise UserError(
+            f"over_dump on adapter {adapter} needs a single rank, "
+            f"got RANK_SIZE={rank_size}."
+        )
 
 
 def folder(config, flag):

@@ -66,8 +66,10 @@ def _take(handle, path):
         except OSError:  # a file system without locks: better unguarded than not at all
             return print(f"{path} cannot be locked: start no second run on it.")
     holder = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
-    rule = "output_dir must not be in use by another run"
-    raise UserError(f"{rule}, got {shown(path)}: process {holder} writes there.")
+    raise UserError(
+        "output_dir must not be in use by another run, "
+        f"got {shown(path)}: process {holder} writes there."
+    )
 
 
 def check_writable(flag, path):

@@ -38,8 +38,10 @@ def read(path):
         raise UserError(f"{rule} them strings, got {path}.") from None
     ranks = [device.rank for device in devices]
     if not ranks or ranks != list(range(len(ranks))):
-        rule = "RANK_TABLE_FILE must hold the rank_id 0 to N - 1, each once"
-        raise UserError(f"{rule}, got {ranks} in {path}.")
+        raise UserError(
+            "RANK_TABLE_FILE must hold the rank_id 0 to N - 1, each once, "
+            f"got {ranks} in {path}."
+        )
     return devices
 
 

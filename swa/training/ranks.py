@@ -164,8 +164,11 @@ class Ranks(Resource):
         if differs.any():
             names = itertools.compress(arrays, differs.any(axis=0))
             others = ", ".join(map(str, np.flatnonzero(differs.any(axis=1))))
-            rule = f"{', '.join(names)} must be equal on all ranks"
-            raise UserError(f"{rule}, but rank {others} differs from rank 0.", FAILED)
+            raise UserError(
+                f"{', '.join(names)} must be equal on all ranks, "
+                f"but rank {others} differs from rank 0.",
+                FAILED,
+            )
 
     def is_lost(self, error):
         """bool: whether an exception means that another rank has ended."""

@@ -26,21 +26,32 @@ def read_world(environ):
     table = environ.get("RANK_TABLE_FILE")
     if size == 1:
         if table:
-            rule = "RANK_TABLE_FILE must be unset for a single card (RANK_SIZE 1)"
-            raise wrong(rule, table, "Unset it, or HCCL would start.")
+            raise wrong(
+                "RANK_TABLE_FILE must be unset for a single card (RANK_SIZE 1)",
+                table,
+                "Unset it, or HCCL would start.",
+            )
         return World()
     rank = number_in(environ, "RANK_ID", None, least=0, most=size - 1)
     job_id = environ.get("JOB_ID", "")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", job_id):
-        rule = "JOB_ID must be letters, digits, - and _ with RANK_SIZE above 1"
-        raise wrong(rule, job_id, "Use test/train_full_8p.sh.")
+        raise wrong(
+            "JOB_ID must be letters, digits, - and _ with RANK_SIZE above 1",
+            job_id,
+            "Use test/train_full_8p.sh.",
+        )
     if not table:
-        rule = f"RANK_TABLE_FILE must name a rank table for {size} ranks, got none"
-        raise UserError(f"{rule}. Use test/train_full_8p.sh, which writes one.")
+        raise UserError(
+            f"RANK_TABLE_FILE must name a rank table for {size} ranks, got none. "
+            "Use test/train_full_8p.sh, which writes one."
+        )
     devices = rank_table.read(table)
     if len(devices) != size:
-        rule = f"RANK_TABLE_FILE must hold RANK_SIZE = {size} devices"
-        raise wrong(rule, len(devices), place=table)
+        raise wrong(
+            f"RANK_TABLE_FILE must hold RANK_SIZE = {size} devices",
+            len(devices),
+            place=table,
+        )
     server_id = devices[rank].server_id
     here = [device.rank for device in devices if device.server_id == server_id]
     return World("hccl", rank, size, local_rank=here.index(rank), local_size=len(here))

@@ -98,8 +98,10 @@ def await_all(world, environ):
     port = environ.get("HOROVOD_GLOO_RENDEZVOUS_PORT")
     if not address or not port:
         got = f"{world.size} without HOROVOD_GLOO_RENDEZVOUS_ADDR and _PORT"
-        rule = f"HOROVOD_SIZE must come from horovodrun --gloo, got {got}"
-        raise UserError(f"{rule}. Use test/train_full_8p.sh.")
+        raise UserError(
+            f"HOROVOD_SIZE must come from horovodrun --gloo, got {got}. "
+            "Use test/train_full_8p.sh."
+        )
     # 30 seconds are Gloo's own
     seconds = number_in(environ, _TIMEOUT, 30, least=0, most=_LONGEST_TIMEOUT)
     deadline = time.monotonic() + seconds

@@ -101,8 +101,10 @@ def check_same_settings(settings, saved):
         if saved.get(name) != settings.get(name)
     ]
     if changes:
-        needed = f"resume needs the settings of the checkpoint: {'; '.join(changes)}"
-        raise UserError(f"{needed}. Give these, or start anew without --resume.")
+        raise UserError(
+            f"resume needs the settings of the checkpoint: {'; '.join(changes)}. "
+            "Give these, or start anew without --resume."
+        )
 
 
 def read_complete_report(config, settings):

@@ -94,8 +94,10 @@ def opened(config, device):
             try:
                 os.makedirs(path, exist_ok=True)
             except OSError as error:
-                needed = f"data_save_path needs {path!r}, which cannot be made"
-                raise UserError(f"{needed}: {reason(error)}.") from error
+                raise UserError(
+                    f"data_save_path needs {path!r}, which cannot be made: "
+                    f"{reason(error)}."
+                ) from error
     proto = session_config(config, device)
     if device.name == "npu" and config.verbose >= 2:
         print(describe_options(proto))

@@ -72,8 +72,11 @@ def device_id(environ, name="ASCEND_DEVICE_ID"):
     """
     text = environ.get(name) or "0"
     if not re.fullmatch("0|[1-9][0-9]{0,9}", text) or int(text) > _LARGEST_DEVICE_ID:
-        rule = f"{name} must be an integer from 0 to {_LARGEST_DEVICE_ID}"
-        raise wrong(rule, text, "Unset it for device 0.")
+        raise wrong(
+            f"{name} must be an integer from 0 to {_LARGEST_DEVICE_ID}",
+            text,
+            "Unset it for device 0.",
+        )
     return int(text)
 
 
@@ -110,8 +113,10 @@ def _check_data_path(config):
             got = f"{config.num_classes} and {config.num_samples}"
             raise UserError(f"num_classes must not be above num_samples, got {got}.")
     elif not os.path.isfile(path):
-        rule = "data_path must be a directory or an .npz file"
-        raise UserError(f"{rule}, got {shown(path)}, which is neither.")
+        raise UserError(
+            "data_path must be a directory or an .npz file, "
+            f"got {shown(path)}, which is neither."
+        )
 
 
 def _data_save_path(config):
