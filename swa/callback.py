@@ -386,7 +386,12 @@ class SWA:
             return
         self._run.end_epoch()
         if self._validation is not None and logs is not None:
-            logs.update(self._validation.logs(self))
+            has_passed = self.batch_norm_epoch is not None
+            logs.update(
+                self._validation.logs(
+                    self.model, self.n_averaged, has_passed, self.average_applied
+                )
+            )
 
     def on_train_end(self, logs=None):
         """Sets the average where it is right to; gives everything else back."""

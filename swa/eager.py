@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import def_function  # 1.15 sets the switch, has no getter
 from tensorflow.python.keras.backend import eager_learning_phase_scope
+from tensorflow.python.keras.engine import training_utils
 
 from swa.layers import batch_norms_of, check_supported, parts_of
 from swa.lending import Attributes
@@ -165,20 +166,14 @@ class EagerMode:
             self.put(weights)  # a layer of the user's may count its calls
 
     def _tensors(self, batch):
-        """A batch's rows as the model is called with them, of the types it wants."""
-        inputs = tf.nest.flatten(self.model.inputs)
-        names = [one.dtype.name for one in inputs if one is not None]
-        rows = list(batch.values()) if isinstance(batch, dict) else batch
-        if self.model._is_graph_network:  # a column may be for an input of one axis
-            ranks = [one.shape.ndims for one in inputs]
-            rows = [a.reshape(len(a)) if n == 1 else a for a, n in zip(rows, ranks)]
-        if len(names) != len(rows) or isinstance(batch, dict):
-            is_float = [np.issubdtype(one.dtype, np.floating) for one in rows]
-            names = [tf.keras.backend.floatx() if f else None for f in is_float]
-        tensors = [tf.constant(one, dtype) for one, dtype in zip(rows, names)]
-        if isinstance(batch, dict):
-            return dict(zip(batch, tensors))
-        return tensors if len(tensors) > 1 else tensors[0]
+        """A batch as Keras gives it to the model in `fit`, of the inputs' types."""
+        if self.model.inputs:
+            batch = tf.nest.pack_sequence_as(self.model.inputs, batch)
+            batch = training_utils.cast_to_model_input_dtypes(batch, self.model)
+        else:
+            batch = training_utils.cast_if_floating_dtype(batch)
+        is_single = isinstance(batch, list) and len(batch) == 1
+        return batch[0] if is_single else batch
 
     def _hook_layers(self, attributes, receive):
         """Has layers hand over the moments of their inputs, and keep none.

@@ -20,6 +20,7 @@ from swa.layers import (
     statistics_of,
 )
 from swa.optimizer_rate import OptimizerRate
+from swa.rows import check_shapes
 from swa.train_function import Forms, is_of_keras
 
 __all__ = ["GraphMode"]
@@ -240,14 +241,17 @@ class GraphMode:
         """Runs the model on each batch in training mode; no weight changes.
 
         Args:
-          batches: iterable of lists of arrays, in the order of `model.inputs`.
+          batches: iterator of `swa.rows.Rows.batches`.
           receive: function (layer, count, mean, variance, is_unbiased), called for
             each call of a batch-norm layer in each batch.
+
+        Raises:
+          ValueError: on an NPU, a batch of other shapes than the first.
         """
-        inputs = tf.nest.flatten(self.model.inputs)
-        fetches = self._fetches()
-        for batch in batches:
-            feeds = dict(zip(inputs, batch))
+        inputs, fetches = self.model._feed_inputs, self._fetches()
+        for arrays in batches:
+            check_shapes(_session(), fetches, arrays)
+            feeds = dict(zip(inputs, arrays))
             if not isinstance(self._phase, int):
                 feeds[self._phase] = True
             values = _session().run(fetches, feeds)

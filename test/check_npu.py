@@ -382,9 +382,9 @@ def _reason(run):
 def has_npu():
     """Whether there is any sign of an NPU."""
     sys.path.insert(0, ROOT)
-    from swa.training import device
+    from swa.training import machine
 
-    return bool(device.npu_signs(os.environ))
+    return bool(machine.npu_signs(os.environ))
 
 
 def describe_machine():
@@ -398,9 +398,16 @@ def describe_machine():
     ]
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses in one line, without the usage before it."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
 def main():
     """Parses the options, checks, prints and writes; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="check_npu.sh",
         description="Tries one NPU; see docs/ascend.md.",
         allow_abbrev=False,

@@ -28,10 +28,9 @@ LARGEST_GROWTH = 32  # megabytes in four epochs of four small batches
 def opened(device, mode, **settings):
     """The trainer's Config, in a session of the trainer's on that device."""
     sys.path.insert(0, ROOT)
-    from swa.training import device as devices
-    from swa.training import session
-    from swa.training.config import checked
+    from swa.training import machine, session
     from swa.training.flags import Config
+    from swa.training.settings import checked
 
     config = checked(
         Config(
@@ -42,15 +41,15 @@ def opened(device, mode, **settings):
             **settings,
         )
     )
-    with session.opened(config, devices.choose(config, os.environ)):
+    with session.opened(config, machine.choose(config, os.environ)):
         yield config
 
 
 def build(config):
     """The trainer's model."""
-    from swa.training import model
+    from swa.training import network
 
-    return model.build(config, config.num_features)
+    return network.build(config, config.num_features)
 
 
 def write(facts):

@@ -58,6 +58,7 @@ def test_the_stages_are_announced(kit, capsys):
     ]
 
 
+@both_modes
 def test_on_two_ranks_it_gives_the_statistics_of_all_rows(tf_kit):
     model = build(tf_kit, learning_rate=1e-30)  # ranks whose gradients would differ
     start = model.get_weights()

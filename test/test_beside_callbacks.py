@@ -65,6 +65,7 @@ def test_callbacks_that_only_watch_change_nothing(kit, first, tmp_path):
     assert list((tmp_path / "board").iterdir())
 
 
+@both_modes
 def test_a_callback_may_be_told_of_evaluate(tf_kit):
     (x, y) = data()
     model = build(tf_kit)
@@ -73,6 +74,7 @@ def test_a_callback_may_be_told_of_evaluate(tf_kit):
     assert model.evaluate(x, y, verbose=0, callbacks=[swa]) == expected
 
 
+@both_modes
 def test_names_of_the_users_are_not_taken_for_keras(kit):
     class Settings:
         def __init__(self, callbacks):

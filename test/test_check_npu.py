@@ -13,7 +13,7 @@ import check_npu as check
 import pytest
 from support import npu_fake
 
-from swa.training.device import OPERATOR_LIST
+from swa.training.machine import OPERATOR_LIST
 
 CHECKS = (
     "device",
@@ -163,10 +163,19 @@ def test_variance_below_zero_on_the_device_stays_out_of_the_model(npu_forks, tmp
     assert found == {"large_mean": "ok"}, result
 
 
-def test_unknown_check_is_refused(tmp_path):
-    result, found = check_npu(tmp_path, "--only=luck")
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        ("--only=luck", "--only takes device, placed"),
+        ("--batch_size=x", "argument --batch_size: invalid int value: 'x'"),
+        ("--bogus", "unrecognized arguments: --bogus"),
+    ],
+)
+def test_a_bad_option_is_refused_in_one_line(tmp_path, option, message):
+    result, found = check_npu(tmp_path, option)
     assert (result.returncode, found) == (2, {})
-    assert "--only takes device, placed" in result.stdout
+    assert result.stdout.startswith(f"check_npu.sh: error: {message}")
+    assert result.stdout.count("\n") == 1
 
 
 @pytest.mark.parametrize("message", ["resource", "container", "run"])
@@ -203,9 +212,8 @@ def test_a_run_that_failed_otherwise_is_not_called_a_missing_operation(
 def test_check_without_an_npu_leaves_nothing(tmp_path):
     result, found = check_npu(tmp_path, PYTHONPATH=None, ASCEND_OPP_PATH=None)
     assert (result.returncode, found) == (2, {})
-    assert result.stdout.splitlines()[-1].startswith(
-        "check_npu.sh: error: found no NPU to check"
-    )
+    assert result.stdout.startswith("check_npu.sh: error: found no NPU to check")
+    assert result.stdout.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support import npu_fake
 
-from swa.training.device import OPERATOR_LIST
+from swa.training.machine import OPERATOR_LIST
 
 ON = ["use_off_line", "b", True]
 MIX = ["precision_mode", "s", "allow_mix_precision"]

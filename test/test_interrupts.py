@@ -76,6 +76,7 @@ def test_after_an_exception_the_next_fit_goes_on_from_trained_weights(
         assert equal(model.get_weights(), twin.get_weights()), hook
 
 
+@both_modes
 def test_an_exception_after_swas_end_leaves_the_average(tf_kit):
     model = build(tf_kit)
     seen = recorder(tf_kit)

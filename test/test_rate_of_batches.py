@@ -87,6 +87,7 @@ def test_the_history_holds_the_rate_of_each_batch_that_ran(tf_kit):
     np.testing.assert_allclose(seen.rates, expected, rtol=5e-7)
 
 
+@both_modes
 def test_the_history_of_manual_has_no_rates(tf_kit):
     assert "lr" not in fit(build(tf_kit), tf_kit.SWA(3))
 
@@ -117,6 +118,7 @@ def test_an_epoch_of_more_batches_than_float16_counts(float16):
 # Other callbacks that set the rate
 
 
+@both_modes
 def test_the_base_rate_is_the_compiled_one(kit):
     def set_rate(model):
         kit.keras.backend.set_value(model.optimizer.lr, 0.01)

@@ -141,6 +141,7 @@ def test_a_second_swa_in_one_fit_is_refused_and_the_model_trains_on(kit, batch_n
     assert_averaged(model, seen.weights[1 : 3 if batch_norm else 4])
 
 
+@both_modes
 def test_a_callback_given_twice_is_refused(kit):
     swa = kit.SWA(2)
     with refused("callbacks must hold one SWA"):
@@ -174,6 +175,7 @@ def test_a_nested_fit_of_another_model_is_no_concern(kit):
 # What a refusal leaves
 
 
+@both_modes
 def test_a_refusal_leaves_the_earlier_average_and_the_next_fit(tf_kit):
     model = build(tf_kit, False)
     swa = tf_kit.SWA(2)
@@ -191,6 +193,7 @@ def test_a_refusal_leaves_the_earlier_average_and_the_next_fit(tf_kit):
     assert_averaged(model, seen.weights[1:])
 
 
+@both_modes
 def test_a_refusal_leaves_the_model_usable_without_swa(kit):
     model = build(kit)
     swa = kit.SWA(3, swa_freq=9, snapshot="cycle_end")

@@ -213,6 +213,7 @@ def test_a_generator_through_fit(kit):
     assert_statistics(weights, runs[nearest])
 
 
+@both_modes
 def test_steps_that_are_no_whole_number(kit):
     model = build(kit, False)
     swa = kit.SWA(*CYCLIC)

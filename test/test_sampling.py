@@ -144,6 +144,7 @@ def test_training_may_begin_after_start_epoch(kit, initial_epoch):
     assert_averaged(model, [seen.weights[epoch - initial_epoch] for epoch in epochs])
 
 
+@both_modes
 def test_averaging_leaves_the_training_itself_alone(tf_kit):
     (plain, averaged) = twins(tf_kit, False)
     swa = tf_kit.SWA(2)
@@ -380,6 +381,7 @@ def test_one_callback_serves_two_models(kit):
     assert equal(first.get_weights(), kept)
 
 
+@both_modes
 def test_a_new_head_with_the_same_optimizer_is_averaged(tf_kit):
     layers = tf_kit.keras.layers
     model = build(tf_kit, False)
@@ -432,6 +434,7 @@ def test_a_loop_by_hand_calls_the_hooks(kit):
     assert_rates(seen.rates, swa, 6)
 
 
+@both_modes
 def test_a_loop_by_hand_may_end_in_an_except_clause(kit):
     model = build(kit, False)
     swa = kit.SWA(2)

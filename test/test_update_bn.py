@@ -45,6 +45,7 @@ def test_a_loaded_model_gets_statistics(kit, tmp_path):
     assert_statistics(model.get_weights(), x)
 
 
+@both_modes
 def test_a_model_without_batch_norm_stays_as_it_is(tf_kit):
     model = build(tf_kit, False)
     before = model.get_weights()

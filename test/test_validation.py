@@ -150,6 +150,7 @@ def test_early_stopping_waits_for_the_first_average(kit):
     assert len(history["swa_loss"]) == 1 + 3
 
 
+@both_modes
 def test_a_way_to_stop_on_the_average_with_batch_norm(tf_kit):
     model = build(tf_kit)
     seen = recorder(tf_kit)

@@ -22,8 +22,7 @@ REMEDIES = (
     ("EJ0001", "the last process on this card still ends: wait ten seconds, repeat"),
     (
         "memory_optimizer",
-        "a core dump in memory_optimizer: leave rewrite_options.memory_optimization "
-        "out of session_config in swa/training/session.py",
+        "a core dump in memory_optimizer: repeat with --memory_optimization=unset",
     ),
     (
         "HCCL_CONNECT_TIMEOUT",
