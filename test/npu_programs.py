@@ -287,7 +287,7 @@ def callback():
                 in_pass.append(state())
 
     generator = np.random.RandomState(0)
-    with opened("npu", "allow_mix_precision", momentum="0.9") as config:
+    with opened("npu", "allow_mix_precision", momentum=0.9) as config:
         from swa.tfkeras import SWA
 
         network = build(config)
