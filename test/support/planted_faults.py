@@ -130,14 +130,16 @@ def failures(tree, tests, is_eager, *options, seconds=FIRST_SECONDS):
 
 
 def tests_of_names(tree, names):
-    """(ids of the tests of these names, names that no file has)."""
-    ids, missing = [], []
+    """(pytest's arguments that choose these tests, names that no file has)."""
+    files, missing = [], []
     for name in names:
         paths = sorted((tree / "test").glob("test_*.py"))
         paths = [p for p in paths if re.search(rf"^def {name}\(", p.read_text(), re.M)]
-        ids += [f"test/{path.name}::{name}" for path in paths]
+        files += [f"test/{path.name}" for path in paths]
         missing += [] if paths else [name]
-    return ids, missing
+    # by -k, because a file that is skipped has no test of that name
+    arguments = [*dict.fromkeys(files), "-k", " or ".join(names)]
+    return arguments if files else [], missing
 
 
 def all_tests(tree, is_of_trainer):
@@ -186,12 +188,12 @@ def run_first(faults, results, tests, folder):
 
     def run(fault):
         tree = copy_of_tree(folder)
-        ids, missing = tests_of_names(tree, fault.tests)
+        named, missing = tests_of_names(tree, fault.tests)
         for name in missing:
             print(f"{fault.name}: no test is named {name}")
         fault.plant(tree)
-        ids = tests or ids
-        failed = failures(tree, ids, fault.is_eager, "-x") if ids else []
+        chosen = tests or named
+        failed = failures(tree, chosen, fault.is_eager, "-x") if chosen else []
         results.note(fault, "first", "".join(failed[:1]))
         shutil.rmtree(str(tree.parent))
 
