@@ -3,7 +3,7 @@
 """Trains an MLP with Stochastic Weight Averaging. Parses under any Python.
 
 flags: swa/training/flags.py       the SWA callback: swa_callback in swa/training/fit.py
-session: swa/training/session.py   network: swa/training/model.py
+session: swa/training/session.py   network: swa/training/network.py
 order of a run: swa/training/run.py
 """
 
@@ -11,23 +11,25 @@ import os
 import sys
 import time
 
-BEGAN = time.time()
+BEGAN = time.monotonic()
 ROOT = os.path.dirname(os.path.abspath(__file__))
 
 
-def has_tensorflow():
+def has(names):
     """Whether this Python is the right one, without importing what takes seconds."""
+    if sys.version_info[:2] != (3, 7):
+        return False
     from importlib.util import find_spec
 
-    return all(find_spec(name) for name in ("tensorflow_core", "numpy"))
+    return all(find_spec(name) for name in names)
 
 
 if __name__ == "__main__":
-    if {"-h", "--h", "--help"} & set(sys.argv) and sys.version_info >= (3, 7):
+    if {"-h", "--h", "-help", "--help"} & set(sys.argv) and has(["absl"]):
         from swa.training.flags import print_help
 
         print_help()
-    elif sys.version_info[:2] == (3, 7) and has_tensorflow():
+    elif has(["absl", "numpy", "tensorflow_core"]):
         from swa.training.run import main
 
         sys.exit(main(sys.argv[1:], BEGAN))

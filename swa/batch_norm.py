@@ -12,9 +12,10 @@ from typing import Any, Optional
 import numpy as np
 
 from swa import moments
-from swa.layers import batch_norms_of, statistics_of
+from swa.layers import batch_norms_of, check_training_mode, statistics_of
 from swa.rows import Rows
-from swa.steps import step_of
+
+__all__ = ["Statistics", "re_estimated", "update_bn_of"]
 
 
 class Statistics:
@@ -27,26 +28,30 @@ class Statistics:
     def __init__(self, layers):
         self.layers = list(layers)
         zeros = [np.zeros(layer.moving_mean.shape.as_list()) for layer in self.layers]
-        none = [moments.Moments(0, zero, zero) for zero in zeros]
-        self._moments, self._is_given = dict(zip(self.layers, none)), False
+        self._moments = {
+            layer: moments.Moments(0, zero, zero)
+            for layer, zero in zip(self.layers, zeros)
+        }
 
     def add(self, layer, count, mean, variance, is_unbiased):
         """Merges the moments of one batch.
 
         Args:
           layer: one of `layers`.
-          count: int, values of each channel in the batch; 0: they do not count.
+          count: int, values of each channel in the batch; without any, nothing changes.
           mean, variance: arrays with one value for each channel.
           is_unbiased: bool, whether the variance is divided by count - 1, as the
             fused kernel's is, and not by count.
         """
-        self._is_given = True
-        if not count:
+        if count == 0:
             return
         shape = self._moments[layer].mean.shape
-        mean, variance = [np.asarray(m, "f8").reshape(shape) for m in (mean, variance)]
-        variance = variance * ((count - 1) / count) if is_unbiased else variance
-        batch = moments.Moments(count, mean, variance)
+        mean = np.asarray(mean, np.float64).reshape(shape)
+        variance = np.asarray(variance, np.float64).reshape(shape)
+        if is_unbiased:
+            variance = variance * ((count - 1) / count)
+        # a device that computes E[x^2] - E[x]^2 can round to less than zero
+        batch = moments.Moments(count, mean, np.maximum(variance, 0.0))
         self._moments[layer] = moments.merged(self._moments[layer], batch)
 
     def merge_ranks(self, sum_over_ranks):
@@ -59,24 +64,24 @@ class Statistics:
             merged = moments.merged_over_ranks(self._moments.values(), sum_over_ranks)
             self._moments = dict(zip(self.layers, merged))
 
-    def saw_rows(self):
-        """Whether any layer saw a row, be it one that does not count."""
-        return self._is_given or any(one.count for one in self._moments.values())
+    def has_batches(self):
+        """Whether any layer saw a batch."""
+        return any(merged.count for merged in self._moments.values())
 
-    def spoiled(self):
+    def non_finite_layers(self):
         """List of the layers that saw NaN or Inf."""
         return [
             layer
-            for layer, (_, *moments_of) in self._moments.items()
-            if not np.isfinite(moments_of).all()
+            for layer, (_, mean, variance) in self._moments.items()
+            if not np.isfinite([mean, variance]).all()
         ]
 
-    def filled_in(self, arrays, weights):
+    def with_statistics(self, arrays, weights):
         """The arrays of a model's weights, the layers' statistics among them.
 
         Args:
           arrays: list of arrays or None, one for each of `weights`.
-          weights: list of the model's variables.
+          weights: list of the model's variables, in which one may stand more than once.
 
         Returns:
           New list; layers that saw no row keep what `arrays` has for them.
@@ -84,28 +89,34 @@ class Statistics:
         Raises:
           ValueError: rows with NaN or Inf, by the layer that saw them.
         """
-        for layer in self.spoiled():
+        spoiled = self.non_finite_layers()
+        if spoiled:
             raise ValueError(
                 f"x must be finite rows where batch-norm layer "
-                f"{layer.name!r} sees them, got NaN or Inf."
+                f"{spoiled[0].name!r} sees them, got NaN or Inf."
             )
-        places = {id(variable): index for index, variable in enumerate(weights)}
-        filled = list(arrays)
-        for layer, (count, *values) in self._moments.items():
-            for variable, value in zip(statistics_of(layer), values if count else ()):
-                dtype = variable.dtype.as_numpy_dtype
-                filled[places[id(variable)]] = value.astype(dtype)
-        return filled
+        values = {}
+        for layer, (count, mean, variance) in self._moments.items():
+            if count:
+                moving_mean, moving_variance = statistics_of(layer)
+                values[id(moving_mean)] = mean
+                values[id(moving_variance)] = variance
+        return [
+            values[id(weight)].astype(weight.dtype.as_numpy_dtype)
+            if id(weight) in values
+            else array
+            for weight, array in zip(weights, arrays)
+        ]
 
 
-def re_estimated(step, layers, arrays, *, batches, sum_over_ranks):
+def re_estimated(mode, layers, arrays, *, batches, sum_over_ranks):
     """The statistics that a model's layers have on some rows, by a forward pass.
 
     Args:
-      step: the model's step, of `swa.steps`, which has found the layers.
+      mode: the model's GraphMode or EagerMode, which has found the layers.
       layers: list of batch-norm layers.
-      arrays: list of arrays or None, as `Statistics.filled_in` takes them.
-      batches: of rows.Rows for the step's model.
+      arrays: list of arrays or None, as `Statistics.with_statistics` takes them.
+      batches: of rows.Rows for the mode's model.
       sum_over_ranks: function of a list of arrays, or None.
 
     Returns:
@@ -115,13 +126,20 @@ def re_estimated(step, layers, arrays, *, batches, sum_over_ranks):
       ValueError: rows that cannot be used.
     """
     statistics = Statistics(layers)
-    step.forward(batches, statistics)
+    mode.forward(batches, statistics.add)
     statistics.merge_ranks(sum_over_ranks)
-    return statistics.filled_in(arrays, step.variables)
+    return statistics.with_statistics(arrays, mode.variables)
 
 
 def update_bn_of(keras):
-    """The function `update_bn` for the models of a binding's Keras."""
+    """Makes the function `update_bn`.
+
+    Args:
+      keras: the binding's `swa.callback.Keras`.
+
+    Returns:
+      `update_bn` for the models of this Keras.
+    """
 
     def update_bn(
         model: Any,
@@ -155,20 +173,20 @@ def update_bn_of(keras):
         Reference:
           Izmailov et al., 2018, section 3.2 (arXiv:1803.05407).
         """
-        sum_over_ranks, rows = moments.summing(ranks), Rows(x, batch_size, steps)
-        step = step_of(keras, model)
-        layers, arrays = step.find(), [None] * len(step.variables)
-        if layers:
-            options = dict(batches=rows.batches(model), sum_over_ranks=sum_over_ranks)
-            arrays = re_estimated(step, layers, arrays, **options)
-            step.put(arrays)
-        is_idle = all(array is None for array in arrays) and not step.runs_training
+        sum_over_ranks = moments.sum_function(ranks)
+        rows = Rows(x, batch_size, steps)
+        mode = keras.mode(keras, model)
+        layers = mode.trained_batch_norms()
         trained = batch_norms_of(model, trained=True)
-        if is_idle and trained:
-            raise ValueError(
-                f"model must run batch normalization in training mode, got "
-                f"{model.name!r}, whose {trained[0].name!r} does not. Call predict() "
-                f"once if it is subclassed, fix no learning phase, or freeze it."
+        check_training_mode(model, trained, mode.runs_training)
+        if layers:
+            arrays = re_estimated(
+                mode,
+                layers,
+                [None] * len(mode.variables),
+                batches=rows.batches(model),
+                sum_over_ranks=sum_over_ranks,
             )
+            mode.put(arrays)
 
     return update_bn

@@ -7,30 +7,29 @@ says in a `Keras` how its models are asked. Epochs count from zero inside.
 """
 
 import contextlib
-import gc
 import math
-import weakref
 from collections import namedtuple
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import numpy as np
 import tensorflow as tf
 
-from swa import batch_norm, exchange, moments, rates, schedules
+from swa import averaging, batch_norm, moments, schedules
+from swa.optimizer_rate import OptimizerRate
 from swa.rows import Rows
-from swa.run import PASS, WAITING, Options, Run, check_state
+from swa.run import PASS, NotBegun, Options, Run, check_average
+from swa.running import Guard
 from swa.validation import Validation
 
 __all__ = ["Keras", "SWA"]
 
-# What a binding knows about its Keras: its name, as users write it; its module; and
-# functions: () -> whether it is eager; of a model -> its variables in `get_weights()`
-# order; -> its layers' updates, frozen ones left out.
-Keras = namedtuple("Keras", "name module is_eager weights updates")
-
-
-_RUNS = weakref.WeakSet()  # those whose weights are still held
-_HELD = 1 << 22  # bytes of averages from which on a collection of 0.1 s is worth it
+# What a binding knows about its Keras:
+#   name: str, as users write it
+#   module: the module
+#   mode(keras, model): the model's swa.graph.GraphMode or swa.eager.EagerMode
+#   weights(model): list of variables in `get_weights()` order
+#   updates(model): list of the update operations of the layers that are not frozen
+Keras = namedtuple("Keras", "name module mode weights updates")
 
 
 class SWA:
@@ -129,48 +128,61 @@ class SWA:
         super().__init__()
         if not tf.__version__.startswith("1.15"):
             raise RuntimeError(f"swa needs TensorFlow 1.15, found {tf.__version__}.")
-        given = start_epoch, lr_schedule, swa_lr, swa_lr2, swa_freq, snapshot
-        self.settings = schedules.checked(*given)
+        self.settings = schedules.checked(
+            start_epoch, lr_schedule, swa_lr, swa_lr2, swa_freq, snapshot
+        )
         self.batch_size, self.verbose = batch_size, verbose
+        self._validation = None
         if validation is not None:
-            validation = Validation(validation, validation_rows, batch_size)
-        given = self.settings, moments.summing(ranks), validation, avg_fn
-        self._options = Options(*given)
-        self._run = self._guard = None  # the last Run that began; its Guard while open
+            self._validation = Validation(validation, validation_rows, batch_size)
+        self._sum_over_ranks = moments.sum_function(ranks)
+        self._avg_fn = avg_fn
+        self._average = averaging.Average(avg_fn)
+        self._run = NotBegun()  # the last `fit`
+        self._guard = Guard(self._end_interrupted)
         self._compiled_rate = math.nan  # before any callback's on_train_begin
-        self._loaded = None  # a state that waits for its run
 
     # What users read and call
 
     @property
     def lr(self) -> float:
         """float: the learning rate of the current batch (nan: no model yet)."""
-        if self._guard is not None:
-            return self._run.rates.now
-        return rates.rate_of(self._keras, getattr(self.model, "optimizer", None))
+        if self._guard.is_open:
+            rate = self._run.rate_control.rates.current
+            if not math.isnan(rate):
+                return rate
+        return self._rate_of(self.model)
 
     @property
     def n_averaged(self) -> int:
         """int: samples in the average."""
-        return self._count("n_averaged")
+        return self._average.n_averaged
 
     @property
     def n_skipped(self) -> int:
-        """int: samples left out since they held NaN or Inf."""
-        return self._count("n_skipped")
+        """int: samples left out because they held NaN or Inf."""
+        return self._average.n_skipped
 
     @property
     def batch_norm_epoch(self) -> Optional[int]:
         """int counted from one: the forward-only epoch; None: there was none."""
-        return self._run.batch_norm_epoch if self._run else None
+        return self._run.batch_norm_epoch
+
+    @property
+    def is_forward_only(self) -> bool:
+        """bool: whether the batches of now belong to the forward-only epoch.
+
+        A loop of one's own leaves its optimizer step out then.
+        """
+        return self._guard.is_open and self._run.stage is PASS
 
     @property
     def averaged_weights(self) -> List[np.ndarray]:
         """List of numpy arrays in `model.get_weights()` order."""
         run = self._run_with_average()
         return [
-            np.array(own if mean is None else mean)  # an integer weight has no mean
-            for own, mean in zip(run.step.read(), run.averaged())
+            np.array(weight if mean is None else mean)  # an integer weight has no mean
+            for weight, mean in zip(run.mode.read(), run.averaged())
         ]
 
     def plan(
@@ -196,11 +208,12 @@ class SWA:
           ValueError: what a `fit` of these epochs would be refused for.
         """
         if learning_rate is None:
-            learning_rate = self._run.rates.base if self._run else self.lr
+            learning_rate = self._run.base_rate if self._run.has_begun else self.lr
         if batch_norm is None:
-            batch_norm = bool(self._run and self._run.statistics.layers)
-        given = self.settings, epochs, batches_per_epoch, learning_rate
-        return schedules.plan(*given, batch_norm)
+            batch_norm = bool(self._run.layers)
+        return schedules.plan(
+            self.settings, epochs, batches_per_epoch, learning_rate, batch_norm
+        )
 
     def apply(self, x: Any = None, batch_size: int = 32, steps: int = None) -> None:
         """Makes the average the model's weights; `restore` undoes it.
@@ -215,27 +228,27 @@ class SWA:
             cannot be used. The model is then as before.
         """
         run = self._run_with_average()
-        if self._guard is not None and self._guard.is_cut_off():
-            self._give_back()
-        if run.statistics.layers and x is None:
+        if self._guard.is_cut_off():
+            self._end_interrupted()
+        if run.layers and x is None:
             raise ValueError(
-                f"x must be given for a model with batch normalization: "
-                f"averaged weights need statistics of their own, got "
-                f"{x!r}."
+                f"x must be given for a model with batch normalization: averaged "
+                f"weights need statistics of their own, got {x!r}."
             )
-        with run.weights.lent(keeps=True):
-            self._place_average(x, batch_size, steps)
+        with run.weights.restored_after(keeps=True):
+            self._put_average(x, batch_size, steps)
 
     def restore(self) -> None:
-        """Gives back the trained weights, the rate and the train function.
+        """Undoes `apply` and the end of training: the model has its trained weights.
 
-        What the user has changed since SWA set it stays as it is. Called within a
-        `fit`, by a callback, it gives back the weights alone, and in the midst of
-        the forward-only epoch, which needs the average, nothing.
+        Weights that the user has changed since SWA set them stay. While `fit` runs,
+        the forward-only epoch keeps the averaged weights, because it needs them.
+        Training that an exception cut off, and a loop of one's own that has not come
+        to `on_train_end`, end here: the rate and the train function are given back too.
         """
-        if not exchange.lists_on_stack(self):
-            self._give_back()
-        elif self._run is not None and self._run.stage is not PASS:
+        if self._guard.is_open and not self._guard.is_fit_running():
+            self._end_interrupted()
+        elif self._run.has_begun and self._run.stage is not PASS:
             self._run.weights.give_back()
 
     @contextlib.contextmanager
@@ -253,41 +266,41 @@ class SWA:
         Raises:
           ValueError: no average yet, or rows that cannot be used.
         """
-        run = self._run_with_average()
-        with run.weights.lent():
-            if x is not None or not run.weights.is_average_there:
-                self._place_average(x, batch_size, steps)
+        weights = self._run_with_average().weights
+        with weights.restored_after():
+            if x is not None or not weights.is_average_there():
+                self._put_average(x, batch_size, steps)
             yield
 
     @contextlib.contextmanager
     def trained_weights(self) -> Iterator[None]:
         """Within it the model has the last trained weights and statistics."""
-        trained = self._run.weights.trained if self._run else None
-        if trained is None:
+        if not self._run.has_begun or not self._run.weights.trained:
             yield
             return
-        with self._run.weights.lent():
-            self._run.step.put(trained)
+        trained = self._run.weights.trained
+        with self._run.weights.restored_after():
+            self._run.mode.put(trained)
             yield
 
     def get_config(self) -> Dict[str, Any]:
         """dict: the constructor's plain arguments."""
-        others = dict(batch_size=self.batch_size, verbose=self.verbose)
-        return dict(self.settings._asdict(), **others)
+        return {
+            **self.settings._asdict(),
+            "batch_size": self.batch_size,
+            "verbose": self.verbose,
+        }
 
     @property
     def state(self) -> Dict[str, Any]:
         """dict of plain values and numpy arrays, for `load_state`."""
-        if self._loaded is not None:
-            return dict(self._loaded)
-        run = self._run
         return {
             "settings": dict(self.settings._asdict()),
-            "learning_rate": run.rates.base if run else math.nan,
-            "batches_per_epoch": run.progress.counted if run else 0,
+            "learning_rate": self._run.base_rate,
+            "batches_per_epoch": self._run.batches_of_first_epoch,
             "n_averaged": self.n_averaged,
             "n_skipped": self.n_skipped,
-            "average": [np.array(m) for m in run.average.mean] if run else [],
+            "average": [np.array(mean) for mean in self._average.mean],
         }
 
     def load_state(self, state: Dict[str, Any]) -> None:
@@ -298,7 +311,7 @@ class SWA:
 
         Raises:
           ValueError: the state is no such dict, of other settings or, once the model
-            is known, of another model, each by name.
+            is known, of another model, each by name; or `fit` runs now.
         """
         missing = [name for name in self.state if name not in state]
         if missing:
@@ -306,12 +319,23 @@ class SWA:
                 f"state must be what SWA.state gives, got a dict without {missing}."
             )
         for name, value in self.settings._asdict().items():
-            other = state["settings"].get(name)
-            if other != value:
-                raise ValueError(f"state must have {name} {value!r}, got {other!r}.")
-        if self._run is not None and self._run.stage is not WAITING:
-            check_state(state, self._run.step)
-        self._loaded = dict(state)
+            value_of_state = state["settings"].get(name)
+            if value_of_state != value:
+                raise ValueError(
+                    f"state must have {name} {value!r}, got {value_of_state!r}."
+                )
+        if self._guard.is_fit_running():
+            raise ValueError(
+                f"load_state must be called before fit, got model "
+                f"{self.model.name!r}, which trains now."
+            )
+        average = averaging.Average(self._avg_fn)
+        average.load(state["average"], state["n_averaged"], state["n_skipped"])
+        if self._run.has_begun:
+            check_average(average, self._run.mode)
+            self._end_interrupted()
+        self._average = average
+        self._run = NotBegun(state["learning_rate"], state["batches_per_epoch"])
 
     # Keras's hooks, as the stages of `swa.run.Run` follow each other
 
@@ -319,20 +343,25 @@ class SWA:
         """Called before any callback's `on_train_begin`: the rate is the compiled."""
         super().set_model(model)
         if isinstance(model, self._keras.module.Model):
-            optimizer = getattr(model, "optimizer", None)
-            self._compiled_rate = rates.rate_of(self._keras, optimizer)
+            self._compiled_rate = self._rate_of(model)
 
     def on_train_begin(self, logs=None):
         """Refuses what cannot work before anything is changed; starts anew."""
         check_model(self._keras, self.model, self.settings)
-        exchange.check_alone(self, self.model)
-        if self._guard is not None:
-            self._give_back()  # of a fit of this callback that was cut off
-        self._run = self._begun(self._loaded)
-        self._guard = exchange.Guard(self, self.model, self._run.step.follow)
-        self._guard.open()
-        if self._run.step.sets_rate_by_batch and self._run.rates.sets_rate:
-            self._insist_last()
+        self._guard.check_alone(self.model)
+        average, earlier = self._average, self._run
+        if self._run.has_begun:
+            average, earlier = averaging.Average(self._avg_fn), NotBegun()
+        options = Options(
+            self.settings, self._sum_over_ranks, self._validation, self.verbose
+        )
+        mode = self._keras.mode(self._keras, self.model)
+        run = Run(mode, options, self.params, average, self._compiled_rate, earlier)
+        run.begin()
+        # a loop of one's own has no fit that sets it
+        self.model.stop_training = getattr(self.model, "stop_training", False)
+        self._average, self._run = average, run
+        self._guard.open(self.model)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Says where averaging starts."""
@@ -344,12 +373,11 @@ class SWA:
 
     def on_batch_end(self, batch, logs=None):
         """Counts the batches that ran."""
-        self._loaded = None  # nothing can be refused any more
         self._run.end_batch()
 
     def on_test_begin(self, logs=None):
         """Ends the pass: validation follows the last batch."""
-        if self._guard is not None:  # else `evaluate`, with this as its callback
+        if self._guard.is_open:  # else `evaluate`, with this as its callback
             self._run.end_batches()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -357,87 +385,65 @@ class SWA:
         if self._guard.is_failing():
             return
         self._run.end_epoch()
-        if self._options.validation is not None and logs is not None:
-            logs.update(self._options.validation.logs(self))
+        if self._validation is not None and logs is not None:
+            has_passed = self.batch_norm_epoch is not None
+            logs.update(
+                self._validation.logs(
+                    self.model, self.n_averaged, has_passed, self.average_applied
+                )
+            )
 
     def on_train_end(self, logs=None):
         """Sets the average where it is right to; gives everything else back."""
         if self._guard.is_failing():
-            return self._give_back()
+            self._end_interrupted()
+            return
         self._run.end()
-        self._loaded = None
-        self._close_guard()
+        self._guard.close()
         history = getattr(self.model, "history", None)  # a loop by hand has none
-        if self._run.rates.sets_rate and history is not None:
-            history.history["lr"] = list(self._run.rates.history)
+        if self.settings.lr_schedule != "manual" and history is not None:
+            history.history["lr"] = list(self._run.rate_control.rates.history)
 
     # Small things
 
-    def _begun(self, state):
-        """A run of the model that has begun, from a state or None."""
-        averages = [one.average.mean for one in _RUNS if one is not self._run]
-        if sum(array.nbytes for mean in averages for array in mean) > _HELD:
-            gc.collect()  # Keras's callback lists are cycles, with earlier callbacks in
-        given = self._keras, self.model, self._options, self.params
-        options = dict(verbose=self.verbose, compiled_rate=self._compiled_rate)
-        run = Run(*given, state=state, **options)
-        _RUNS.add(run)
-        return run
+    def _rate_of(self, model):
+        """float: a model's learning rate; nan where there is none that can be set."""
+        optimizer = getattr(model, "optimizer", None)
+        read = self._keras.module.backend.get_value
+        return OptimizerRate(optimizer, read, assign=None).value_or_nan()
 
-    def _insist_last(self):
-        """Sets each rate after the user's other callbacks, where some come later."""
-        kinds = self._keras.module.callbacks
-        own = kinds.BaseLogger, kinds.History, kinds.ProgbarLogger
-        for callbacks in exchange.lists_on_stack(self):
-            later = callbacks.callbacks[callbacks.callbacks.index(self) + 1 :]
-            if not all(type(one) in own for one in later):
-                callbacks.append(kinds.LambdaCallback(on_batch_begin=self._run.insist))
-
-    def _place_average(self, x, batch_size, steps):
+    def _put_average(self, x, batch_size, steps):
         """Puts the average into the model, with the statistics of `x`, or None."""
         run, averaged = self._run, self._run.averaged()
-        layers, batches = run.statistics.layers, None
-        rows = None if x is None else Rows(x, batch_size, steps)
-        if rows is not None and layers:
-            batches = rows.batches(run.step.model)  # refused before anything changes
-        run.weights.place(run.final if x is None and run.final else averaged)
+        batches = None
+        if x is not None and run.layers:
+            rows = Rows(x, batch_size, steps)
+            batches = rows.batches(run.mode.model)  # refused before anything changes
+        run.weights.put(run.final if x is None and run.final else averaged)
         if batches is not None:
-            ranks = self._options.sum_over_ranks
-            options = dict(batches=batches, sum_over_ranks=ranks)
-            estimate = batch_norm.re_estimated(run.step, layers, averaged, **options)
-            run.weights.place(estimate)
+            ranks = self._sum_over_ranks
+            estimate = batch_norm.re_estimated(
+                run.mode, run.layers, averaged, batches=batches, sum_over_ranks=ranks
+            )
+            run.weights.put(estimate)
 
-    def _give_back(self):
-        """Gives everything back."""
-        if self._run is not None and self._run.step.is_usable():
-            if self._guard is not None:
-                self._run.close()
+    def _end_interrupted(self):
+        """Gives back all that training held which did not come to its end."""
+        if self._run.has_begun and self._run.mode.is_usable():
+            if self._guard.is_open:
+                self._run.give_back()
             self._run.weights.give_back()
-        self._close_guard()
-
-    def _close_guard(self):
-        if self._guard is not None:
-            self._guard.close()
-            self._guard = None
-
-    def _count(self, name):
-        if self._loaded is not None:
-            return self._loaded[name]
-        return getattr(self._run.average, name) if self._run else 0
+        self._guard.close()
 
     def _run_with_average(self):
-        has_begun = self._run is not None and self._run.state is self._loaded
-        if self._loaded is not None and not has_begun:
-            raise ValueError(
-                f"there is no average: fit must begin after load_state, "
-                f"got n_averaged {self.n_averaged}."
-            )
+        if self.n_averaged and self._run.has_begun:
+            return self._run
+        missing = "fit must begin after load_state"
         if not self.n_averaged:
-            raise ValueError(
-                f"there is no average: no sample has been taken yet, got "
-                f"n_averaged {self.n_averaged}."
-            )
-        return self._run
+            missing = "no sample has been taken yet"
+        raise ValueError(
+            f"there is no average: {missing}, got n_averaged {self.n_averaged}."
+        )
 
 
 def check_model(keras, model, settings):
@@ -450,18 +456,10 @@ def check_model(keras, model, settings):
         raise ValueError(
             f"model must not be in a tf.distribute strategy scope, got {model.name!r}."
         )
-    if settings.lr_schedule != "manual" and not rates.has_rate(model.optimizer):
+    rate = OptimizerRate(model.optimizer, read=None, assign=None)
+    if settings.lr_schedule != "manual" and not rate.is_settable:
         raise ValueError(
             f"lr_schedule must be 'manual' with an optimizer whose rate "
             f"cannot be set ({type(model.optimizer).__name__}), got "
             f"{settings.lr_schedule!r}."
         )
-    if keras.is_eager() and not model.run_eagerly:
-        if not model._experimental_run_tf_function:
-            raise ValueError(
-                f"experimental_run_tf_function must be left on in eager "
-                f"mode when model {model.name!r} is compiled, got False, "
-                f"as Keras sets it with an optimizer of tf.train, "
-                f"sample_weight_mode or target_tensors. Use "
-                f"run_eagerly=True, or leave them out."
-            )

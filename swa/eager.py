@@ -1,62 +1,114 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""How the callback takes part in `fit` in eager mode.
+"""How SWA takes part in `fit` in eager mode.
 
-Keras keeps one compiled step per model and fetches it before training begins, so it
-cannot be exchanged. For a pass, functions run as Python: no gradient is taken then,
-and batch-norm layers hand the moments of their inputs over instead of keeping them.
+Keras keeps one compiled step for each model and fetches it before training begins, so
+that it cannot be exchanged. In the batch-norm epoch functions run as Python instead:
+the step then calls a method of the model in the place of gradients and optimizer, and
+batch-norm layers hand the moments of their inputs over.
 """
+
+import math
+import sys
+import threading
+import traceback
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import def_function  # 1.15 sets the switch, has no getter
 from tensorflow.python.keras.backend import eager_learning_phase_scope
+from tensorflow.python.keras.engine import training_utils
 
-from swa.exchange import Replaced
 from swa.layers import batch_norms_of, check_supported, parts_of
-from swa.rates import OptimizerRate
+from swa.lending import Attributes
+from swa.moments import values_per_channel
+from swa.optimizer_rate import OptimizerRate
+
+__all__ = ["EagerMode"]
 
 
-class EagerStep:
-    """A model's training step in eager mode, and what SWA hangs on it.
+class PythonFunctions:
+    """Has every `tf.function` of the process run as Python while somebody holds it.
 
-    It has the methods of `swa.graph.GraphStep`, where they are described, but not
-    `start_rates`: here each rate is set before its batch.
+    `tf.config.experimental_run_functions_eagerly` sets the same switch. It is counted
+    here, because models in several threads may hold it at once.
     """
 
-    sets_rate_by_batch, repeats_rows, runs_training = True, True, True
+    def __init__(self):
+        self._lock, self._holders, self._before = threading.Lock(), set(), False
+
+    def hold(self, holder):
+        """Switches it on."""
+        with self._lock:
+            if not self._holders:
+                self._before = def_function.RUN_FUNCTIONS_EAGERLY
+            self._holders.add(id(holder))
+            def_function.RUN_FUNCTIONS_EAGERLY = True
+
+    def release(self, holder):
+        """Switches it back with the last holder; others change nothing."""
+        with self._lock:
+            if id(holder) in self._holders:
+                self._holders.discard(id(holder))
+                if not self._holders:
+                    def_function.RUN_FUNCTIONS_EAGERLY = self._before
+
+
+_python_functions = PythonFunctions()
+
+
+class EagerMode:
+    """A model's training in eager mode, and what SWA changes of it.
+
+    The methods of `swa.graph.GraphMode` are described there.
+    """
+
+    repeats_rows = runs_training = True
 
     def __init__(self, keras, model):
         self._keras, self.model = keras, model
-        self.optimizer = getattr(model, "optimizer", None)
         self.variables, self._layers = keras.weights(model), []
-        read = keras.module.backend.get_value
-        self.rate = OptimizerRate(self.optimizer, read, _assign)
-        self._replaced, self._is_open = Replaced(), False
+        self.rate = OptimizerRate(getattr(model, "optimizer", None), _read, _assign)
+        self._next_rate = math.nan
+        self._attributes = Attributes()  # exchanged in the pass
+        self._moments = []  # of the current batch, as arguments of Statistics.add
+        self._is_collecting = False  # whether the layers' calls are the batch's
+
+    def check(self):
+        """Refuses a model that Keras trains by a function which cannot be changed."""
+        model = self.model
+        if not model.run_eagerly and not model._experimental_run_tf_function:
+            raise ValueError(
+                f"experimental_run_tf_function must be left on in eager mode when "
+                f"model {model.name!r} is compiled, got False, as Keras sets it with "
+                f"an optimizer of tf.train, sample_weight_mode or target_tensors. Use "
+                f"run_eagerly=True, or leave them out."
+            )
 
     def prepare(self, sets_rate):
         self.variables = self._keras.weights(self.model)
-        return self.find(getattr(self.model, "_compiled_trainable_state", {}))
+        flags = getattr(self.model, "_compiled_trainable_state", {})
+        layers = self.trained_batch_norms(flags)
+        if layers and not self.model.run_eagerly and _is_array_loop_running():
+            raise ValueError(
+                f"x must be arrays, tensors, a Sequence or a data set in eager mode "
+                f"with batch normalization, because Keras trains model "
+                f"{self.model.name!r} on other rows by a function that SWA cannot "
+                f"change. Of a DataFrame give x.values, or compile the model with "
+                f"run_eagerly=True."
+            )
+        return layers
 
-    def find(self, flags=None):
-        """As in graph mode; `flags`: whether layers are trained, where not as now."""
+    def trained_batch_norms(self, flags=None):
+        """As in graph mode.
+
+        Args:
+          flags: dict of layer -> whether it is trained, where not as `trainable` says.
+        """
         is_trained, layers = (flags or {}).get, batch_norms_of(self.model)
-        self._layers = [one for one in layers if is_trained(one, one.trainable)]
+        self._layers = [layer for layer in layers if is_trained(layer, layer.trainable)]
         for layer in self._layers:
             check_supported(layer)
-            own = [
-                c.call
-                for c in type(layer).__mro__
-                if "call" in vars(c) and not c.__module__.startswith("tensorflow")
-            ]
-            # a class of the user's must hand its inputs on to Keras's own `call`
-            is_handed_on = all("call" in _names_in(call) for call in own)
-            if not (hasattr(layer, "_assign_moving_average") and is_handed_on):
-                raise ValueError(
-                    f"batch-norm layer {layer.name!r} must leave its moments to "
-                    f"BatchNormalization in eager mode, where SWA can see no others, "
-                    f"got {type(layer).__name__}. Freeze it, or train in graph mode."
-                )
         return self._layers
 
     def read(self):
@@ -69,97 +121,125 @@ class EagerStep:
     def is_usable(self):
         return True
 
+    def start_training(self):
+        """Nothing to change: the host sets each rate."""
+
     def begin_batch(self, next_rate):
-        self._is_open = True
+        self._next_rate, self._moments, self._is_collecting = next_rate, [], True
 
-    def start_pass(self, statistics):
-        inputs = tf.nest.flatten(self.model.inputs or [])
-        if any(one.shape.ndims == 1 for one in inputs):
-            # run as Python, Keras would make such an input a column
-            self._replaced.put(self.model, "_run_eagerly", self.model.run_eagerly)
+    def end_batch(self):
+        self._is_collecting = False
+        rate = math.nan
+        if not math.isnan(self._next_rate):
+            rate = self.rate.value
+            # an assignment costs 1 % of a small batch
+            if np.float32(self._next_rate) != np.float32(rate):
+                self.rate.value = self._next_rate
+        return rate, self._moments
+
+    def start_pass(self):
         # Keras calls it in the place of gradients and optimizer
-        self._replaced.put(self.model, "_backwards", self._end_batch)
-        self._hook_layers(self._replaced, statistics)
+        self._attributes.put(self.model, "_backwards", self._end_forward)
+        self._hook_layers(self._attributes, self._collect)
+        _python_functions.hold(self)
 
-    def _end_batch(self, tape, loss):
-        self._is_open = False  # others may call the layers before the next one
+    def _end_forward(self, tape, loss):
+        self._is_collecting = False  # others may call the layers before the next batch
 
     def stop(self):
-        self._replaced.give_back()
+        self._attributes.give_back()
+        _python_functions.release(self)
 
-    def follow(self):
-        """Nothing to do: all that is changed is on the model's parts."""
-
-    def forward(self, batches, statistics):
+    def forward(self, batches, receive):
         options = {"training": True} if self.model._expects_training_arg else {}
-        # a pass may be under way: its hooks stay, its batch is open or not as before
-        replaced, was_open, self._is_open = Replaced(), self._is_open, True
+        attributes = Attributes()
+        weights = [np.array(array) for array in self.read()]
         try:
-            self._hook_layers(replaced, statistics)
+            self._hook_layers(attributes, receive)
+            _python_functions.hold(attributes)
             with eager_learning_phase_scope(1):
                 for batch in batches:
                     self.model(self._tensors(batch), **options)
         finally:
-            replaced.give_back()
-            self._is_open = was_open
+            _python_functions.release(attributes)
+            attributes.give_back()
+            self.put(weights)  # a layer of the user's may count its calls
 
     def _tensors(self, batch):
-        """A batch's rows as the model is called with them, of the types it wants."""
-        inputs = tf.nest.flatten(self.model.inputs)
-        names = [one.dtype.name for one in inputs if one is not None]
-        rows = list(batch.values()) if isinstance(batch, dict) else batch
-        if self.model._is_graph_network:  # a column may be for an input of one axis
-            ranks = [one.shape.ndims for one in inputs]
-            rows = [a.reshape(len(a)) if n == 1 else a for a, n in zip(rows, ranks)]
-        if len(names) != len(rows) or isinstance(batch, dict):
-            is_float = [np.issubdtype(one.dtype, np.floating) for one in rows]
-            names = [tf.keras.backend.floatx() if f else None for f in is_float]
-        tensors = [tf.constant(one, dtype) for one, dtype in zip(rows, names)]
-        if isinstance(batch, dict):
-            return dict(zip(batch, tensors))
-        return tensors if len(tensors) > 1 else tensors[0]
+        """A batch as Keras gives it to the model in `fit`, of the inputs' types."""
+        if self.model.inputs:
+            batch = tf.nest.pack_sequence_as(self.model.inputs, batch)
+            batch = training_utils.cast_to_model_input_dtypes(batch, self.model)
+        else:
+            batch = training_utils.cast_if_floating_dtype(batch)
+        is_single = isinstance(batch, list) and len(batch) == 1
+        return batch[0] if is_single else batch
 
-    def _hook_layers(self, replaced, statistics):
-        # what tf.config.experimental_run_functions_eagerly sets
-        replaced.put(def_function, "RUN_FUNCTIONS_EAGERLY", True)
+    def _hook_layers(self, attributes, receive):
+        """Has layers hand over the moments of their inputs, and keep none.
+
+        Args:
+          attributes: Attributes, which gives the layers back.
+          receive: function (layer, count, mean, variance, is_unbiased), called for
+            each call of a layer.
+        """
         for layer in self._layers:
-            self._hook_layer(layer, replaced, statistics)
+            _hook_layer(layer, attributes, receive)
         for part in parts_of(self.model):
             # a wrapper that would else be called twice with the first time step
             if hasattr(part, "_always_use_reshape"):
-                replaced.put(part, "_always_use_reshape", True)
+                attributes.put(part, "_always_use_reshape", True)
+            # so would a cell, unless its time steps are unrolled
+            if batch_norms_of(getattr(part, "cell", None)):
+                attributes.put(part, "unroll", True)
 
-    def _hook_layer(self, layer, replaced, statistics):
-        """The moments of each call go to `statistics`, and move nothing."""
-        moments, assign, call = {}, layer._assign_moving_average, layer.call
-
-        def note(variable, value, *options):
-            if not hasattr(value, "numpy"):  # a graph is traced, as for a saved model
-                return assign(variable, value, *options)
-            is_mean = variable is layer.moving_mean
-            moments["mean" if is_mean else "variance"] = value.numpy()
-            return None
-
-        def call_and_hand_over(inputs, *args, **options):
-            moments.clear()
-            outputs = call(inputs, *args, **options)
-            if self._is_open and len(moments) == 2:
-                shape = inputs.shape.as_list()
-                channels = np.prod([shape[axis] for axis in layer.axis], dtype=np.int64)
-                count = int(np.prod(shape, dtype=np.int64) // max(channels, 1))
-                is_unbiased = bool(layer.fused and layer._bessels_correction_test_only)
-                statistics.add(layer, count, is_unbiased=is_unbiased, **moments)
-            return outputs
-
-        replaced.put(layer, "_assign_moving_average", note)
-        replaced.put(layer, "call", call_and_hand_over)
+    def _collect(self, *moments):
+        if self._is_collecting:
+            self._moments.append(moments)
 
 
-def _names_in(call):
-    """What a function or a `tf.function` names; nothing where it is another thing."""
-    is_function = isinstance(call, def_function.Function)
-    code = getattr(call.python_function if is_function else call, "__code__", None)
-    return getattr(code, "co_names", ())
+def _hook_layer(layer, attributes, receive):
+    """Has a layer hand over the moments of its inputs, as `_hook_layers` says.
+
+    Keras's `call` computes them in one of two methods, which get the inputs. It assigns
+    the mean first, then the variance.
+    """
+    seen, assign = {}, layer._assign_moving_average
+
+    def counting(compute):
+        def compute_and_count(inputs, *args, **options):
+            axes = set(range(len(inputs.shape))) - set(layer.axis)
+            seen["count"] = values_per_channel(inputs.shape.as_list(), axes)
+            return compute(inputs, *args, **options)
+
+        return compute_and_count
+
+    def hand_over(variable, value, *options):
+        if not hasattr(value, "numpy"):  # a graph is traced, as for a saved model
+            return assign(variable, value, *options)
+        if variable is layer.moving_mean:
+            seen["mean"] = value.numpy()
+        else:
+            is_unbiased = bool(layer.fused and layer._bessels_correction_test_only)
+            receive(layer, seen["count"], seen["mean"], value.numpy(), is_unbiased)
+        return None
+
+    attributes.put(layer, "_assign_moving_average", hand_over)
+    for name in ("_moments", "_fused_batch_norm"):
+        attributes.put(layer, name, counting(getattr(layer, name)))
+
+
+def _is_array_loop_running():
+    """Whether Keras's older loop runs, which compiles its own step."""
+    name = "tensorflow_core.python.keras.engine.training_arrays"
+    frames = traceback.walk_stack(sys._getframe(1))
+    return any(frame.f_globals.get("__name__") == name for frame, _ in frames)
+
+
+def _read(variable):
+    """The value of a variable, each batch: Keras's own way takes four times as long."""
+    dtype = variable.dtype.base_dtype
+    return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=dtype).numpy()
 
 
 def _assign(variable, value):

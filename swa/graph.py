@@ -1,50 +1,48 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""How the callback takes part in `fit` in graph mode: through the train function.
+"""How SWA takes part in `fit` in graph mode: through the train function.
 
-Keras runs one function a batch. Its public `fetches`, `fetch_callbacks`, `updates_op`
-and `feed_dict` let the rate's next value be set, or the batch moments fetched, in the
-same session call. Each set of these is a form of the call, built once. What is made
-lives as long as what it was made for: the function, a tensor.
+The session call of a batch also sets the rate of the next batch, or, in the batch-norm
+epoch, fetches the batch's moments and trains nothing.
 """
 
 import contextlib
-import functools
+import math
 from collections import namedtuple
 
-import numpy as np
 import tensorflow as tf
 
-from swa import moment_search
-from swa.layers import batch_norms_of, parts_of, statistics_of
-from swa.rates import OptimizerRate
+from swa import moment_search, moments
+from swa.layers import (
+    batch_norms_of,
+    check_training_mode,
+    parts_of,
+    statistics_of,
+)
+from swa.optimizer_rate import OptimizerRate
+from swa.rows import check_shapes
+from swa.train_function import Forms, is_of_keras
 
-# What Keras keeps of a call that it has built, names of 1.15; what tells it that the
-# call is another one comes last.
-_CALL = "_callable_fn _feed_arrays _feed_symbols _symbol_vals _session _fetches".split()
+__all__ = ["GraphMode"]
 
-# What a call of the train function fetches besides, its `updates_op`, and the
-# placeholder of the next rate, or None.
-_Form = namedtuple("_Form", "fetches updates_op fed")
-# A train function that has a form of SWA's now, what it had before, and what `_hook`
-# was given.
-_Hooked = namedtuple("_Hooked", "function form updates_op feed_dict given")
+# The operations by which a batch sets the next one's rate: the rate that it used,
+# negated; its updates, which end by setting the rate; the placeholder of that rate.
+_RateForm = namedtuple("_RateForm", "negated_rate updates_op placeholder")
 
 
-class GraphStep:
-    """A model's training step in graph mode, and what SWA hangs on it.
+class GraphMode:
+    """A model's training in graph mode, and what SWA changes of it.
 
-    `swa.eager.EagerStep` has the same methods.
+    `swa.eager.EagerMode` has the same methods.
 
     Args:
       keras: the binding's `swa.callback.Keras`.
-      model: a built model.
+      model: a `Model`.
 
     Attributes:
-      model, optimizer: the model's, as when the step was made.
+      model: as given.
       variables: list of the model's weights, in `get_weights()` order.
-      sets_rate_by_batch: bool, whether each rate must be set before its batch.
-      rate: swa.rates.OptimizerRate.
+      rate: `swa.optimizer_rate.OptimizerRate` of the model's optimizer.
       repeats_rows: bool, whether rows of an epoch cut short come in the next one.
       runs_training: bool, whether the model can run in training mode as it is now.
     """
@@ -53,60 +51,67 @@ class GraphStep:
 
     def __init__(self, keras, model):
         self._keras, self.model = keras, model
-        self.optimizer = getattr(model, "optimizer", None)
         self.variables = keras.weights(model)
-        self.sets_rate_by_batch = True  # until `prepare` knows better
+        backend = keras.module.backend
         self.rate = OptimizerRate(
-            self.optimizer,
-            keras.module.backend.get_value,
-            lambda variable, value: _initialize(keras, [(variable, value)]),
+            getattr(model, "optimizer", None),
+            backend.get_value,
+            lambda variable, value: _initialize([(variable, value)]),
         )
-        self._next_rate, self._is_open = 0.0, False
-        self._uses = []  # of moment_search.Use
-        self._functions, self._hooked = [], []  # train functions; of _Hooked
-        self._phase = keras.module.backend.learning_phase()  # an int: the user fixed it
+        self._calls = []  # of moment_search.BatchNormCall
+        self._phase = backend.learning_phase()  # an int, where the user has fixed it
+        self._function, self._forms = None, Forms(None)
+        self._next_rate = math.nan
+        self._has_run = False  # whether the last batch ran by a form of SWA's
+        self._rate_feed = {}  # while batches set the rate: the placeholder, its value
+        self._rate_fetch = []  # while batches set the rate: the negated rate
 
     @property
     def runs_training(self):
         is_off = isinstance(self._phase, int) and not self._phase
         return bool(self.model.inputs) and not is_off  # else it is not yet built here
 
+    def check(self):
+        """Nothing to refuse: in graph mode Keras trains in one way only."""
+
     def prepare(self, sets_rate):
         """Finds the batch-norm layers that are trained, and makes all operations.
 
         Args:
-          sets_rate: bool, whether the rate of training is to be set.
+          sets_rate: bool, whether SWA sets the rate of training.
 
         Returns:
           List of the layers whose statistics training moves.
 
         Raises:
-          ValueError: a layer whose moments cannot be proved, or a train function of
-            the user's own where there are such layers.
+          ValueError: a layer whose moments cannot be proved, a train function of the
+            user's own where there are such layers, or a finalized graph.
         """
         self.variables = self._keras.weights(self.model)
         if self.model.train_function is None:
             self.model._make_train_function()
-        function = self.model.train_function
-        is_own = hasattr(function, "fetch_callbacks")  # Keras's, not a user's
-        layers = self.find([function.updates_op] if is_own else None)
-        if layers and not is_own:
+        self._function = self.model.train_function
+        self._forms = Forms(self._function)
+        is_known = is_of_keras(self._function)
+        layers = self.trained_batch_norms(
+            [self._function.updates_op] if is_known else None
+        )
+        if layers and not is_known:
             raise ValueError(
                 f"model.train_function must be Keras's own for a model with batch "
-                f"normalization, whose last epoch SWA changes, got {function!r}. Call "
-                f"model.compile() again, or freeze batch normalization."
+                f"normalization, whose last epoch SWA changes, got {self._function!r}. "
+                f"Call model.compile() again, or freeze batch normalization."
             )
-        # Keras can order the keys of a user's `feed_dict` and ours only if we have none
-        self.sets_rate_by_batch = not is_own or bool(function.feed_dict)
-        self._functions = [function]
-        names = ["rate"] * (sets_rate and not self.sets_rate_by_batch)
-        for name in names + ["pass"] * bool(layers):
-            self._form(name, function)
+        if sets_rate and self._can_set_next_rate():
+            self._rate_form()
+        if layers:
+            self._pass_updates()
         if not self._feeds_initial_values():
+            _check_not_finalized(self.variables[0].graph)
             self.put(self.read())  # Keras makes its operations at the first use
         return layers
 
-    def find(self, updates=None):
+    def trained_batch_norms(self, updates=None):
         """Finds where updates get the moments of batch-norm layers.
 
         Args:
@@ -115,13 +120,26 @@ class GraphStep:
 
         Returns:
           List of the layers.
+
+        Raises:
+          ValueError: a layer whose moments cannot be proved, or a model that cannot
+            run in training mode.
         """
         updates = self._keras.updates(self.model) if updates is None else updates
         outputs = tf.nest.flatten(getattr(self.model, "outputs", None) or ())
         ops = moment_search.leaves([*updates, *outputs])
-        moment_search.check_calls(batch_norms_of(self.model, trained=True), ops)
-        self._uses = moment_search.uses(updates, batch_norms_of(self.model))
-        return list(dict.fromkeys(use.layer for use in self._uses))
+        trained = batch_norms_of(self.model, trained=True)
+        moment_search.check_outside_functions(trained, ops)
+        layers = batch_norms_of(self.model)
+        self._calls = [
+            call
+            for call in moment_search.batch_norm_calls(updates, layers)
+            # a phase that was fixed later is not fed: such a call trains nothing
+            if not (call.follows_phase and isinstance(self._phase, int))
+        ]
+        layers = list(dict.fromkeys(call.layer for call in self._calls))
+        check_training_mode(self.model, layers, self.runs_training)
+        return layers
 
     def read(self):
         """The weights as arrays, which may share memory with the variables."""
@@ -130,182 +148,217 @@ class GraphStep:
     def put(self, arrays):
         """Sets the weights, in one session call; None leaves one as it is."""
         pairs = [(v, a) for v, a in zip(self.variables, arrays) if a is not None]
-        if not self._feeds_initial_values():
-            return self._keras.module.backend.batch_set_value(pairs)
-        _initialize(self._keras, pairs)
+        if self._feeds_initial_values():
+            _initialize(pairs)
+        else:
+            self._keras.module.backend.batch_set_value(pairs)
 
     def is_usable(self):
         """Whether the session of this graph is still there."""
-        session = self._session()
+        session = _session()
         is_ours = not self.variables or session.graph is self.variables[0].graph
         return is_ours and not getattr(session, "_closed", False)
 
-    def start_rates(self, note):
-        """From now on each batch sets the next one's rate once it has used its own.
+    def start_training(self):
+        """From now on each batch sets the next one's rate, if the function lets it."""
+        self.stop()
+        self._take_new_function()
+        if self._can_set_next_rate():
+            form = self._rate_form()
+            self._rate_fetch = [form.negated_rate]
+            self._rate_feed = {form.placeholder: 0.0}  # each batch brings its own
+            self._forms.change(self._rate_fetch, form.updates_op, self._rate_feed)
 
-        Args:
-          note: function that is told, after each batch, the rate that it used.
-        """
-        self._hook("rate", lambda values: note(-float(*values.values())))
+    def start_pass(self):
+        """From now on batches train nothing, and fetch their moments."""
+        self.stop()
+        self._take_new_function()
+        updates, feed_dict = self._pass_updates(), self._function.feed_dict
+        self._forms.change(self._fetches(), updates, feed_dict)
 
     def begin_batch(self, next_rate):
-        """What is fetched next is the batch's.
+        """A batch begins.
 
         Args:
-          next_rate: float, what the batch is to set once it has used its own rate.
+          next_rate: float, set once the batch has used its own; nan: the user sets it.
         """
-        self._next_rate, self._is_open = next_rate, True
-        for one in self._hooked:
-            self._feed(one)
+        self._forms.values.clear()
+        self._next_rate = next_rate
+        for placeholder in self._rate_feed:
+            self._rate_feed[placeholder] = next_rate
 
-    def start_pass(self, statistics):
-        """From now on batches train nothing; their moments go to `statistics`."""
-        self._hook("pass", lambda values: self._merge(values, statistics))
+    def end_batch(self):
+        """What the batch tells.
+
+        Returns:
+          (float, the rate that it used, nan where it is not known; list of tuples, the
+          arguments of `swa.batch_norm.Statistics.add` for each call of a batch-norm
+          layer, in the pass alone).
+
+        Raises:
+          ValueError: the model was compiled anew in the midst of training.
+        """
+        values = dict(self._forms.values)
+        self._forms.values.clear()
+        self._has_run = bool(values)
+        return self._end_rate(values), self._moments(values)
+
+    def _end_rate(self, values):
+        """The rate that the batch used; sets the next one where the batch has not."""
+        for negated_rate in self._rate_fetch:
+            if negated_rate in values:
+                return -float(values[negated_rate])
+        if math.isnan(self._next_rate):
+            return math.nan
+        self._check_optimizer()
+        rate = self.rate.value
+        self.rate.value = self._next_rate
+        return rate
+
+    def _take_new_function(self):
+        """Takes the train function that Keras has made since, where `fit` runs it.
+
+        Keras makes another one for the first sample weights. The loop over arrays keeps
+        the one that it began with.
+        """
+        self._check_optimizer()
+        if self.model.train_function is not self._function and not self._has_run:
+            self.prepare(sets_rate=False)
+
+    def _check_optimizer(self):
+        if self.model.optimizer is not self.rate.optimizer:
+            raise ValueError(
+                f"model {self.model.name!r} must keep its optimizer while fit with SWA "
+                f"runs, got {self.model.optimizer!r}. Call compile() before fit."
+            )
 
     def stop(self):
-        """Gives the train functions back as they were."""
-        while self._hooked:
-            function, form, updates_op, feed_dict, _ = self._hooked[-1]
-            function.feed_dict = feed_dict
-            for fetch in form.fetches:
-                function.fetch_callbacks.pop(fetch, None)
-            others = [one for one in function.fetches if one not in form.fetches]
-            _exchange_call(function, others, updates_op)
-            self._hooked.pop()
+        """Gives the train function back as it was."""
+        self._forms.restore()
+        self._rate_feed, self._rate_fetch = {}, []
 
-    def follow(self):
-        """Takes hold of a train function that Keras has made beside the old one.
-
-        `fit` goes on with that which it had when it began, other methods take the new.
-        """
-        function = self.model.train_function
-        is_own = hasattr(function, "fetch_callbacks")
-        if is_own and self._hooked and function not in self._functions:
-            self._functions[1:] = [function]
-            self._hook(*self._hooked[0].given)
-
-    def forward(self, batches, statistics):
+    def forward(self, batches, receive):
         """Runs the model on each batch in training mode; no weight changes.
 
         Args:
-          batches: iterable of lists of arrays, in the order of `model.inputs`.
-          statistics: `swa.batch_norm.Statistics` that gets the moments.
+          batches: iterator of `swa.rows.Rows.batches`.
+          receive: function (layer, count, mean, variance, is_unbiased), called for
+            each call of a batch-norm layer in each batch.
+
+        Raises:
+          ValueError: on an NPU, a batch of other shapes than the first.
         """
-        inputs = tf.nest.flatten(self.model.inputs)
-        fetches = self._fetches()
-        for batch in batches:
-            feeds = dict(zip(inputs, batch))
+        inputs, fetches = self.model._feed_inputs, self._fetches()
+        for arrays in batches:
+            check_shapes(_session(), fetches, arrays)
+            feeds = dict(zip(inputs, arrays))
             if not isinstance(self._phase, int):
                 feeds[self._phase] = True
-            values = self._session().run(fetches, feeds)
-            self._merge(dict(zip(fetches, values)), statistics)
+            values = _session().run(fetches, feeds)
+            for moments_of_call in self._moments(dict(zip(fetches, values))):
+                receive(*moments_of_call)
 
-    # The forms of the train function
+    # The operations of a form, made once for what the train function runs
 
-    def _form(self, name, function):
-        """A _Form, made once for what the function runs now."""
-        forms = vars(function).setdefault("_swa_forms", {})
-        make, place = self._pass_form, None
-        if name == "rate":
-            make, place = self._rate_form, moment_search.place_of(self.rate.variable)
-        key = function.updates_op, place, self._phase
-        if key not in forms:
-            with self._building():
-                forms[key] = make(function.updates_op)
-        return forms[key]
+    def _can_set_next_rate(self):
+        """Whether the train function can be fed a rate: else the host sets each one.
 
-    def _rate_form(self, updates_op):
-        """Each batch sets the next one's rate after its own was used."""
-        rate = self.rate.variable
-        fed = tf.compat.v1.placeholder(rate.dtype.base_dtype, ())
-        # computed: else it shares a reference variable's memory
-        used = -rate.read_value()
-        with tf.control_dependencies([updates_op, used]):
-            return _Form([used], rate.assign(fed, read_value=False), fed)
-
-    def _pass_form(self, updates_op):
-        """Of the updates only those neither the optimizer's nor re-estimated run."""
-        parts = parts_of(self.model) + self.model.metrics
-        given = [u for part in parts for u in getattr(part, "_updates", None) or ()]
-        own, place_of = set(moment_search.leaves(given)), moment_search.place_of
-        places = {place_of(update[0]) for update in given if isinstance(update, tuple)}
-        pairs, kept = [statistics_of(use.layer) for use in self._uses], []
-        statistics = {place_of(variable) for pair in pairs for variable in pair}
-        for update in moment_search.leaves([updates_op]):
-            assigned = set(moment_search.assignments_of(update))
-            if (update in own or assigned & places) and not assigned & statistics:
-                kept.append(update)
-        return _Form(self._fetches(), tf.group(*kept), None)
-
-    def _hook(self, name, receive):
-        """Gives the train functions a form.
-
-        Args:
-          name: "rate" or "pass".
-          receive: function that is given what one batch has fetched, by tensor: the
-            first time after `begin_batch`, and not when others train in between.
+        Keras sorts the keys of `feed_dict`. Two tensors cannot be compared, so SWA
+        cannot add one to those of the user.
         """
-        self.stop()
-        for function in self._functions:
-            form, values = self._form(name, function), {}
+        return is_of_keras(self._function) and not self._function.feed_dict
 
-            def take(fetch, value, last=form.fetches[-1], values=values):
-                values[fetch] = value
-                if fetch is last and self._is_open:
-                    self._is_open = False
-                    receive(values)
+    def _rate_form(self):
+        function, rate = self._function, self.rate.variable
+        # a metric may read the rate, so that all of these come before it changes
+        fetched = [*function.outputs, *function.fetches]
 
-            before = function.updates_op, function.feed_dict
-            one = _Hooked(function, form, *before, (name, receive))
-            self._hooked.append(one)
-            takers = {fetch: functools.partial(take, fetch) for fetch in form.fetches}
-            function.fetch_callbacks.update(takers)
-            _exchange_call(function, function.fetches + form.fetches, form.updates_op)
-            self._feed(one)
+        def make():
+            placeholder = tf.compat.v1.placeholder(rate.dtype.base_dtype, ())
+            # negated, because a plain read shares memory with a reference variable
+            negated_rate = -rate.read_value()
+            before = [function.updates_op, negated_rate, *fetched]
+            with tf.control_dependencies(before):
+                updates_op = rate.assign(placeholder, read_value=False)
+            return _RateForm(negated_rate, updates_op, placeholder)
 
-    def _feed(self, hooked):
-        if hooked.form.fed is not None:  # an array would be shared with the variable
-            hooked.function.feed_dict = {hooked.form.fed: self._next_rate}
+        return self._made_once((moment_search.variable_op(rate), *fetched), make)
+
+    def _pass_updates(self):
+        """Runs the updates that are neither the optimizer's nor re-estimated."""
+        parts = parts_of(self.model) + self.model.metrics
+        layer_updates = [
+            update for part in parts for update in getattr(part, "_updates", None) or ()
+        ]
+        operations = set(moment_search.leaves(layer_updates))
+        variable_op = moment_search.variable_op
+        pairs = [update for update in layer_updates if isinstance(update, tuple)]
+        updated = {variable_op(variable) for variable, _ in pairs}
+        statistics = {
+            variable_op(variable)
+            for call in self._calls
+            for variable in statistics_of(call.layer)
+        }
+
+        def is_kept(update):
+            assigned = set(moment_search.assignments_of(update))
+            is_of_layer = update in operations or assigned & updated
+            return is_of_layer and not assigned & statistics
+
+        updates = moment_search.leaves([self._function.updates_op])
+        kept = [update for update in updates if is_kept(update)]
+        return self._made_once(tuple(self._fetches()), lambda: tf.group(*kept))
+
+    def _made_once(self, key, make):
+        """What a function makes; kept with the train function that it is made for."""
+        function = self._function
+        operations = vars(function).setdefault("_swa_operations", {})
+        key = (function.updates_op, *key)
+        if key not in operations:
+            with self._building():
+                operations[key] = make()
+        return operations[key]
 
     # Moments
 
     def _fetches(self):
-        """Mean, variance and, where open, shape and conditions of uses, each once."""
-        found = []
-        for use in self._uses:
-            found += [use.mean, use.variance, self._shape(use)]
-            found += [tensor for tensor, _ in self._conditions(use)]
-        return list(dict.fromkeys(one for one in found if one is not None))
+        """The tensors that `_moments` needs, each once."""
+        fetches = []
+        for call in self._calls:
+            shape = self._shape(call.inputs)
+            fetches += [call.mean, call.variance]
+            fetches += [shape] if isinstance(shape, tf.Tensor) else []
+        return list(dict.fromkeys(fetches))
 
-    def _shape(self, use):
-        """The tensor of a use's shape; None where the shape is known."""
-        inputs = use.inputs
-        if None not in [inputs.shape.as_list()[axis] for axis in use.axes]:
-            return None
-        return self._made(tf.shape, inputs, out_type=tf.int64)
-
-    def _conditions(self, use):
-        """(tensor, its value where a use counts) pairs; the learning phase is fed."""
-        given = [(p, v) for p, v, source in use.conditions if source is not self._phase]
-        # a copy: what a user feeds cannot be fetched
-        return [(self._made(tf.identity, p), value) for p, value in given]
-
-    def _made(self, make, tensor, **options):
-        """What a function makes of a tensor, made once."""
-        name = f"_swa_{make.__name__}"
-        if not hasattr(tensor, name):
+    def _shape(self, inputs):
+        """The shape of a tensor: a list where it is known, else a tensor, made once."""
+        shape = inputs.shape.as_list()
+        if None not in shape:
+            return shape
+        if not hasattr(inputs, "_swa_shape"):
             with self._building():
-                setattr(tensor, name, make(tensor, **options))
-        return getattr(tensor, name)
+                inputs._swa_shape = tf.shape(inputs, out_type=tf.int64)
+        return inputs._swa_shape
 
-    def _merge(self, values, statistics):
-        """Hands the moments of a batch on; `values` are by tensor."""
-        for use in self._uses:
-            shape = values.get(self._shape(use), use.inputs.shape.as_list())
-            count = int(np.prod([shape[axis] for axis in use.axes], dtype=np.int64))
-            count *= all(values[one] == value for one, value in self._conditions(use))
-            moments = values[use.mean], values[use.variance]
-            statistics.add(use.layer, count, *moments, use.is_unbiased)
+    def _moments(self, values):
+        """The moments of each call of a layer, as arguments of `Statistics.add`.
+
+        Args:
+          values: dict of arrays, by the tensor that was fetched; empty: no moments.
+        """
+        moments_of_calls = []
+        for call in self._calls:
+            if call.mean not in values:
+                continue
+            shape = self._shape(call.inputs)
+            if isinstance(shape, tf.Tensor):
+                shape = values[shape]
+            count = moments.values_per_channel(shape, call.axes)
+            mean, variance = values[call.mean], values[call.variance]
+            moments_of_calls.append(
+                (call.layer, count, mean, variance, call.is_unbiased)
+            )
+        return moments_of_calls
 
     # Small things
 
@@ -315,34 +368,29 @@ class GraphStep:
         is_feedable = all(value.graph.is_feedable(value) for value in values)
         return is_feedable and len(set(values)) == len(values)
 
-    def _session(self):
-        return self._keras.module.backend.get_session()
-
     @contextlib.contextmanager
     def _building(self):
         """Where operations are made: outside of all that surrounds the call."""
-        with self.variables[0].graph.as_default(), tf.control_dependencies(None):
-            with tf.name_scope("swa"):
-                yield
+        graph = self.variables[0].graph
+        _check_not_finalized(graph)
+        with graph.as_default(), tf.control_dependencies(None), tf.name_scope("swa"):
+            yield
 
 
-def _initialize(keras, pairs):
+def _check_not_finalized(graph):
+    if graph.finalized:
+        raise ValueError(
+            "graph must not be finalized before fit, because SWA adds operations to "
+            "it when training begins."
+        )
+
+
+def _session():
+    return tf.compat.v1.keras.backend.get_session()
+
+
+def _initialize(pairs):
     """Sets variables: an initializer assigns what it is fed, no operation is added."""
     feeds = {variable.initializer.inputs[1]: value for variable, value in pairs}
     initializers = [variable.initializer for variable, _ in pairs]
-    keras.module.backend.get_session().run(initializers, feeds)
-
-
-def _exchange_call(function, fetches, updates_op):
-    """Makes a train function run these; keeps the call that Keras built for the others.
-
-    To build one costs seconds on a deep network, on an NPU a compilation. Keras still
-    compares inputs, fetches and session with those it was built for.
-    """
-    kept = vars(function).setdefault("_swa_calls", {})
-    built = {name: getattr(function, name, None) for name in _CALL}
-    kept[(function.updates_op, *function.fetches)] = built
-    function._fetches = None  # if a Ctrl-C comes now, Keras builds its call anew
-    function.fetches, function.updates_op = fetches, updates_op
-    for name in _CALL:
-        setattr(function, name, kept.get((updates_op, *fetches), {}).get(name))
+    _session().run(initializers, feeds)

@@ -10,8 +10,47 @@ The same as `swa.tfkeras`, for models of the package `keras`.
 import keras  # the package, not this file
 
 from swa import batch_norm, callback
+from swa.graph import GraphMode
+from swa.layers import batch_norms_of
+from swa.moment_search import leaves
 
 __all__ = ["SWA", "update_bn"]
+
+
+def checked_updates(model):
+    """The updates of a model's layers, frozen ones left out.
+
+    Keras runs only those that depend on the inputs of one of the model's layers. It
+    never updates a batch norm that another layer calls on values of its own, as the
+    cell of an RNN does.
+
+    Args:
+      model: a Keras model.
+
+    Returns:
+      List of operations, tensors, and pairs of a variable and its value.
+
+    Raises:
+      ValueError: the model has such a batch norm, and it is not frozen.
+    """
+    updates = list(model.updates)
+    for layer in batch_norms_of(model, trained=True):
+        own = leaves(layer.updates)
+        if own and set(own).isdisjoint(leaves(updates)):
+            raise ValueError(
+                f"batch-norm layer {layer.name!r} must be called by the model itself "
+                f"in stand-alone Keras, which does not update it within another layer. "
+                f"Use tf.keras, or freeze it before compile()."
+            )
+    return updates
+
+
+class KerasMode(GraphMode):
+    """Graph mode, whatever TensorFlow's mode: Keras 2.3.1 has no other."""
+
+    def check(self):
+        """Refuses a batch norm that Keras does not update."""
+        checked_updates(self.model)
 
 
 class SWA(callback.SWA, keras.callbacks.Callback):
@@ -19,9 +58,9 @@ class SWA(callback.SWA, keras.callbacks.Callback):
     _keras = callback.Keras(
         name="keras",
         module=keras,
-        is_eager=lambda: False,  # Keras 2.3.1 builds graphs whatever TensorFlow's mode
+        mode=KerasMode,
         weights=lambda model: [w for layer in model.layers for w in layer.weights],
-        updates=lambda model: list(model.updates),
+        updates=checked_updates,
     )
 
 

@@ -2,245 +2,256 @@
 # SPDX-License-Identifier: MIT
 """Where a graph computes the batch moments that a batch-norm layer learns from.
 
-A layer moves its statistics by an assignment such as
+Keras's layer moves its statistics by assignments such as
 
     moving_mean -= (moving_mean - mean) * (1 - momentum)
 
-whose value depends on one batch statistic. That one is followed from the assignment
-to its origin, and accepted where it provably is what it should be: the `Mean` of a
-tensor, the `Mean` of its squared deviations from just that mean, or both outputs of a
-fused kernel. What cannot be proved is refused by name when training begins.
+The search follows the assigned value to its origin. The origin of the mean must be a
+`Mean` or an output of a fused kernel. The origin of the variance must belong to it: the
+`Mean` of the squared deviations from that mean, or an output of the same kernel.
+A layer for which this does not hold is refused by name when training begins.
 """
 
 from collections import namedtuple
 
-import numpy as np
 import tensorflow as tf
 
 from swa.layers import check_supported, statistics_of
 
-# The moments of one use of a layer: mean, variance, tensors with one value for each
-# channel; inputs, the tensor of which they are the moments over `axes`; is_unbiased,
-# whether the variance is divided by count - 1; conditions, which all hold in a batch
-# whose moments count, else a kernel may have left them unfilled: a set of (predicate,
-# its value, the tensor that it is a copy of).
-Use = namedtuple("Use", "layer mean variance inputs axes is_unbiased conditions")
+__all__ = [
+    "BatchNormCall",
+    "assignments_of",
+    "batch_norm_calls",
+    "check_outside_functions",
+    "leaves",
+    "variable_op",
+]
 
-_KINDS = "AssignVariableOp AssignSubVariableOp AssignAddVariableOp"
-_ASSIGNMENTS = f"{_KINDS} Assign AssignSub AssignAdd".split()
-_FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
+# The moments of one call of a layer.
+#   mean, variance: tensors with one value for each channel
+#   inputs: the tensor that has these moments over the dimensions `axes`
+#   is_unbiased: whether the variance is divided by count - 1 instead of count
+#   follows_phase: whether they are computed only while Keras's learning phase is 1
+BatchNormCall = namedtuple(
+    "BatchNormCall", "layer mean variance inputs axes is_unbiased follows_phase"
+)
+
+# The tensor of a moment, the tensor to fetch it by, and `follows_phase` as above.
+_Origin = namedtuple("_Origin", "tensor fetch follows_phase")
+
 # from an update to its assignment
 _LEADING = ("NoOp", "Merge", "Switch", "Identity", "ReadVariableOp")
-# these keep the elements of their first input where they are; these may reshape it
-_KEEPING = ("Identity", "Switch", "RefSwitch", "Cast", "StopGradient")
-_PASSING = _KEEPING + ("Squeeze", "Reshape")
-# these combine all of their inputs; these tell of shapes and constants alone
-_COMBINING = "Add AddV2 Sub Mul RealDiv Prod Pack".split()
-_NEUTRAL = "Const Range Shape Size ZerosLike Fill StridedSlice".split()
-# the inputs that a value may come from; the first of a Select is its condition
-_SOURCES = dict.fromkeys(_PASSING, slice(1))
-_SOURCES.update(dict.fromkeys([*_COMBINING, "Merge"], slice(None)))
-_SOURCES.update(dict.fromkeys(["Select", "SelectV2"], slice(1, None)))
+# these keep the elements of their first input where they are
+_KEEPING = ("Identity", "Switch", "RefSwitch", "Enter", "Cast", "StopGradient")
+# Keras makes the assigned value of a moment by these
+_MAKING = _KEEPING + ("Merge", "Squeeze", "Sub", "Mul")
 
 
-def place_of(variable):
+def variable_op(variable):
     """The operation that stands for a variable in its graph."""
     return variable.handle.op if hasattr(variable, "handle") else variable.op
 
 
 def leaves(updates):
-    """The operations that updates consist of, groups taken apart, each once.
+    """The operations that updates consist of: groups are taken apart.
 
-    Pairs of a variable and its value, as stand-alone Keras has them, are none.
+    Args:
+      updates: list of operations and tensors. Pairs of a variable and its value, as
+        stand-alone Keras has them, are left out.
+
+    Returns:
+      List of operations, each once.
     """
-    rest = [getattr(one, "op", one) for one in updates if not isinstance(one, tuple)]
-    return [
-        op
-        for op in _walk(rest, lambda op: op.type == "NoOp" and op.control_inputs)
-        if op.type != "NoOp"
-    ]
+    start = [getattr(u, "op", u) for u in updates if not isinstance(u, tuple)]
+    ops = _walk(start, lambda op: op.control_inputs if op.type == "NoOp" else ())
+    return [op for op in ops if op.type != "NoOp"]
 
 
 def assignments_of(update):
-    """The assignments that an operation leads to, by the variable's place.
+    """The assignments that an update leads to.
 
-    An `If` of the newer control flow hides its assignments: then None, for each
-    variable that it is given.
+    Args:
+      update: operation.
+
+    Returns:
+      Dict of assignments, by the operation of the variable that is assigned.
     """
-    found = {}
-    for op in _walk([update], lambda op: op.type in _LEADING and _above(op)):
-        if op.type in _ASSIGNMENTS:
-            found[_past(op.inputs[0], _KEEPING + ("Enter",)).op] = op
-        elif op.type in ("If", "StatelessIf"):
-            found.update((t.op, None) for t in op.inputs if t.op.type == "VarHandleOp")
-    return found
+    ops = _walk([update], lambda op: _inputs_of(op) if op.type in _LEADING else ())
+    return {
+        _skip_back(op.inputs[0]).op: op for op in ops if op.type.startswith("Assign")
+    }
 
 
-def uses(updates, layers):
-    """The uses of batch-norm layers whose statistics some updates move.
+def batch_norm_calls(updates, layers):
+    """The calls of batch-norm layers whose statistics some updates move.
 
     Args:
       updates: list of operations, groups among them, or of pairs, which have none.
       layers: list of layers with `moving_mean` and `moving_variance`.
 
     Returns:
-      List of Use in the order of `layers`, without those layers whose statistics no
-      update assigns: they are frozen.
+      List of BatchNormCall in the order of `layers`. A layer whose statistics no update
+      assigns is frozen and has none.
 
     Raises:
-      ValueError: a statistic that is not provably a moment of one tensor.
+      ValueError: a layer of another kind, or a statistic that is not provably made of
+        the moments of one tensor, in every batch of training.
     """
-    assigned = {}
+    assignments = {}
     for update in leaves(updates):
-        for place, assignment in assignments_of(update).items():
-            assigned.setdefault(place, []).append(assignment)
-    found = []
+        for variable, assignment in assignments_of(update).items():
+            assignments.setdefault(variable, []).append(assignment)
+    calls = []
     for layer in layers:
-        given = [assigned.get(place_of(v), []) for v in statistics_of(layer)]
-        if any(given):
+        ops = map(variable_op, statistics_of(layer))
+        of_mean, of_variance = [assignments.get(op, []) for op in ops]
+        if of_mean or of_variance:
             check_supported(layer)
-            own = _uses_of(layer, given)
-            if not own or len(own) != max(map(len, given)):
-                raise ValueError(
-                    f"batch-norm layer {layer.name!r} must take its statistics from "
-                    f"the plain moments of its inputs, outside of loops; SWA found "
-                    f"others. Freeze the layer, or average without SWA."
-                )
-            found += own
-    return found
+            calls += _calls_of(layer, of_mean, of_variance)
+    return calls
 
 
-def check_calls(layers, ops):
-    """Raises ValueError for a layer that a `tf.function` run by some operations calls.
+def check_outside_functions(layers, ops):
+    """Refuses layers whose moments are hidden in a function of the graph.
 
     Args:
-      layers: list of layers as for `uses`.
-      ops: list of operations.
+      layers: list of layers as for `batch_norm_calls`.
+      ops: list of operations that training runs.
+
+    Raises:
+      ValueError: one of `ops` depends on a `tf.function`, or on a branch of control
+        flow v2, that uses a layer's statistics.
     """
     for layer in layers:
-        handles = [place_of(variable).outputs[0] for variable in statistics_of(layer)]
-        calls = {
-            op
-            for handle in handles
-            for op in handle.consumers()
-            if op.type.endswith("PartitionedCall")
-        }
-        if calls and not calls.isdisjoint(_walk(ops, _above)):
+        handles = [
+            variable_op(variable).outputs[0] for variable in statistics_of(layer)
+        ]
+        users = [op for handle in handles for op in handle.consumers()]
+        functions = [op for op in users if op.type.endswith(("PartitionedCall", "If"))]
+        if functions and not set(functions).isdisjoint(_walk(ops, _inputs_of)):
             raise ValueError(
                 f"batch-norm layer {layer.name!r} must be called outside of "
-                f"tf.function in graph mode, where its moments cannot be fetched, got "
-                f"a {next(iter(calls)).type}. Call it without, or freeze it."
+                f"tf.function and control flow v2 in graph mode, where its moments "
+                f"cannot be fetched, got a {functions[0].type}. Call it without, or "
+                f"freeze it."
             )
 
 
-def _uses_of(layer, assignments):
-    """A Use for each pair of assignments that provably are of the same moments."""
-    means, variances = [
-        [_origin(one, variable) for one in given if one is not None]
-        for variable, given in zip(statistics_of(layer), assignments)
+def _calls_of(layer, of_mean, of_variance):
+    """The calls of a layer in which its statistics are assigned by these."""
+    means = filter(None, map(_origin, of_mean))
+    variances = list(filter(None, map(_origin, of_variance)))
+    candidates = [
+        _call_of(layer, mean, variance) for mean in means for variance in variances
     ]
-    pairs = [(m, v) for m in means if m for v in variances if v]
-    found = [_proved(layer, mean, variance) for mean, variance in pairs]
-    return [use for use in found if use]
+    calls = [call for call in candidates if call is not None]
+    if len(calls) != max(len(of_mean), len(of_variance)):
+        raise ValueError(
+            f"batch-norm layer {layer.name!r} must take its statistics from the plain "
+            f"moments of its inputs, outside of loops and of conditions other than "
+            f"Keras's learning phase; SWA found others. Freeze the layer, or train "
+            f"without SWA."
+        )
+    return calls
 
 
-def _origin(assignment, variable):
-    """(statistic, tensor to fetch, conditions) of the one value that is assigned.
-
-    None: there are others.
-    """
-    place, found, rest = place_of(variable), [], [assignment.inputs[1]]
-    # by tensor: where its value can be fetched, outside of any branch; conditions
-    known = {rest[0]: (None, _conditions(assignment))}
-    for tensor in rest:  # grows while it is walked
-        op, (fetch, conditions) = tensor.op, known[tensor]
-        conditions = conditions | _conditions(op)
-        read = _past(op.inputs[0], _KEEPING).op if op.type == "ReadVariableOp" else op
-        if read is place or op.type in _NEUTRAL:
-            continue
-        if op.type in _COMBINING:
-            fetch = None
-        elif fetch is None and op._get_control_flow_context() is None:
-            fetch = tensor
-        if op.type in _SOURCES:
-            sources = op.inputs[_SOURCES[op.type]]
-            new = [one for one in sources if one not in known]
-            rest.extend(new)
-            known.update(dict.fromkeys(new, (fetch, conditions)))
-        elif op.type not in _FUSED or op.get_attr("is_training"):
-            found.append((tensor, fetch, conditions))
-    return found[0] if len(found) == 1 and found[0][1] is not None else None
+def _origin(assignment):
+    """The _Origin of the one moment that an assigned value is made of, or None."""
+    walked = _walk(
+        [assignment.inputs[1]], lambda t: t.op.inputs if t.op.type in _MAKING else ()
+    )
+    moments = [tensor for tensor in walked if _is_moment(tensor.op)]
+    if len(moments) != 1:
+        return None
+    tensor = moments[0]
+    # a tensor in a branch cannot be fetched, but the `Merge` behind the branch can
+    merges = [
+        merged
+        for merged in walked
+        if merged.op.type == "Merge" and tensor in map(_skip_back, merged.op.inputs)
+    ]
+    fetches = [fetch for fetch in [tensor] + merges if not _branches(fetch.op)]
+    branches = _branches(assignment) + _branches(tensor.op)
+    if not fetches or not all(map(_is_of_training, branches)):
+        return None
+    return _Origin(tensor, fetches[0], bool(branches))
 
 
-def _conditions(op):
-    """The condition of the branch that an operation is in, if it is in one."""
-    context = op._get_control_flow_context()
-    if not hasattr(context, "pred"):
-        return set()
-    predicate = context.pred.op.inputs[0]  # what it copies; it cannot be fetched itself
-    return {(predicate, context.branch, _past(predicate))}
-
-
-def _proved(layer, of_mean, of_variance):
-    """The Use whose moments these origins provably are, or None."""
-    mean, mean_fetch, conditions = of_mean
-    variance, variance_fetch, others = of_variance
-    conditions = conditions | others
-    op, is_fused = mean.op, mean.op.type in _FUSED
+def _call_of(layer, mean, variance):
+    """The BatchNormCall of two origins; None if they are not of the same call."""
+    op, is_fused = mean.tensor.op, mean.tensor.op.type != "Mean"
     if is_fused:
         axes = [0, 2, 3] if op.get_attr("data_format") == b"NCHW" else [0, 1, 2]
-        outputs = mean.value_index, variance.value_index
-        is_proved = variance.op is op and outputs == (1, 2)
+        is_pair = variance.tensor.op is op
     else:
-        axes = _axes(op)
-        is_proved = axes is not None and _is_variance(variance.op, op)
-    contexts = [one.op._get_control_flow_context() for one, *_ in conditions]
-    if not is_proved or any(contexts):  # a predicate in a branch cannot be fetched
+        axes = tf.get_static_value(op.inputs[1])
+        deviations = variance.tensor.op.inputs[0].op
+        is_pair = deviations.type == "SquaredDifference"
+        is_pair = is_pair and _skip_back(deviations.inputs[1]).op is op
+    if not is_pair or axes is None:
         return None
-    inputs = _past(op.inputs[0], _KEEPING)
-    return Use(layer, mean_fetch, variance_fetch, inputs, axes, is_fused, conditions)
+    return BatchNormCall(
+        layer,
+        mean.fetch,
+        variance.fetch,
+        _skip_back(op.inputs[0]),
+        list(axes),
+        is_unbiased=is_fused,
+        follows_phase=mean.follows_phase or variance.follows_phase,
+    )
 
 
-def _is_variance(op, mean):
-    """Whether it is the mean square of what the operation `mean` takes the mean of."""
-    if _axes(op) != _axes(mean):
-        return False
-    square, expected = _past(op.inputs[0]).op, "SquaredDifference"
-    if square.type == "Square":
-        square, expected = _past(square.inputs[0]).op, "Sub"
-    if square.type != expected:
-        return False
-    values, centre = square.inputs[0], _past(square.inputs[1]).op
-    if _axes(centre) != _axes(mean):
-        return False
-    given = values, centre.inputs[0], mean.inputs[0]
-    return len({_past(tensor, _KEEPING) for tensor in given}) == 1
+def _branches(op):
+    """The branches and loops around an operation."""
+    contexts, context = [], op._get_control_flow_context()
+    while context is not None:
+        contexts.append(context)
+        context = context.outer_context
+    return contexts
 
 
-def _axes(op):
-    """The axes over which a `Mean` is taken; None: it is none, or they are open."""
-    axes = tf.get_static_value(op.inputs[1]) if op.type == "Mean" else None
-    rank = op.inputs[0].shape.rank if axes is not None else None
-    return None if rank is None else sorted(int(a) % rank for a in np.ravel(axes))
+def _is_of_training(context):
+    """Whether it is the branch that is taken while the learning phase is 1."""
+    return getattr(context, "branch", None) == 1 and _is_phase(context.pred)
 
 
-def _past(tensor, types=_PASSING):
-    """The tensor before the operations of these types."""
-    while tensor.op.type in types:
+def _is_phase(predicate):
+    """Whether a predicate is Keras's learning phase, or that and a true constant."""
+    op = _skip_back(predicate).op
+    if op.type == "LogicalAnd":
+        return all(tf.get_static_value(t) or _is_phase(t) for t in op.inputs)
+    return op.type == "PlaceholderWithDefault" and "keras_learning_phase" in op.name
+
+
+def _skip_back(tensor):
+    """The tensor before the operations that keep its elements."""
+    while tensor.op.type in _KEEPING:
         tensor = tensor.op.inputs[0]
     return tensor
 
 
-def _above(op):
+def _is_moment(op):
+    """Whether an operation computes moments of its inputs."""
+    return (
+        op.type == "Mean"
+        or op.type.startswith("FusedBatchNorm")
+        and op.get_attr("is_training")
+    )
+
+
+def _inputs_of(op):
     return [tensor.op for tensor in op.inputs] + list(op.control_inputs)
 
 
-def _walk(start, above):
-    """`start` and, one after the other, what `above` gives for each, each once."""
-    rest, seen = list(dict.fromkeys(start)), set(start)
-    for op in rest:  # grows while it is walked
-        yield op
-        for one in above(op) or ():
-            if one not in seen:
-                seen.add(one)
-                rest.append(one)
+def _walk(start, following):
+    """List of the items of `start` and all that follow them, each once.
+
+    `following`: function of an item -> list of items.
+    """
+    waiting, seen = list(start), {}
+    while waiting:
+        item = waiting.pop()
+        if item not in seen:
+            seen[item] = True  # dictionaries keep their order
+            waiting.extend(following(item))
+    return list(seen)

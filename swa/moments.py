@@ -6,11 +6,27 @@ from collections import namedtuple
 
 import numpy as np
 
-__all__ = ["Moments", "merged", "merged_over_ranks", "summing"]
+__all__ = [
+    "Moments",
+    "merged",
+    "merged_over_ranks",
+    "sum_function",
+    "values_per_channel",
+]
 
 # count: int, values of each channel; mean, variance: float64 arrays, one value for each
 # channel; the variance is that of the population, divided by count
 Moments = namedtuple("Moments", "count mean variance")
+
+
+def values_per_channel(shape, axes) -> int:
+    """The count of values that the moments of a tensor are taken of.
+
+    Args:
+      shape: sequence of int, the tensor's dimensions.
+      axes: sequence of int, the dimensions over which the moments are taken.
+    """
+    return int(np.prod([shape[axis] for axis in axes], dtype=np.int64))
 
 
 def merged(first, second: Moments) -> Moments:
@@ -68,7 +84,7 @@ def merged_over_ranks(own, sum_over_ranks):
     return [Moments(int(n), *moments) for n, *moments in zip(totals, means, spreads)]
 
 
-def summing(ranks):
+def sum_function(ranks):
     """The function that sums arrays over `ranks`; None for one process.
 
     Raises:

@@ -4,23 +4,37 @@
 
 import contextlib
 import itertools
+import weakref
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.keras import backend  # of `tf.keras`, it logs a deprecation
+from tensorflow.python.keras.engine import training_utils
 
 from swa.schedules import check_count
 
-_DATA_SETS = (tf.compat.v1.data.Dataset, tf.compat.v2.data.Dataset)
+__all__ = ["Rows", "check_shapes", "has_static_shapes"]
+
 _ENDLESS = (itertools.cycle, itertools.repeat, itertools.count)
+_SPARSE = (
+    tf.SparseTensor,
+    tf.RaggedTensor,
+    tf.compat.v1.SparseTensorValue,
+    tf.compat.v1.ragged.RaggedTensorValue,
+)
+
+# For each session the shapes that each set of fetches was first run with
+_FIRST_SHAPES = weakref.WeakKeyDictionary()
 
 
 class Rows:
     """Rows that a model can be run on.
 
     Args:
-      x: array, frame, HDF5 matrix or tensor; list, tuple or dict of such where there
-        are several inputs; a Sequence, a `tf.data.Dataset` or another iterable of
-        batches. Of tuples (x, y) or (x, y, sample_weight) x is taken.
+      x: array (rows x features...), frame, scipy matrix, HDF5 matrix or tensor; list,
+        tuple or dict of such where there are several inputs; a Sequence, a
+        `tf.data.Dataset` or another iterable of batches. Of (x, y) and
+        (x, y, sample_weight) tuples x is taken.
       batch_size: int >= 1, rows per batch where `x` is arrays.
       steps: int >= 1, batches to take, or None for all; needed where they never end.
       name: str, what messages call `x`.
@@ -41,106 +55,151 @@ class Rows:
                 f"steps must be given for rows without end, got None for "
                 f"x of type {type(x).__name__}."
             )
-        self._x, self._batch_size, self._steps = x, int(batch_size), steps
+        self._x = x
+        self._batch_size = int(batch_size)
+        self._steps = steps
         self._name = name
         self.is_spent_once_read = hasattr(x, "__next__")
 
     def batches(self, model):
-        """The inputs of each batch.
+        """The batches, as Keras gives them to a model.
 
         Args:
-          model: it says how many inputs there are, and the order of named ones.
+          model: its inputs say how many arrays a batch has, and their order.
 
         Returns:
-          Iterator of lists of arrays, or of dicts for a subclassed model in eager mode.
+          Iterator of lists of arrays, one for each input, in the order of
+          `tf.nest.flatten(model.inputs)`; for a subclassed model that has no inputs
+          yet, lists or dicts, as the rows are.
 
         Raises:
-          ValueError: on an NPU, arrays that do not fill their last batch; while it is
-            read: no rows, not as many arrays as the model has inputs or, on an NPU, a
-            batch of other size than the first.
+          ValueError: sparse or ragged rows; on an NPU, arrays that do not fill their
+            last batch; while the batches are read: none at all, or one that does not
+            fit the inputs.
         """
-        names = getattr(model, "input_names", None)
-        if tf.executing_eagerly() and not getattr(model, "_is_graph_network", True):
-            names = None  # it is called with what it is given
-        found = itertools.islice(self._found(len(names or ())), self._steps)
-        inputs = enumerate(tf.nest.flatten(getattr(model, "inputs", None) or ()))
-        scalars = {i for i, one in inputs if one.shape.rank == 1}
-        return self._inputs(found, names, scalars)
+        names = getattr(model, "_feed_input_names", ())
+        self._parts(model.inputs or [])  # refused where they are sparse
+        batches = itertools.islice(self._batches(len(names)), self._steps)
+        return self._standardized(batches, model, names)
 
-    def _inputs(self, found, names, scalars):
-        """Yields each batch found as a model with inputs of these names takes it.
-
-        `scalars` are the places of the inputs with one value a row, without an axis.
-        """
-        batch, size = None, None
-        for batch in found:
-            if isinstance(batch, dict) and names:
-                batch = [batch[name] for name in names]
-            if isinstance(batch, dict):
-                yield {name: np.asarray(rows) for name, rows in batch.items()}
-                continue
-            batch = batch if isinstance(batch, (list, tuple)) else [batch]
-            if names and len(batch) != len(names):
-                raise ValueError(
-                    f"x must hold {len(names)} arrays, one for each input "
-                    f"of the model, got {len(batch)}."
+    def _standardized(self, batches, model, names):
+        is_empty = True
+        for batch in batches:
+            is_empty = False
+            arrays = tf.nest.map_structure(_dense, self._parts(batch))
+            if names and isinstance(arrays, list) and len(arrays) != len(names):
+                raise ValueError(  # Keras would take the first of them
+                    f"{self._name} must hold {len(names)} array(s), one for each input "
+                    f"of the model, got {len(arrays)}."
                 )
-            arrays = [np.asarray(rows) for rows in batch]
-            size = size or len(arrays[0])
-            if len(arrays[0]) != size and has_static_shapes():
-                self._refuse(f"batches of {size} and {len(arrays[0])}")
-            yield [
-                a[:, None] if a.ndim == 1 and i not in scalars else a
-                for i, a in enumerate(arrays)
-            ]  # as Keras does
-        if batch is None:
-            kind = type(self._x).__name__
-            raise ValueError(f"x must hold at least one row, got none in a {kind}.")
+            if names:
+                shapes = model._feed_input_shapes if model._is_graph_network else None
+                arrays = training_utils.standardize_input_data(
+                    arrays,
+                    names,
+                    shapes,
+                    check_batch_axis=False,
+                    exception_prefix="input",
+                )
+            yield arrays
+        if is_empty:
+            raise ValueError(
+                f"{self._name} must hold at least one row, got none in a "
+                f"{type(self._x).__name__}."
+            )
 
-    def _found(self, inputs):
-        """Iterates over the batches of a model of so many inputs; 0: not known."""
-        x = _rows_of_tuple(self._x, inputs) if isinstance(self._x, tuple) else self._x
-        if isinstance(x, _DATA_SETS):
-            items = iter(x) if tf.executing_eagerly() else _graph_items(x)
+    def _batches(self, input_count):
+        """Iterates over the batches; `input_count` is 0 where it is not known yet."""
+        x = _rows_of_tuple(self._x, input_count) if _is_tuple(self._x) else self._x
+        if isinstance(x, tf.compat.v2.data.Dataset) and not tf.executing_eagerly():
+            items = _graph_items(x)
         elif _is_symbolic(x):
-            items = (tf.keras.backend.get_session().run(x) for _ in itertools.count())
-        elif hasattr(x, "shape") or isinstance(x, (list, dict)):
-            items = self._sliced(x)
-        else:  # a Sequence, or an iterable
-            is_indexed = hasattr(x, "__getitem__")
-            items = (x[i] for i in range(len(x))) if is_indexed else iter(x)
-        return (item[0] if isinstance(item, tuple) else item for item in items)
+            session = backend.get_session()
+            items = (session.run(x) for _ in itertools.count())
+        elif hasattr(x, "shape") or isinstance(x, (list, tuple, dict)):
+            items = self._slices(x)
+        else:  # a Sequence, or another iterable
+            items = iter(x)
+        return (item[0] if _is_tuple(item) else item for item in items)
 
-    def _sliced(self, x):
+    def _slices(self, x):
         """Iterates over the batches of arrays."""
-        parts = list(x.values()) if isinstance(x, dict) else x
-        parts = parts if isinstance(parts, list) else [parts]
-        parts = [getattr(part, "values", part) for part in parts]  # of frames
-        parts = [part if hasattr(part, "shape") else np.asarray(part) for part in parts]
-        size, count = self._batch_size, len(parts[0]) if parts else 0
-        is_last_short = 0 < count // size < (self._steps or count) and count % size
+        arrays = self._parts(x)
+        size = self._batch_size
+        counts = [int(array.shape[0]) for array in tf.nest.flatten(arrays)]
+        count = max(counts, default=0)
+        starts = range(0, count, size)[: self._steps]
+        is_last_short = len(starts) > 1 and starts[-1] + size > count
         if is_last_short and has_static_shapes():
-            self._refuse(f"{count} rows for batch_size {size}")
-        slices = [slice(start, start + size) for start in range(0, count, size)]
-        batches = ([np.asarray(part[one]) for part in parts] for one in slices)
-        return (dict(zip(x, b)) if isinstance(x, dict) else b for b in batches)
+            raise _unequal_batches(self._name, f"{count} rows for batch_size {size}")
+        return (_slice_of(arrays, start, start + size) for start in starts)
 
-    def _refuse(self, got):
-        raise ValueError(
-            f"{self._name} must give batches of equal size on an NPU, got "
-            f"{got}. Choose a batch_size that divides the rows, or leave "
-            f"some out."
-        )
+    def _parts(self, x):
+        """The parts of `x` as things to slice: dict of a dict's, else list."""
+        if isinstance(x, dict):
+            return dict(zip(x, self._parts(list(x.values()))))
+        if not (isinstance(x, list) or _is_tuple(x)):
+            x = [x]
+        parts = []
+        for part in x:
+            if isinstance(part, _SPARSE):
+                raise ValueError(
+                    f"{self._name} must be dense rows for dense inputs, got a "
+                    f"{type(part).__name__}. Make both dense; fit alone takes others."
+                )
+            part = getattr(part, "values", part)  # of a frame
+            if hasattr(part, "tocsr"):
+                part = part.tocsr()  # the kind of scipy's that can be sliced by rows
+            elif not hasattr(part, "shape"):
+                part = np.asarray(part)
+            parts.append(part)
+        return parts
 
 
 def has_static_shapes():
     """Whether Keras's session is an NPU's: a graph has the shapes of its first call."""
-    session = None if tf.executing_eagerly() else tf.keras.backend.get_session()
+    if tf.executing_eagerly():
+        return False
+    session = backend.get_session()
     config = getattr(session, "_config", None) or tf.compat.v1.ConfigProto()
     optimizers = config.graph_options.rewrite_options.custom_optimizers
-    maps = [one.parameter_map for one in optimizers if one.name == "NpuOptimizer"]
+    maps = [item.parameter_map for item in optimizers if item.name == "NpuOptimizer"]
     # to read a key that is not there would make an entry of it
     return any("dynamic_input" not in m or not m["dynamic_input"].b for m in maps)
+
+
+def check_shapes(session, fetches, arrays):
+    """Refuses a batch whose shapes an NPU's graph cannot take.
+
+    Args:
+      session: the `tf.compat.v1.Session` that is to run the batch.
+      fetches: list of the tensors that it is to fetch.
+      arrays: list of the batch's arrays.
+
+    Raises:
+      ValueError: on an NPU, other shapes than this session first ran `fetches` with.
+    """
+    names = tuple(tensor.name for tensor in fetches)
+    shapes = [array.shape for array in arrays]
+    first = _FIRST_SHAPES.setdefault(session, {}).setdefault(names, shapes)
+    if shapes != first and has_static_shapes():
+        raise _unequal_batches("x", f"{shapes} after {first}")
+
+
+def _unequal_batches(name, batches):
+    return ValueError(
+        f"{name} must give batches of equal size on an NPU, got {batches}. "
+        f"Choose a batch_size that divides the rows, the same at each call, or leave "
+        f"some out."
+    )
+
+
+def _slice_of(arrays, start, end):
+    return tf.nest.map_structure(lambda array: array[start:end], arrays)
+
+
+def _dense(array):
+    return array.toarray() if hasattr(array, "toarray") else array
 
 
 def _is_symbolic(x):
@@ -149,13 +208,13 @@ def _is_symbolic(x):
 
 
 def _is_endless(x):
-    if not isinstance(x, _DATA_SETS):
+    if not isinstance(x, tf.compat.v2.data.Dataset):
         return isinstance(x, _ENDLESS) or _is_symbolic(x)
     cardinality = tf.data.experimental.cardinality(x)
     if not tf.executing_eagerly():
         with tf.compat.v1.Session(graph=cardinality.graph) as session:
             cardinality = session.run(cardinality)
-    return cardinality == tf.data.experimental.INFINITE_CARDINALITY
+    return int(cardinality) == tf.data.experimental.INFINITE_CARDINALITY
 
 
 def _graph_items(dataset):
@@ -167,13 +226,18 @@ def _graph_items(dataset):
             yield session.run(following)
 
 
-def _rows_of_tuple(x, inputs):
+def _is_tuple(x):
+    """Whether it is a tuple that is no rows itself."""
+    return isinstance(x, tuple) and not isinstance(x, _SPARSE)
+
+
+def _rows_of_tuple(x, input_count):
     """Of (x, y) or (x, y, sample_weight) the rows; else a tuple of inputs."""
     is_nested = isinstance(x[0], (list, tuple, dict))
-    if inputs == len(x) > 1 and not is_nested:
-        return list(x)
-    if len(x) in (2, 3) and inputs and (inputs == 1 or is_nested):
-        return list(x[0]) if isinstance(x[0], tuple) else x[0]
+    if len(x) == input_count and not is_nested:
+        return x
+    if len(x) in (2, 3) and (input_count == 1 or is_nested):
+        return x[0]
     raise ValueError(
         f"x must be the model's inputs or (x, y), got a tuple of {len(x)} "
         f"that could be either. Give inputs as a list."

@@ -12,8 +12,15 @@ model.fit(x, y, epochs=100, callbacks=[swa])
 import tensorflow as tf
 
 from swa import batch_norm, callback
+from swa.eager import EagerMode
+from swa.graph import GraphMode
 
 __all__ = ["SWA", "update_bn"]
+
+
+def _mode(keras, model):
+    """The mode that TensorFlow is in now."""
+    return (EagerMode if tf.executing_eagerly() else GraphMode)(keras, model)
 
 
 class SWA(callback.SWA, tf.keras.callbacks.Callback):
@@ -21,7 +28,7 @@ class SWA(callback.SWA, tf.keras.callbacks.Callback):
     _keras = callback.Keras(
         name="tf.keras",
         module=tf.keras,
-        is_eager=tf.executing_eagerly,
+        mode=_mode,
         weights=lambda model: list(model.weights),
         updates=lambda m: [*m.get_updates_for(None), *m.get_updates_for(m.inputs)],
     )

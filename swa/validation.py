@@ -2,18 +2,22 @@
 # SPDX-License-Identifier: MIT
 """The average on held-out rows, epoch by epoch, for the history."""
 
+import numpy as np
+
 from swa.rows import Rows, has_static_shapes
+
+__all__ = ["Validation"]
 
 
 class Validation:
-    """Evaluates a model as its callback says, once for each new average.
+    """Evaluates a model with the average in it, once for each new average.
 
     Args:
-      held_out: (x, y) or (x, y, sample_weight) of arrays, or what else the
-        model's `evaluate` takes and can take again (a Sequence; a finite data set,
-        which makes operations at each evaluation in graph mode).
+      held_out: (x, y) or (x, y, sample_weight) of arrays, or what else the model's
+        `evaluate` takes and can read again: a Sequence or a finite data set. A data
+        set adds operations to the graph at each evaluation.
       training_rows: as for `update_bn`, or None.
-      batch_size: int, rows at once of arrays where training does not say; None: 32.
+      batch_size: int, rows per batch of arrays where training has none; None: 32.
 
     Raises:
       ValueError: rows that can be read only once, or have no end.
@@ -34,8 +38,10 @@ class Validation:
                     f"or a Sequence, got {kind}."
                 )
         self._x, *self._targets = held_out if is_tuple else [held_out]
-        self._training_rows, self._batch_size = training_rows, batch_size or 32
-        self._results, self._n_averaged = {}, 0
+        self._training_rows = training_rows
+        self._batch_size = batch_size or 32
+        self._results = {}
+        self._n_averaged = 0  # samples in the average that has `_results`
 
     def begin(self, model, params, has_batch_norm):
         """Starts anew; refuses what cannot be evaluated, before training.
@@ -46,34 +52,45 @@ class Validation:
           has_batch_norm: bool, whether the average needs statistics of its own.
 
         Raises:
-          ValueError: no rows for the statistics; batches that an NPU cannot take.
+          ValueError: no rows for the statistics, or a first batch of them that the
+            model cannot take; on an NPU, arrays that do not fill their last batch.
         """
-        self._results, self._n_averaged = {}, 0
+        self._results = {}
+        self._n_averaged = 0
         self._size = params.get("batch_size") or self._batch_size
-        if has_batch_norm and self._training_rows is None:
-            raise ValueError(
-                f"validation_rows must be given with validation and batch "
-                f"normalization: averaged weights need statistics of their own, got "
-                f"{self._training_rows}. Give training rows, all or some."
-            )
-        if not has_static_shapes():
-            return
-        given = {"validation": self._x}
+        if has_static_shapes():
+            Rows(self._x, self._size, name="validation").batches(model)
         if has_batch_norm:
-            given["validation_rows"] = self._training_rows
-        for name, rows in given.items():
-            for _ in Rows(rows, self._size, name=name).batches(model):
-                pass  # one of unequal size is refused
+            if self._training_rows is None:
+                raise ValueError(
+                    f"validation_rows must be given with validation and batch "
+                    f"normalization: averaged weights need statistics of their own, "
+                    f"got {self._training_rows}. Give training rows, all or some."
+                )
+            rows = Rows(self._training_rows, self._size, name="validation_rows")
+            next(rows.batches(model))
 
-    def logs(self, swa):
-        """dict: swa_loss and swa_<metric>; empty before the first sample."""
-        has_passed = swa.batch_norm_epoch is not None  # with its final statistics
-        if has_passed or swa.n_averaged != self._n_averaged:
+    def logs(self, model, n_averaged, has_passed, average_applied):
+        """The metrics of the average; evaluates it where it is a new one.
+
+        Args:
+          model: the model that trains.
+          n_averaged: int, samples in the average.
+          has_passed: bool, whether the model has the average with its final
+            statistics.
+          average_applied: function (rows, batch_size) that returns a context in which
+            the model has the average, with the statistics of the rows; None: as it is.
+
+        Returns:
+          dict: swa_loss and swa_<metric>; empty before the first sample.
+        """
+        if has_passed or n_averaged != self._n_averaged:
             rows = None if has_passed else self._training_rows
-            with swa.average_applied(rows, self._size):
-                results = self._evaluated(swa.model)
-            names = [f"swa_{name}" for name in swa.model.metrics_names]
-            self._results, self._n_averaged = dict(zip(names, results)), swa.n_averaged
+            with average_applied(rows, self._size):
+                results = self._evaluated(model)
+            names = [f"swa_{name}" for name in model.metrics_names]
+            self._results = dict(zip(names, results))
+            self._n_averaged = n_averaged
         return dict(self._results)
 
     def _evaluated(self, model):
@@ -85,4 +102,4 @@ class Validation:
             results = model.evaluate(self._x, verbose=0, **options)
         finally:
             model.stop_training = is_stopping
-        return [float(r) for r in (results if isinstance(results, list) else [results])]
+        return [float(result) for result in np.ravel(results)]

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from support import fork_server, npu_fake
 
+pytest.register_assert_rewrite("support.callback_kit")
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -61,35 +63,52 @@ def _kit(name):
     return made
 
 
-def pytest_collection_modifyitems(items):
-    """The longest, whole modules in eager mode, begin first: no core ends up idle."""
+def pytest_configure(config):
+    """The marks that say in which mode a test runs; without one: graph mode."""
+    config.addinivalue_line("markers", "both_modes: graph mode and eager mode")
+    config.addinivalue_line("markers", "only_eager(reason): eager mode alone")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Chooses the tests of this mode; the longest, all of eager mode, begins first."""
+    for item in items:
+        mark = item.get_closest_marker("only_eager")
+        if mark and not IS_EAGER:
+            reason = f"only eager mode {mark.args[0]}: test_eager.py runs this"
+            item.add_marker(pytest.mark.skip(reason=reason))
+    others = [item for item in items if IS_EAGER and not _has_eager_mode(item)]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if _has_eager_mode(item)]
     items.sort(key=lambda item: item.module.__name__ != "test_eager")
+
+
+def _has_eager_mode(item):
+    return any(item.iter_markers("both_modes")) or any(item.iter_markers("only_eager"))
+
+
+def _with_fresh_graph(name):
+    """Yields a kit with an empty graph and equal seeds."""
+    import tensorflow as tf
+
+    kit_of_name = _kit(name)
+    kit_of_name.keras.backend.clear_session()
+    np.random.seed(0)
+    tf.compat.v1.set_random_seed(0)
+    yield kit_of_name
+    kit_of_name.keras.backend.clear_session()
 
 
 @pytest.fixture(params=["tf.keras"] if IS_EAGER else ["tf.keras", "keras"])
 def kit(request):
-    """A Keras and its SWA, with a fresh graph and equal seeds."""
-    import tensorflow as tf
-
-    made = _kit(request.param)
-    made.keras.backend.clear_session()
-    np.random.seed(0)
-    tf.compat.v1.set_random_seed(0)
-    yield made
-    made.keras.backend.clear_session()
+    """Each Keras and its SWA."""
+    yield from _with_fresh_graph(request.param)
 
 
 @pytest.fixture
 def tf_kit():
-    """The kit of tf.keras alone, where stand-alone Keras has no such thing."""
-    import tensorflow as tf
-
-    made = _kit("tf.keras")
-    made.keras.backend.clear_session()
-    np.random.seed(0)
-    tf.compat.v1.set_random_seed(0)
-    yield made
-    made.keras.backend.clear_session()
+    """The kit of tf.keras alone: stand-alone Keras has no such thing, or equal code."""
+    yield from _with_fresh_graph("tf.keras")
 
 
 @pytest.fixture(scope="session")

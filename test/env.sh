@@ -9,16 +9,18 @@
 # SWA_FAKE_ROOT (tests only: stands before /usr/local and /dev).
 
 unset CDPATH # or cd would go elsewhere, and print where
+unset PYTHONOPTIMIZE # 2 drops the docstrings that TensorFlow 1.15 needs
 swa_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 swa_venv="${swa_root}/.venv"
 
 swa_fail() {
-  printf 'test/env.sh: error: %s\n' "$*" >&2
+  swa_say "error: $*"
   return 2
 }
 
+# Standard error may be closed or full: no failure of what is said ends the set-up.
 swa_say() {
-  printf 'test/env.sh: %s\n' "$*" >&2
+  printf 'test/env.sh: %s\n' "$*" >&2 2>/dev/null || true
 }
 
 # ---------------------------------------------------------------- interpreters
@@ -123,7 +125,7 @@ swa_ascend_folders() {
     "${HOME:-}/Ascend" "${SWA_FAKE_ROOT:-}/usr/local/Ascend"; do
     folder="${folder%%/ascend-toolkit*}"
     folder="${folder%%/nnae*}"
-    for part in ascend-toolkit nnae fwkacllib tfplugin opp driver; do
+    for part in ascend-toolkit nnae cann fwkacllib tfplugin opp driver; do
       if [[ -n "${folder}" && -d "${folder}/${part}" ]]; then
         printf '%s\n' "${folder}"
         break
@@ -180,6 +182,28 @@ swa_source_vendor() {
   if [[ -n "${had_u}" ]]; then set -u; fi
 }
 
+# Whether PYTHONPATH has the TensorFlow plug-in already.
+swa_path_has_plugin() {
+  local folder
+  local -a folders=()
+  IFS=: read -r -a folders <<<"${PYTHONPATH:-}" || true
+  for folder in ${folders[@]+"${folders[@]}"}; do
+    if [[ -n "${folder}" && -d "${folder}/npu_bridge" ]]; then return 0; fi
+  done
+  return 1
+}
+
+# Puts the TensorFlow plug-in in PYTHONPATH, by hand: folder $1 has no set_env.sh for it.
+# From CANN 8 on it is a wheel, which pip installs into a folder of its own.
+swa_plugin_by_hand() {
+  local package
+  if swa_path_has_plugin; then return 0; fi
+  package="$(swa_first ${TFPLUGIN_INSTALL_PATH:+"${TFPLUGIN_INSTALL_PATH}"/npu_bridge} \
+    "$1"/tfplugin{/latest/tfplugin,/latest,}/python/site-packages \
+    "$1"/{,tfplugin/,tfplugin/latest/,*/,*/latest/}npu_bridge)"
+  if [[ -n "${package}" ]]; then swa_prepend PYTHONPATH "${package%/npu_bridge}"; fi
+}
+
 # Sets up the toolkit and then the TensorFlow plug-in, each from the first folder
 # that has it: a user's toolkit stands beside the machine's driver.
 swa_set_up_cann() {
@@ -187,7 +211,7 @@ swa_set_up_cann() {
   while IFS= read -r folder; do
     [[ -n "${folder}" ]] || continue
     if [[ -z "${toolkit}" ]]; then
-      toolkit="$(swa_first "${folder}"/{ascend-toolkit,nnae}{,/latest}/set_env.sh)"
+      toolkit="$(swa_first "${folder}"/{ascend-toolkit,nnae,cann}{,/latest}/set_env.sh)"
       if [[ -n "${toolkit}" ]]; then
         swa_vendor_script="${toolkit}"
         swa_source_vendor
@@ -201,8 +225,7 @@ swa_set_up_cann() {
         swa_vendor_script="${plugin}"
         swa_source_vendor
       else
-        swa_prepend PYTHONPATH "$(swa_first \
-          "${folder}"/tfplugin{/latest/tfplugin,/latest,}/python/site-packages)"
+        swa_plugin_by_hand "${folder}"
       fi
     fi
   done <<<"$1"
@@ -366,8 +389,9 @@ swa_build_venv() (
       "and run again, or set PYTHON to a Python that has TensorFlow 1.15."
     exit
   fi
-  if ! env -u PYTHONPATH "${swa_venv}/bin/python" -c 'import tensorflow' >/dev/null \
-    2>"${swa_venv}/import.log"; then
+  # without PYTHONWARNINGS, which may make errors of TensorFlow's own warnings
+  if ! env -u PYTHONPATH -u PYTHONWARNINGS "${swa_venv}/bin/python" \
+    -c 'import tensorflow' >/dev/null 2>"${swa_venv}/import.log"; then
     swa_fail "TensorFlow 1.15 is installed but cannot be imported on this machine (it" \
       "needs a processor with AVX): $(tail -n 1 "${swa_venv}/import.log")"
     exit
@@ -385,7 +409,8 @@ swa_take() {
   swa_has "$2" tensorflow || return 1
   if [[ -n "${npu}" && "${SWA_DEVICE:-auto}" != cpu ]] && ! swa_has "$2" npu_bridge; then
     swa_fail "${npu} is here, but $1 cannot find npu_bridge: install CANN's tfplugin or" \
-      "source its set_env.sh, or choose --device=cpu."
+      "source its set_env.sh (from CANN 8 on: put the folder that its wheel was" \
+      "installed into in PYTHONPATH), or choose --device=cpu."
     return
   fi
   export PYTHON="$1"

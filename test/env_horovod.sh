@@ -14,10 +14,19 @@ source "$(dirname "${BASH_SOURCE[0]}")/env.sh" || return 2 2>/dev/null || exit 2
 swa_horovod=(horovod==0.28.1 cloudpickle==2.2.1 packaging==24.0 psutil==7.2.2
   pyyaml==6.0.1)
 
+# PYTHON without PYTHONWARNINGS, which may make errors of the packages' own warnings.
+swa_python() {
+  env -u PYTHONWARNINGS "${PYTHON}" "$@"
+}
+
+swa_can_import_horovod() {
+  swa_python -c 'import horovod.tensorflow'
+}
+
 # Prints what a build of Horovod fits: itself, TensorFlow, Python and the processor.
 swa_horovod_tag() {
   local words
-  words="$("${PYTHON}" -c '
+  words="$(swa_python -c '
 import platform, sys
 import tensorflow
 python = "py%d.%d" % sys.version_info[:2]
@@ -35,7 +44,7 @@ swa_wheels() {
 # Whether Horovod can be had for PYTHON without building it.
 swa_has_horovod() {
   local tag
-  if "${PYTHON}" -c 'import horovod.tensorflow' >/dev/null 2>&1; then return 0; fi
+  if swa_can_import_horovod >/dev/null 2>&1; then return 0; fi
   tag="$(swa_horovod_tag)"
   [[ -f "${swa_root}/.venv-horovod/${tag}/.ready" ||
     -n "$(swa_first "$(swa_wheels "${tag}")"/horovod-*.whl)" ]]
@@ -44,7 +53,7 @@ swa_has_horovod() {
 # Lets PYTHON import Horovod, by PYTHONPATH; builds it at the first use.
 swa_use_horovod() {
   local tag site
-  if "${PYTHON}" -c 'import horovod.tensorflow' >/dev/null 2>&1; then return 0; fi
+  if swa_can_import_horovod >/dev/null 2>&1; then return 0; fi
   tag="$(swa_horovod_tag)"
   site="${swa_root}/.venv-horovod/${tag}"
   if [[ ! -f "${site}/.ready" ]]; then
@@ -76,7 +85,7 @@ swa_check_compilers() {
 
 # pip of PYTHON, deaf to settings that would install elsewhere.
 swa_pip() {
-  env -u PIP_TARGET -u PIP_PREFIX PIP_USER=0 \
+  env -u PYTHONWARNINGS -u PIP_TARGET -u PIP_PREFIX PIP_USER=0 \
     "${PYTHON}" -m pip "$1" -qq --disable-pip-version-check "${@:2}"
 }
 
@@ -90,7 +99,8 @@ swa_install_horovod() (
   log="${swa_root}/.venv-horovod.log"
   if [[ -z "$(swa_first "${wheels}"/horovod-*.whl)" ]]; then
     swa_check_compilers || exit
-    swa_say "building ${swa_horovod[0]} (once, some minutes; log: .venv-horovod.log)"
+    swa_say "building ${swa_horovod[0]}, which joins ranks on hosts: once, in about four" \
+      "minutes, into ${wheels} and ${site} (log: ${log})"
     rm -rf "${wheels}" "${wheels}.part"
     if ! mkdir -p "${wheels}.part"; then
       swa_fail "cannot write in $(dirname "${wheels}"); make it writable, or set" \
@@ -112,8 +122,8 @@ swa_install_horovod() (
   rm -rf "${site}"
   if ! swa_pip install --no-index --no-deps --target "${site}" "${wheels}"/*.whl \
     >"${log}" 2>&1 ||
-    ! PYTHONPATH="${site}${PYTHONPATH:+:${PYTHONPATH}}" "${PYTHON}" \
-      -c 'import horovod.tensorflow' >"${log}" 2>&1; then
+    ! PYTHONPATH="${site}${PYTHONPATH:+:${PYTHONPATH}}" swa_can_import_horovod \
+      >"${log}" 2>&1; then
     swa_fail "Horovod is built but cannot be used: $(tail -n 1 "${log}"). Remove" \
       "${wheels} to have it built again."
     exit

@@ -13,7 +13,7 @@ import check_npu as check
 import pytest
 from support import npu_fake
 
-from swa.training.device import OPERATOR_LIST
+from swa.training.machine import OPERATOR_LIST
 
 CHECKS = (
     "device",
@@ -26,8 +26,16 @@ CHECKS = (
     "allow_fp32_to_fp16",
     "force_fp16",
     "must_keep_origin_dtype",
+    "moments",
+    "step",
+    "fused",
+    "channels_first",
+    "large_mean",
     "weights",
     "rate",
+    "put",
+    "pass",
+    "memory",
     "accuracy",
     "speed",
 )
@@ -62,81 +70,150 @@ def found_in(folder):
     return dict(row.groups() for row in rows if row)
 
 
-def test_check_passes_on_the_fake(tmp_path):
-    """Also with variables that would move the dumps, and with gradients unordered."""
-    result, found = check_npu(
-        tmp_path,
-        FAKE_NPU_READS="gradients",
-        DUMP_GRAPH_PATH=str(tmp_path / "elsewhere"),
-        NPU_COLLECT_PATH=str(tmp_path / "collected"),
-    )
+@pytest.fixture(scope="module")
+def passed(tmp_path_factory):
+    """A whole check, also with variables that would move the dumps."""
+    folder = tmp_path_factory.mktemp("passed")
+    elsewhere, collected = str(folder / "elsewhere"), str(folder / "collected")
+    moving = {"DUMP_GRAPH_PATH": elsewhere, "NPU_COLLECT_PATH": collected}
+    result, found = check_npu(folder, **moving)
+    return result, found, (folder / "check_npu.txt").read_text().splitlines()
+
+
+def test_check_passes_on_the_fake(passed):
+    result, found, written = passed
     assert found == {name: "ok" for name in CHECKS}, result.stdout
     assert result.returncode == 0
-    written = (tmp_path / "check_npu.txt").read_text().splitlines()
     assert set(written) <= set(result.stdout.splitlines())  # the file holds the table
 
 
+def test_check_tells_what_float16_costs_moments(passed):
+    (line,) = [line for line in passed[2] if line.startswith("moments")]
+    for mode in ("allow_mix_precision", "force_fp16"):
+        assert re.search(mode + r" off by [1-9]\S*e-04 \(a variance .* saturates", line)
+    for mode in ("allow_fp32_to_fp16", "must_keep_origin_dtype"):
+        assert re.search(mode + r" off by \S+(;|$)", line)
+
+
+PRECISIONS = [name for name in CHECKS if name.startswith(("allow", "force", "must"))]
+FUSED = ["fused", "channels_first"]
+
+
+def defect(*names):
+    return {"FAKE_NPU_DEFECT": ",".join(names)}
+
+
+def forked(forks, folder, checks, variables, *options):
+    """Runs some checks in forked processes; returns (result, findings).
+
+    A defect spares none of them the import of TensorFlow.
+    """
+    environment = npu_fake.environment(os.devnull, **variables)
+    argv = [*SIZES, "--only=" + ",".join(checks), *options]
+    script = os.path.abspath(check.__file__)
+    result = forks.result(folder, argv, environment, script=script, forks=True)
+    return result, found_in(folder)
+
+
 @pytest.mark.parametrize(
-    "defect, checks",
+    "variables, checks",
     [
-        ("library", ["device"]),
-        ("host", ["placed"]),
-        ("recompiles", ["compiles"]),
+        (defect("library"), ["device"]),
+        (defect("host"), ["placed"]),
+        (defect("recompiles"), ["compiles"]),
         (
-            "no_over_dump,no_data_dump,no_profile",
+            defect("no_over_dump", "no_data_dump", "no_profile"),
             ["over_dump", "data_dump", "profiling"],
         ),
-        (
-            "wrong_numbers",
-            [name for name in CHECKS if name.startswith(("allow", "force", "must"))],
-        ),
-        ("lost_inputs", ["accuracy"]),
-        ("slow", ["speed"]),
-        ("lost_writes", ["weights"]),
-        ("exchange", ["weights"]),
-        ("stale_reads", ["weights", "rate"]),
+        (defect("wrong_numbers"), [*PRECISIONS, "moments", *FUSED, "large_mean"]),
+        (defect("wrong_step"), ["step"]),
+        (defect("half_moments"), [*FUSED, "large_mean"]),
+        (defect("lost_inputs"), ["accuracy"]),
+        (defect("slow"), ["speed"]),
+        (defect("lost_writes"), ["weights", "put"]),
+        (defect("exchange"), ["weights"]),
+        (defect("stale_reads"), ["weights", "rate"]),
+        (defect("noisy_reads"), ["put", "pass"]),
+        (defect("leak"), ["memory"]),
     ],
+    ids=lambda value: " ".join(value.values()) if isinstance(value, dict) else "",
 )
-def test_check_fails_on_a_broken_fake(npu_forks, tmp_path, defect, checks):
-    """Its processes are forked, for a defect spares none of them the import."""
-    options = ["--only=" + ",".join(checks)]
-    if defect in ("recompiles", "slow"):  # every batch costs
+def test_check_fails_on_a_broken_fake(npu_forks, tmp_path, variables, checks):
+    options = []
+    if variables in (defect("recompiles"), defect("slow")):  # every batch costs
         options.append("--train_epochs=6")
-    environment = npu_fake.environment(os.devnull, FAKE_NPU_DEFECT=defect)
-    argv, script = SIZES + options, os.path.abspath(check.__file__)
-    result = npu_forks.result(tmp_path, argv, environment, script=script, forks=True)
-    assert found_in(tmp_path) == {name: "FAILED" for name in checks}, result
+    result, found = forked(npu_forks, tmp_path, checks, variables, *options)
+    assert found == {name: "FAILED" for name in checks}, result
     assert result.returncode == 1
     assert f"{len(checks)} failed: {', '.join(checks)}" in result.stdout
 
 
-def test_unknown_check_is_refused(tmp_path):
-    result, found = check_npu(tmp_path, "--only=luck")
+@pytest.mark.parametrize("divisor", ["n - 1", "n"])
+def test_check_tells_what_a_fused_variance_is_divided_by(npu_forks, tmp_path, divisor):
+    variables = {"FAKE_NPU_DIVISOR": divisor.replace(" ", "")}
+    result, found = forked(npu_forks, tmp_path, FUSED, variables)
+    assert found == dict.fromkeys(FUSED, "ok" if divisor == "n - 1" else "FAILED")
+    told = f"the variance is divided by {divisor}; over numpy's "
+    assert result.stdout.count(told) == 2, result
+
+
+def test_variance_below_zero_on_the_device_stays_out_of_the_model(npu_forks, tmp_path):
+    variables = {"FAKE_NPU_VARIANCE": "squares"}
+    result, found = forked(npu_forks, tmp_path, ["large_mean"], variables)
+    assert found == {"large_mean": "ok"}, result
+
+
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        ("--only=luck", "--only takes device, placed"),
+        ("--batch_size=x", "argument --batch_size: invalid int value: 'x'"),
+        ("--bogus", "unrecognized arguments: --bogus"),
+    ],
+)
+def test_a_bad_option_is_refused_in_one_line(tmp_path, option, message):
+    result, found = check_npu(tmp_path, option)
     assert (result.returncode, found) == (2, {})
-    assert "--only takes device, placed" in result.stdout
+    assert result.stdout.startswith(f"check_npu.sh: error: {message}")
+    assert result.stdout.count("\n") == 1
 
 
-def test_operation_outside_the_list_is_named(tmp_path):
+@pytest.mark.parametrize("message", ["resource", "container", "run"])
+def test_operation_outside_the_list_is_named(npu_forks, tmp_path, message):
+    """Whichever of its three messages the adapter ends the run with."""
     with open(os.path.join(npu_fake.OPP, OPERATOR_LIST)) as file:
         listed = json.load(file)
     del listed["Rsqrt"]
     path = tmp_path / "opp" / OPERATOR_LIST
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(listed))
-    result, found = check_npu(tmp_path, ASCEND_OPP_PATH=str(tmp_path / "opp"))
+    opp = str(tmp_path / "opp")
+    variables = {"ASCEND_OPP_PATH": opp, "FAKE_NPU_STRANDED": message}
+    result, found = forked(npu_forks, tmp_path, CHECKS, variables)
     assert found == {"device": "FAILED"}
     assert result.returncode == 1
     sentence = f"Rsqrt is not in the operator list {path}, so the NPU cannot train it"
     (line,) = [one for one in result.stdout.splitlines() if sentence in one]
     assert line.startswith("device ")
+    written = (tmp_path / "check_npu.txt").read_text()
+    assert re.search(
+        "^remedy: .*operation of the graph is not in the operator list", written, re.M
+    )
+
+
+def test_a_run_that_failed_otherwise_is_not_called_a_missing_operation(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ASCEND_OPP_PATH", npu_fake.OPP)
+    run = check.Run(1, "GeOp3_0GEOP::::DoRunAsync Failed", str(tmp_path), None)
+    assert check.refused_operation(run) == ""
 
 
 def test_check_without_an_npu_leaves_nothing(tmp_path):
     result, found = check_npu(tmp_path, PYTHONPATH=None, ASCEND_OPP_PATH=None)
     assert (result.returncode, found) == (2, {})
-    assert result.stdout.splitlines()[-1].startswith(
-        "check_npu.sh: error: found no NPU to check"
-    )
+    assert result.stdout.startswith("check_npu.sh: error: found no NPU to check")
+    assert result.stdout.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 

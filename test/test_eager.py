@@ -1,21 +1,20 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""The callback's tests once more in eager mode, which a process has or has not."""
+"""The tests marked for eager mode, in one process: a process has that mode or not."""
 
 import os
 import re
 import subprocess
 import sys
 
-import pytest
 from conftest import ROOT
-
-PATTERNS = ("test_callback.py", "test_callback_*.py", "test_peers*.py")
 
 
 def files():
-    """All that the two Kerases are tested with in graph mode."""
-    return sorted(p.name for one in PATTERNS for p in (ROOT / "test").glob(one))
+    """Those with a test that is marked for eager mode."""
+    paths = sorted((ROOT / "test").glob("test_*.py"))
+    marked = re.compile(r"both_modes|@only_eager")
+    return [f"test/{path.name}" for path in paths if marked.search(path.read_text())]
 
 
 def skips(report):
@@ -23,11 +22,11 @@ def skips(report):
     return re.findall(r"^SKIPPED \[\d+\] \S+?:\d+: (.*)$", report, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", files())
-def test_the_callback_does_the_same_in_eager_mode(name):
+def test_the_callback_does_the_same_in_eager_mode():
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p"]
-        + ["no:xdist", f"test/{name}"],
+        [sys.executable, "-m", "pytest", "-q"]
+        + ["-p", "no:cacheprovider", "-p", "no:xdist"]
+        + files(),
         cwd=str(ROOT),
         env=dict(os.environ, SWA_TEST_MODE="eager"),
         stdout=subprocess.PIPE,

@@ -235,6 +235,15 @@ def test_no_python_37_at_all_says_how_to_get_it(machine, other):
     assert "Python 3.7" in err and "pyenv install" in err and "PYTHON=" in err
 
 
+@pytest.mark.parametrize("end", ["2>&-", "2>/dev/full"])
+def test_a_refusal_that_cannot_be_said_has_its_status(machine, end):
+    command = f"set -e; source test/env.sh {end}"
+    environ = {"PATH": str(machine.bin), "HOME": str(machine.home), "PYTHON": "none"}
+    bash = [str(machine.bin / "bash"), "-c", command]
+    done = subprocess.run(bash, cwd=str(machine.project), env=environ)
+    assert done.returncode == 2
+
+
 def test_an_interactive_shell_survives_a_refusal(machine):
     process = subprocess.run(
         [str(machine.bin / "bash"), "-c", "source test/env.sh; echo status $?"],
@@ -491,14 +500,53 @@ def test_variables_of_cann_20_are_exported(machine, layout):
     assert operators == str(toolkit / "opp")
 
 
+@pytest.mark.parametrize(
+    "folder", ["", "tfplugin", "tfplugin/latest", "npu_bridge-1.15.0", "mine/latest"]
+)
+def test_the_folder_of_the_plug_ins_wheel_is_found(machine, folder):
+    ascend = machine.root / "usr/local/Ascend"
+    machine.file("usr/local/Ascend/ascend-toolkit/set_env.sh", "export FROM=toolkit\n")
+    (ascend / folder / "npu_bridge").mkdir(parents=True)
+    machine.python("python3.7", "3.7 tensorflow npu_bridge")
+    status, lines, err = machine.source('echo "$FROM $PYTHONPATH"')
+    assert status == 0, err
+    assert lines[1] == f"toolkit {ascend / folder}"
+
+
+def test_the_variable_of_the_plug_ins_folder_comes_first(machine):
+    mine = machine.file("mine/npu_bridge/__init__.py").parent.parent
+    machine.file("usr/local/Ascend/tfplugin/npu_bridge/__init__.py")
+    machine.python("python3.7", "3.7 tensorflow npu_bridge")
+    _, lines, _ = machine.source('echo "$PYTHONPATH"', TFPLUGIN_INSTALL_PATH=str(mine))
+    assert lines[1] == str(mine)
+
+
+def test_a_plug_in_that_the_user_has_put_in_the_path_stays_first(machine):
+    mine = machine.file("mine/npu_bridge/__init__.py").parent.parent
+    machine.file("usr/local/Ascend/tfplugin/npu_bridge/__init__.py")
+    machine.python("python3.7", "3.7 tensorflow npu_bridge")
+    path = f"/elsewhere:{mine}"
+    _, lines, _ = machine.source('echo "$PYTHONPATH"', PYTHONPATH=path)
+    assert lines[1] == path
+
+
+def test_the_newest_toolkits_script_is_sourced(machine):
+    machine.file("usr/local/Ascend/cann/set_env.sh", "export FROM=cann\n")
+    machine.python("python3.7", "3.7 tensorflow npu_bridge")
+    _, lines, _ = machine.source("echo $FROM")
+    assert lines[1:] == ["cann"]
+
+
 # ---------------------------------------------------------------------- Horovod
 
-# Can import horovod once its folder is on PYTHONPATH; pip makes what it is asked for.
+# Can import horovod once its folder is on PYTHONPATH, but not where warnings are errors
+# or docstrings are dropped; pip makes what it is asked for.
 HOROVOD_PYTHON = """#!/usr/bin/env bash
 printf '%s\\n' "$*" >>"{log}"
 case "$*" in
   *"import horovod"*)
-    [[ "${{PYTHONPATH:-}}" == *.venv-horovod* && ! -e "{log}.broken" ]]
+    [[ "${{PYTHONPATH:-}}" == *.venv-horovod* && ! -e "{log}.broken" &&
+      -z "${{PYTHONWARNINGS:-}}${{PYTHONOPTIMIZE:-}}" ]]
     ;;
   *"import platform"*) echo "-tf1.15.0-py3.7-x86_64" ;;
   "-m pip wheel"*)
@@ -541,6 +589,22 @@ def test_horovod_is_built_at_its_first_use_alone(builder):
         site = pathlib.Path(lines[1])
         assert site.parent == builder.project / ".venv-horovod"
     assert builder.calls("pip wheel") == builder.calls("pip install") == 1
+
+
+def test_a_build_says_before_it_what_is_built_how_long_and_where(builder):
+    status, lines, err = builder.source(*USE_HOROVOD)
+    assert (status, err.count("\n")) == (0, 1)
+    assert err.startswith("test/env.sh: building horovod==0.28.1, which joins ranks")
+    assert "in about four minutes" in err
+    assert str(builder.project / ".venv-wheels") in err and lines[1] in err
+
+
+@pytest.mark.parametrize("name, value", [("WARNINGS", "error"), ("OPTIMIZE", "2")])
+def test_pythons_variables_do_not_hide_a_horovod_that_is_there(builder, name, value):
+    builder.source(*USE_HOROVOD)
+    status, _, err = builder.source(*USE_HOROVOD, **{"PYTHON" + name: value})
+    assert (status, err) == (0, "")
+    assert builder.calls("pip install") == 1
 
 
 def test_the_wheel_serves_a_later_environment(builder):

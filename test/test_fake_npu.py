@@ -3,9 +3,14 @@
 """The fake adapter does what the vendor's is known to do, release by release."""
 
 import json
+import os
+import re
 
+import numpy as np
 import pytest
 from support import npu_fake
+
+from swa.training.machine import OPERATOR_LIST
 
 ON = ["use_off_line", "b", True]
 MIX = ["precision_mode", "s", "allow_mix_precision"]
@@ -13,6 +18,7 @@ DUMP = ["enable_dump", "b", True]
 DEBUG = ["enable_dump_debug", "b", True]
 PROFILE = ["profiling_mode", "b", True]
 HERE = ["dump_path", "s", "."]
+MIXLIST = os.path.join(npu_fake.OPP, OPERATOR_LIST)  # any JSON
 
 
 def profile(**values):
@@ -141,7 +147,7 @@ RULES = {
         {"1.2": OK, "1.3": ABORT},
     ),
     "mixlist": (
-        [MIX, ["modify_mixlist", "s", "l.json"]],
+        [MIX, ["modify_mixlist", "s", MIXLIST]],
         {},
         {"1.3": OK, "1.5": OK, "1.8": OK},
     ),
@@ -298,6 +304,36 @@ with session_of([[["use_off_line", "b", True]]]) as opened:
     opened.run(step)
     write("result", values=[float(v) for v in opened.run([first, second])])
 """,
+    "precision": """
+mode, mixlist = PRECISION
+x = tf.constant([[0.0, 0.0], [1.0, 600.0], [0.0, 0.0]])
+product = tf.matmul(x, tf.eye(2))
+options = [["use_off_line", "b", True], ["precision_mode", "s", mode]]
+if mixlist:
+    with open("list.json", "w") as file:
+        file.write(mixlist)
+    options.append(["modify_mixlist", "s", "list.json"])
+with session_of([options]) as opened:
+    after, alone = [[float(v) for pair in opened.run(tf.nn.moments(inputs, [0]))
+        for v in pair] for inputs in (product, x)]
+    write("result", after=after, alone=alone, negative=float(opened.run(
+        -tf.constant(0.1))))
+""",
+    "fused": """
+x = np.random.RandomState(0).randn(2, 3, 4, 16).astype("float32")
+steep = 1000.1 + 1e-3 * x
+ones = np.ones(16, "float32")
+result = {}
+with session_of([[["use_off_line", "b", True]]]) as opened:
+    for name, values, layout in (("last", x, "NHWC"), ("steep", steep, "NHWC"),
+            ("first", x.transpose(0, 3, 1, 2), "NCHW")):
+        normalized, mean, variance = opened.run(tf.compat.v1.nn.fused_batch_norm(
+            values, ones, 0 * ones, data_format=layout))
+        if layout == "NCHW":
+            normalized = normalized.transpose(0, 2, 3, 1)
+        result[name] = [array.tolist() for array in (normalized, mean, variance)]
+write("result", **result)
+""",
     "host session": """
 with tf.compat.v1.Session() as plain:
     tf.keras.backend.set_session(plain)
@@ -378,8 +414,8 @@ RUN_SNIPPETS = {
     "distributed optimizer": ("1.3", "distributed optimizer", {}),
     "wrapped optimizer": ("1.6", "wrapped optimizer", {"JOB_ID": "1"}),
     "exchange by value": ("1.6", "exchange", {"FAKE_NPU_READS": "value"}),
-    "gradients left": ("1.6", "gradients", {}),
-    "gradients by reference": ("1.6", "gradients", {"FAKE_NPU_READS": "gradients"}),
+    "gradients gated": ("1.6", "gradients", {"FAKE_NPU_READS": "gated"}),
+    "gradients by reference": ("1.6", "gradients", {}),
     "dump here": ("1.6", "dump", {"PRINT_MODEL": "1"}),
     "dump elsewhere": (
         "1.6",
@@ -392,6 +428,11 @@ RUN_SNIPPETS = {
         {"PRINT_MODEL": "1", "DUMP_GRAPH_PATH": "x", "NPU_COLLECT_PATH": "./all"},
     ),
     "unlisted": ("1.6", "unlisted", {}),
+    "unlisted container": ("1.6", "unlisted", {"FAKE_NPU_STRANDED": "container"}),
+    "unlisted run": ("1.6", "unlisted", {"FAKE_NPU_STRANDED": "run"}),
+    "fused": ("1.6", "fused", {}),
+    "fused by n": ("1.6", "fused", {"FAKE_NPU_DIVISOR": "n"}),
+    "fused from squares": ("1.6", "fused", {"FAKE_NPU_VARIANCE": "squares"}),
     "helpers on 1.1": ("1.1", "helpers", {}),
     "helpers on 1.2": ("1.2", "helpers", {}),
     "helpers on 1.5": ("1.5", "helpers", {}),
@@ -406,6 +447,17 @@ for _release in npu_fake.RELEASES:
         "host session",
         {"RANK_SIZE": "2"},
     )
+with open(os.path.join(npu_fake.ROOT, "docs", "ascend.md"), encoding="utf-8") as _page:
+    (KEEPS_MOMENTS,) = re.findall("```json\n(.*?)```", _page.read(), re.DOTALL)
+PRECISIONS = [
+    *((mode, "") for mode in npu_fake.MODES),
+    (npu_fake.MODES[0], KEEPS_MOMENTS),
+]
+for _precision in PRECISIONS:
+    SNIPPETS["precision", _precision] = (
+        f"PRECISION = {_precision}" + SNIPPETS["precision"]
+    )
+    RUN_SNIPPETS[_precision] = ("1.6", ("precision", _precision), {})
 RULE_CASES = [
     (name, release, status)
     for name, (_, _, statuses) in RULES.items()
@@ -609,12 +661,59 @@ def test_reads_by_value_are_snapshots(outcomes):
     assert (found["kept"], found["fetched"]) == (2.0, 1.0)
 
 
-def test_gradients_see_updated_weights_only_where_asked(outcomes):
-    left = events(outcomes, "gradients left", "compile")
-    assert [event["unordered"] for event in left] == [[]] * len(left)
+def test_gradients_see_updated_weights_unless_gated(outcomes):
+    assert result(outcomes, "gradients gated")["values"] == [1.0, 1.0]
     # one is updated first, to 1, and the other's gradient is then 8, not 16
     by_reference = result(outcomes, "gradients by reference")["values"]
     assert sorted(by_reference) == [1.0, 1.5]
+    compiled = events(outcomes, "gradients by reference", "compile")
+    assert [event["unordered"] for event in compiled] == [[]] * len(compiled)
+
+
+HALF, SINGLE = np.float16(1 / 3), np.float32(1 / 3)
+
+
+@pytest.mark.parametrize(
+    "precision, after, alone, rate",
+    [
+        (PRECISIONS[0], HALF, SINGLE, np.float32(0.1)),
+        (PRECISIONS[1], SINGLE, SINGLE, np.float32(0.1)),
+        (PRECISIONS[2], HALF, HALF, np.float16(0.1)),
+        (PRECISIONS[3], SINGLE, SINGLE, np.float32(0.1)),
+        (PRECISIONS[4], SINGLE, SINGLE, np.float32(0.1)),
+    ],
+    ids=["mix", "allow", "force", "keep", "mixlist"],
+)
+def test_precision_mode_rounds_what_the_device_rounds(
+    outcomes, precision, after, alone, rate
+):
+    """Moments behind a product and without one; 160000 saturates in float16."""
+    found = result(outcomes, precision)
+    assert -found["negative"] == rate
+    for moments, third in ((found["after"], after), (found["alone"], alone)):
+        assert moments[0] == third
+        is_half = third == HALF
+        variance = (40000 + 65504 + 40000) / 3 if is_half else 80000
+        assert moments[3] == (np.float16(variance) if is_half else variance)
+
+
+@pytest.mark.parametrize("layout", ["last", "first"])
+@pytest.mark.parametrize("name, over", [("fused", 23), ("fused by n", 24)])
+def test_fused_variance_is_divided_by_what_is_chosen(outcomes, layout, name, over):
+    x = np.random.RandomState(0).randn(2, 3, 4, 16).astype("float32")
+    normalized, mean, variance = result(outcomes, name)[layout]
+    np.testing.assert_allclose(mean, x.mean((0, 1, 2)), 0, 1e-6)
+    np.testing.assert_allclose(variance, x.var((0, 1, 2)) * 24 / over, 1e-5)
+    deviations = x - x.mean((0, 1, 2))
+    expected = deviations / np.sqrt(x.var((0, 1, 2)) + 1e-3)
+    np.testing.assert_allclose(normalized, expected, 0, 1e-4)
+
+
+def test_variance_from_squares_falls_below_zero(outcomes):
+    variance = np.array(result(outcomes, "fused from squares")["steep"][2])
+    assert variance.min() < 0
+    assert np.abs(variance).max() < 1  # of a million in float32
+    np.testing.assert_array_less(0, result(outcomes, "fused")["steep"][2])
 
 
 @pytest.mark.parametrize("release", npu_fake.RELEASES)
@@ -643,13 +742,20 @@ def test_dumps_hold_the_device_s_part_as_a_library(outcomes, name, folder):
     assert {"AsString", "Mul", "ReadVariableOp"} <= set(found["library"])
 
 
-def test_operation_outside_the_list_strands_variables(outcomes):
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("unlisted", "Trying to access resource Variable located in device"),
+        ("unlisted container", "Variable from Container: localhost.*does not exist"),
+        ("unlisted run", "GeOp.*DoRunAsync Failed"),
+    ],
+)
+def test_operation_outside_the_list_strands_variables(outcomes, name, message):
     """Grappler makes the Square; what comes after it cannot be in the same cluster."""
-    outcome = outcomes["unlisted"]
-    (found,) = events(outcomes, "unlisted", "result")
+    (found,) = events(outcomes, name, "result")
     assert found["square"] == 9.0
-    assert outcome["status"] == ERROR
-    assert "Trying to access resource Variable located in device" in outcome["stderr"]
+    assert outcomes[name]["status"] == ERROR
+    assert re.search(message, outcomes[name]["stderr"])
 
 
 def test_broadcast_has_no_fusion_at_1_1(outcomes):

@@ -25,23 +25,42 @@ PATIENCE = 60  # seconds that a test waits for what must come
 # faults, run in the process before the script
 SLEEP_IN_EPOCH_4 = """
 import itertools, time
-from swa.training import data
-batches = data.batches
+from swa.training import dataset
+batches = dataset.batches
 def slow(*arguments, **options):
     for count, rows in enumerate(batches(*arguments, **options)):
         if count == 3 * 8 + 2:
             print("sleeping", flush=True)
             time.sleep(600)
         yield rows
-data.batches = slow
+dataset.batches = slow
 """
 SLEEP_BEFORE = """
 import time
-from swa.training import data
+from swa.training import dataset
 def load(config):
     print("sleeping", flush=True)
     time.sleep(600)
-data.load = load
+dataset.load = load
+"""
+SLEEP_BEFORE_FIT = """
+import time
+from swa.training import fit
+prepare = fit.prepare
+def slow(*arguments):
+    training = prepare(*arguments)
+    print("sleeping", flush=True)
+    time.sleep(600)
+    return training
+fit.prepare = slow
+"""
+LITTLE_MEMORY = """
+import resource
+from swa.training import memory
+memory.check = lambda *arguments, **options: None
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + 300 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 """
 SMALL_FILES_ONLY = """
 import resource
@@ -102,6 +121,12 @@ def rests(folder):
         for p in (folder / "out").rglob("*")
         if "temp" in p.name or ".tmp" in p.name
     ]
+
+
+def files_below(folder):
+    """The bytes of every file below a folder, but of the lock."""
+    paths = [path for path in folder.rglob("*") if path.name != ".lock"]
+    return {str(path): path.read_bytes() for path in paths if path.is_file()}
 
 
 def wait_for(is_so):
@@ -210,6 +235,24 @@ def test_a_signal_before_training_is_one_line(runs, tmp_path):
     assert (tmp_path / "log").read_text() == (
         "sleeping\nstopped by SIGTERM before an epoch began.\n"
     )
+
+
+def test_a_signal_before_the_first_epoch_keeps_earlier_results(runs, tmp_path):
+    assert runs.run(tmp_path) == 0
+    before = files_below(tmp_path / "out")
+    os.unlink(str(tmp_path / "log"))
+    process = runs.start(tmp_path, first=SLEEP_BEFORE_FIT)
+    wait_for(has_line(tmp_path, "sleeping"))
+    os.kill(process, signal.SIGTERM)
+    assert runs.wait(process) == 143
+    assert "before an epoch began" in (tmp_path / "log").read_text()
+    assert files_below(tmp_path / "out") == before
+
+
+def test_memory_that_is_limited_is_one_line(runs, tmp_path):
+    big = ("--num_samples=100000000", "--num_features=6")
+    assert runs.run(tmp_path, *big, first=LITTLE_MEMORY) == 1
+    assert_one_line_error(tmp_path, "memory")
 
 
 def test_through_the_launcher_a_stopped_run_goes_on(unbroken, tmp_path):

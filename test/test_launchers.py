@@ -16,7 +16,7 @@ import sys
 import time
 
 import pytest
-from launcher import log
+from launcher import log, plan
 from support import launchers
 
 from swa.training import flags
@@ -31,20 +31,20 @@ SMALL = (
 # Says what it was given; then does what the variables NO_LINE, STATUS, SLEEP ask for.
 # Like the trainer it tells, with NO_LINE unset, when its checks are done.
 STUB = """
-settings = config.parse(sys.argv[1:])
+config = settings.parse(sys.argv[1:])
 names = ("ASCEND_DEVICE_ID", "RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE", "JOB_ID")
 given = {name: os.environ.get(name) for name in names}
-given.update(flags=settings._asdict(), cwd=os.getcwd(), device=os.environ["SWA_DEVICE"])
+given.update(flags=config._asdict(), cwd=os.getcwd(), device=os.environ["SWA_DEVICE"])
 print(json.dumps(given))
 print("on stderr", file=sys.stderr)
 sys.stdout.flush()
 if "NO_LINE" in os.environ:
     sys.exit(int(os.environ["NO_LINE"]))
-output.tell_started(settings.output_dir, settings.resume)
+output.tell_started(config.output_dir, config.resume)
 print(os.environ.get("SAYS", ""))
 print("on a terminal" if sys.stdout.isatty() else "on none", flush=True)
 time.sleep(float(os.environ.get("SLEEP", "0")))
-with open(os.path.join(settings.output_dir, "report.json"), "w") as file:
+with open(os.path.join(config.output_dir, "report.json"), "w") as file:
     file.write(os.environ["REPORT"])
 sys.exit(int(os.environ.get("STATUS", "0")))
 """
@@ -116,14 +116,9 @@ def test_defaults(launcher, script, epochs):
 
 
 def test_the_users_flags_are_handed_through_and_win(launcher):
-    given = launcher.given("--train_epochs=7", "--swa_lr", "0.002", "--seed", "5")
-    expected = {"train_epochs": 7, "swa_lr": 0.002, "seed": 5}
+    given = launcher.given("--train_epochs=7", "--swa_lr", "0.002", "--batch=512")
+    expected = {"train_epochs": 7, "swa_lr": 0.002, "batch_size": 512}
     assert given["flags"].items() >= expected.items()
-
-
-@pytest.mark.parametrize("arguments", [["--batch=512"], ["--batch", "512"]])
-def test_batch_is_the_batch_size(launcher, arguments):
-    assert launcher.given(*arguments)["flags"]["batch_size"] == 512
 
 
 @pytest.mark.parametrize("arguments", [["--device=cpu"], ["--device", "cpu"]])
@@ -150,24 +145,17 @@ def test_relative_paths_are_those_of_the_caller(launcher):
 def test_the_zoos_other_options_are_named_and_not_handed_on(launcher):
     names = (
         "--max_step --train_steps --modeldir --loss_scale --autotune --ckpt_path "
-        "--conda_name --ffts --bind_core"
+        "--conda_name --ffts --bind_core --npu_loss_scale --Autotune"
     )
-    arguments = [name + "=1" for name in names.split()[:-1]] + ["--bind_core"]
-    status, out, err = launcher.run(*arguments)
+    status, out, err = launcher.run(*[name + "=1" for name in names.split()])
     assert status == 0, err
     (line,) = [line for line in out.splitlines() if "no effect" in line]
-    assert line.endswith(names)
-
-
-def test_an_ignored_option_may_have_its_value_behind_it(launcher):
-    assert launcher.given("--ckpt_path", "a/b", "--seed=5")["flags"]["seed"] == 5
+    assert set(names.split()) < set(line.split())
 
 
 @pytest.mark.parametrize(
     "argument",
-    (
-        "-resume -help -data_path= -output_dir=out --flagfile=f --undefok=x --bogus"
-    ).split(),
+    "-help --flagfile=f --undefok=x --bogus".split(),
 )
 def test_what_is_no_flag_is_refused_and_deletes_nothing(launcher, argument):
     checkpoint = earlier_run(launcher)
@@ -186,12 +174,10 @@ def test_check_checks_and_deletes_nothing(launcher):
 
 
 @pytest.mark.parametrize("option", ["-h", "--h", "--help"])
-@pytest.mark.parametrize("script, epochs", [(FULL, 100), (PERFORMANCE, 40)])
-def test_help_needs_no_python(launcher, option, script, epochs):
-    status, out, err = launcher.run("--seed=3", option, script=script, PYTHON="nowhere")
+def test_help_needs_no_python(launcher, option):
+    status, out, err = launcher.run("--seed=3", option, PYTHON="nowhere")
     assert (status, err) == (0, "")
     assert "parameter explain:" in out
-    assert "epochs to train, default is {}\n".format(epochs) in out
     assert not launcher.output().exists()
 
 
@@ -220,9 +206,7 @@ def test_the_run_stands_in_its_output_folder(launcher):
     assert launcher.given(ASCEND_DEVICE_ID="3")["cwd"] == str(launcher.output(3))
 
 
-@pytest.mark.parametrize(
-    "device", ["-1", "x", "1.5", "01", "../1", "4294967296", "9" * 30]
-)
+@pytest.mark.parametrize("device", ["-1", "9" * 30])
 def test_a_bad_device_is_refused(launcher, device):
     status, out, err = launcher.run(ASCEND_DEVICE_ID=device)
     assert (status, out) == (2, "")
@@ -240,6 +224,19 @@ def test_a_shell_that_is_not_bash_is_told_so(script):
     done = subprocess.run([shell, str(script)], stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
     assert b"this is a bash script. Run: bash " in done.stderr
+
+
+def test_a_checkout_with_crlf_keeps_the_launchers_line_ends(tmp_path):
+    git = shutil.which("git") or pytest.skip("needs git")
+    (tmp_path / "source").mkdir()
+    for path in (ROOT / ".gitattributes", ROOT / "test" / FULL):
+        shutil.copy(str(path), str(tmp_path / "source"))
+    config = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.autocrlf=true"]
+    for command in ("init -q", "add .", "commit -qm all", "clone -q . ../copy"):
+        whole = [git, *config, *command.split()]
+        subprocess.run(whole, cwd=str(tmp_path / "source"), check=True)
+    assert b"\r" in (tmp_path / "copy/.gitattributes").read_bytes()
+    assert b"\r" not in (tmp_path / "copy" / FULL).read_bytes()
 
 
 def test_cdpath_changes_nothing(launcher):
@@ -319,13 +316,6 @@ def test_the_zoos_lines_and_files(launcher):
     assert losses == "1.5000\n0.7500\n0.2500\n"
 
 
-def test_the_performance_case_has_its_own_name(launcher):
-    launcher.run(script=PERFORMANCE)
-    assert [path.name for path in launcher.output().glob("*_perf.log")] == [
-        "SWA_ID0252_for_TensorFlow_bs256_1p_perf.log"
-    ]
-
-
 def test_only_the_logs_and_results_of_the_launchers_go(launcher):
     for name in ("_bs1_1p_acc.log", "_bs1_1p_perf.log", "_bs1_1p_acc_loss.txt"):
         for device in (0, 1):
@@ -367,14 +357,9 @@ def earlier_run(launcher):
     return checkpoint
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["--resume"], ["--resume=True"], ["--resume", "1"], ["--resume", "--seed=2"]],
-    ids=" ".join,
-)
-def test_resume_keeps_the_folder_and_appends_to_the_log(launcher, arguments):
+def test_resume_keeps_the_folder_and_appends_to_the_log(launcher):
     checkpoint = earlier_run(launcher)
-    status, out, err = launcher.run(*arguments)
+    status, out, err = launcher.run("--resume", "--seed=2")
     assert status == 0, err
     assert checkpoint.exists()
     log = (launcher.output() / "train_0.log").read_text()
@@ -383,12 +368,9 @@ def test_resume_keeps_the_folder_and_appends_to_the_log(launcher, arguments):
     assert json.loads(line)["flags"]["resume"] is True
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--resume=False"], ["--resume", "0"], ["--noresume"]], ids=" ".join
-)
-def test_resume_can_be_switched_off(launcher, arguments):
+def test_resume_can_be_switched_off(launcher):
     earlier_run(launcher)
-    assert launcher.run(*arguments)[0] == 0
+    assert launcher.run("--resume", "--noresume")[0] == 0
     assert "earlier" not in (launcher.output() / "train_0.log").read_text()
 
 
@@ -425,12 +407,20 @@ def test_a_run_that_did_not_begin_leaves_no_folder(launcher):
     assert not (launcher.cwd / "output").exists()
 
 
-def test_a_run_with_nothing_to_do_is_shown_and_writes_no_results(launcher):
+def test_a_run_with_nothing_to_do_leaves_the_log_and_writes_the_results(launcher):
     earlier_run(launcher)
+    (launcher.output() / "report.json").write_text(json.dumps(launchers.REPORT))
     status, out, err = launcher.run("--resume", NO_LINE="0")
     assert (status, err) == (0, "")
-    assert out.endswith("on stderr\n")
+    assert "on stderr\n" in out and "Final result" in out
     assert (launcher.output() / "train_0.log").read_text() == "earlier\n"
+    assert list(launcher.output().glob("*_acc.log"))
+
+
+def test_a_report_that_cannot_be_read_is_told_in_one_line(launcher):
+    status, _, err = launcher.run(REPORT="{")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "error: report.json must be a readable JSON file" in err
 
 
 def test_a_failed_run_gives_its_status_and_last_lines(launcher):
@@ -445,7 +435,7 @@ def test_a_failed_run_gives_its_status_and_last_lines(launcher):
     [
         ("ra rdev init failed, ret 328", "compare hccn_tool -i N -ip -g"),
         ("EJ0001: Failed to initialize the HCCP process", "wait ten seconds, repeat"),
-        ("*** in memory_optimizer", "leave rewrite_options.memory_optimization out"),
+        ("*** in memory_optimizer", "repeat with --memory_optimization=unset"),
         ("see HCCL_CONNECT_TIMEOUT", "export HCCL_CONNECT_TIMEOUT=1200"),
         ("bind failed, see HCCL_IF_BASE_PORT", "ports 60000 to 60015 must be free"),
     ],
@@ -486,19 +476,96 @@ def test_on_a_terminal_the_run_has_one_too(launcher):
         for content in iter(lambda: os.read(ours, 4096), b""):
             shown += content
     os.close(ours)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=120) == 0
     assert b"on a terminal\r\n" in shown and b"\r\r" not in shown
     log = (launcher.output() / "train_0.log").read_bytes()
     assert b"on a terminal\n" in log and b"\r" not in log
 
 
 def test_the_log_keeps_a_bars_last_state(tmp_path):
-    kept = log.Log(str(tmp_path / "log"))
-    kept.add(b"Epoch 1\n1/2 [..]\b\b\r")
-    kept.begin({"output_dir": str(tmp_path), "resumes": False})
-    kept.add(b"2/2 [==] - loss: 1\nend")
-    assert kept.close() == b""
-    assert (tmp_path / "log").read_text() == "Epoch 1\n2/2 [==] - loss: 1\nend\n"
+    rank = plan.Rank(0, 0, str(tmp_path), variables={})
+    kept = log.Log(rank, warn=pytest.fail)
+    kept.take(b"Epoch 1\n1/2 [..]\b\b\r")
+    kept.begin(str(tmp_path), resumes=False)
+    kept.take(b"2/2 [==] - loss: 1\nend")
+    lines = ["Epoch 1", "2/2 [==] - loss: 1", "end"]
+    assert kept.end(0).lines == lines
+    assert (tmp_path / "train_0.log").read_text().splitlines() == lines
+
+
+def full_device():
+    """A file that refuses all that is written."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    return "/dev/full"
+
+
+def test_a_log_on_a_full_disk_ends_no_run(launcher):
+    launcher.output().mkdir(parents=True)
+    log = launcher.output() / "train_0.log"
+    log.symlink_to(full_device())
+    status, out, err = launcher.run()
+    assert (status, err.count("\n")) == (0, 1)
+    assert err.startswith(f"{log} cannot be written: No space left on device")
+    assert "on stderr\n" in out and "Final result" in out
+    assert list(launcher.output().glob("*_acc.log"))
+
+
+def test_a_log_that_cannot_be_opened_ends_no_run(launcher):
+    (launcher.output() / "train_0.log").mkdir(parents=True)
+    status, out, err = launcher.run()
+    assert (status, err.count("\n")) == (0, 1)
+    assert "train_0.log cannot be written: Is a directory" in err
+    assert "on stderr\n" in out and "Final result" in out
+
+
+@pytest.mark.parametrize("end", ["2>&-", "2>/dev/full"])
+def test_a_refusal_that_cannot_be_said_has_its_status(launcher, end):
+    full_device()
+    script = launcher.project / "test" / FULL
+    command = ["bash", "-c", f'exec bash "$0" --bogus {end}', str(script)]
+    done = subprocess.run(command, cwd=str(launcher.cwd), env=environment())
+    assert done.returncode == 2
+
+
+def test_a_folder_whose_name_is_too_long_is_refused(launcher):
+    status, _, err = launcher.run("--output_dir=" + 300 * "x")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "File name too long" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_launcher_that_checks_and_the_check(launcher, number):
+    checking = launcher.cwd / "checking"
+    process = launcher.start(CHECKING=str(checking))
+    while not checking.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (128 + number, "")
+    assert err == f"{FULL}: stopped by {number.name}\n"
+    assert not os.path.exists(f"/proc/{checking.read_text()}")
+    assert not launcher.output().exists()
+
+
+# A Ctrl-C comes while the launcher imports its modules.
+INTERRUPTED = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "launcher.main":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def test_ctrl_c_during_the_imports_leaves_no_traceback(launcher):
+    (launcher.cwd / "sitecustomize.py").write_text(INTERRUPTED)
+    result = launcher.run(PYTHONPATH=str(launcher.cwd))
+    assert result == (130, "", "")
 
 
 def test_without_python_nothing_is_touched(launcher):
@@ -519,7 +586,7 @@ def test_signals_reach_the_run_and_its_status_comes_back(launcher, number, group
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert out.endswith("stopped by {}\nlast words\n".format(int(number)))
     assert (launcher.output() / "train_0.log").read_text().endswith("last words\n")
@@ -531,10 +598,10 @@ def test_a_closed_terminal_does_not_stop_the_run(launcher):
     process.stdout.close()
     log = launcher.output() / "train_0.log"
     report = launcher.output() / "report.json"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not report.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.wait(timeout=30)
+    process.wait(timeout=120)
     assert report.exists() and "on stderr" in log.read_text()
     process.stderr.close()
 
@@ -580,14 +647,21 @@ def test_a_real_run_reports_its_figures(real, script, suffix):
     assert list((real.output() / "ckpt").iterdir())
 
 
-def test_a_real_unknown_flag_is_refused_and_the_earlier_run_stays(real):
+@pytest.mark.parametrize(
+    "flag, message",
+    [
+        ("--data_path=", "data_path must be a path, got ''."),
+        ("--start_epoch=101", "start_epoch must be"),
+    ],
+)
+def test_a_real_bad_flag_is_refused_and_the_earlier_run_stays(real, flag, message):
     report = real.output() / "report.json"
     report.parent.mkdir(parents=True, exist_ok=True)
     before = report.read_bytes() if report.exists() else b"earlier"
     report.write_bytes(before)
-    status, out, err = real.run("--no_such_flag=1")
+    status, out, err = real.run(flag)
     assert (status, out) == (2, "")
-    assert err.count("\n") == 1 and "no_such_flag" in err
+    assert err.count("\n") == 1 and message in err
     assert report.read_bytes() == before
 
 
@@ -596,7 +670,8 @@ def test_help_tells_every_flag_with_its_default(launcher, script, epochs):
     _, out, _ = launcher.run("--help", script=script)
     told = re.findall(r"^    --(\w+)(.*(?:\n {20,}.*)*)", out, re.M)
     told = {name: " ".join(text.split()) for name, text in told}
-    assert set(told) == set(flags.FLAGS) - {"check"}
+    assert set(told) == set(flags.Config._fields) - {"typed"}
+    assert told["verbose"].startswith(flags.FLAGS["verbose"].help)
     for name, default in flags.Config(train_epochs=epochs)._asdict().items():
-        if name in told and default not in ("", None, False):
+        if name in told and default not in ("", None, False, ()):
             assert told[name].endswith("default is {}".format(default))

@@ -5,16 +5,18 @@
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from launcher import hccn
 from support import npu_fake
 from support.npu_fake import DIAGNOSTICS, MODES
 
-from swa.training import device, session
-from swa.training.config import Config, checked
+from swa.training import machine, session
+from swa.training.settings import parse
 
 SCRIPT = os.path.join(npu_fake.ROOT, "train-tf.keras-npu.py")
 EPOCHS, BATCHES = 4, 8
@@ -35,8 +37,8 @@ MOST_COMPILES = 14
 # evaluation go by way of the host: read and put, each a call.
 MOST_OTHER_CALLS = 35
 # Sessions without the adapter: files are written on the host, one graph for the
-# checkpoints, one for the model of the end, one for its two sets of weights.
-HOST_SESSIONS = 3
+# checkpoint, one for the model of the end, one for each of its two sets of weights.
+HOST_SESSIONS = 4
 
 ON = ["use_off_line", "b", True]
 MIX = ["precision_mode", "s", "allow_mix_precision"]
@@ -165,8 +167,9 @@ def test_every_release_takes_every_row(npu_forks, tmp_path):
     """The session's options alone, for the product of releases and rows."""
     cases = []
     for release, row in itertools.product(RELEASES, ROWS):
-        config = checked(Config(**flags_of(row, tmp_path)))
-        proto = session.session_config(config, device.Device("npu", adapter=release))
+        flags = flags_of(row, tmp_path).items()
+        config = parse([f"--{name}={value}" for name, value in flags])
+        proto = session.session_config(config, machine.Device("npu", adapter=release))
         (entry,) = proto.graph_options.rewrite_options.custom_optimizers
         options = [
             [key, value.WhichOneof("value"), getattr(value, value.WhichOneof("value"))]
@@ -484,6 +487,18 @@ def test_few_graphs_are_compiled(trained):
     assert len(graphs) <= MOST_COMPILES
 
 
+@pytest.mark.parametrize(
+    "page, sentence",
+    [("docs/ascend.md", "compiles {} graphs"), ("docs/zh/ascend.md", "编译 {} 个图")],
+)
+def test_the_documents_tell_how_many_graphs(trained, page, sentence):
+    with open(os.path.join(npu_fake.ROOT, page), encoding="utf-8") as file:
+        text = file.read()
+    count = len(npu_fake.only(trained[1], "compile"))
+    assert sentence.format(count) in text
+    assert len(re.findall(r"\b(?!%d)\d+ (?:graphs|个图)" % count, text)) == 0
+
+
 def test_batch_costs_one_call(trained, tmp_path):
     """Twice as many batches, of half the size, cost as many calls more."""
     result, events = run_script(tmp_path, f"--batch_size={256 // BATCHES}")
@@ -494,6 +509,29 @@ def test_batch_costs_one_call(trained, tmp_path):
     assert len(npu_fake.only(events, "call")) - calls == batches
     compiles = len(npu_fake.only(trained[1], "compile"))
     assert len(npu_fake.only(events, "compile")) == compiles
+
+
+def test_every_held_out_row_counts(npu_forks, tmp_path):
+    """Of 70 held-out rows six are alone in the last batch of 64."""
+    generator = np.random.RandomState(0)
+    y = generator.randint(3, size=582)
+    x = generator.normal(y[:, None], size=(582, 2)).astype(np.float32)
+    path = tmp_path / "mine.npz"
+    np.savez(str(path), x=x[:512], y=y[:512], x_test=x[512:], y_test=y[512:])
+    figures = {}
+    for device in ("npu", "cpu"):
+        folder = tmp_path / device
+        folder.mkdir()
+        flags = [f"--data_path={path}", f"--device={device}"]
+        result, _ = run_forked(npu_forks, folder, *flags, release="1.6")
+        assert result.returncode == 0, result.stderr
+        report = json.loads((folder / "out" / "report.json").read_text())
+        figures[device] = report["test"]["swa"]
+    assert figures["npu"]["loss"] == pytest.approx(figures["cpu"]["loss"], rel=1e-5)
+    assert figures["npu"]["accuracy"] == figures["cpu"]["accuracy"]
+    assert (figures["npu"]["accuracy"] * 70) == pytest.approx(
+        round(figures["npu"]["accuracy"] * 70)
+    )
 
 
 def test_no_value_depends_on_an_unforced_order(trained):

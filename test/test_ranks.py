@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from launcher import hccn
 
-from swa.training import data, device, rank_table, ranks, ranks_hccl, ranks_horovod
-from swa.training.config import checked
+from swa.training import dataset, machine, rank_table, ranks, ranks_hccl, ranks_horovod
 from swa.training.errors import UserError
 from swa.training.flags import Config
-from swa.training.ranks import World
 from swa.training.ranks_hccl import sum_of_int64
+from swa.training.settings import checked
+from swa.training.world import World
 
 
 class ThreadRanks(ranks.Ranks):
@@ -73,7 +73,7 @@ def test_one_process_is_every_rank():
     optimizer = object()
     array = np.arange(3)
     (total,) = alone.sum([array])
-    assert (alone.rank, alone.size, alone.local_rank) == (0, 1, 0)
+    assert (alone.rank, alone.size) == (0, 1)
     assert alone.wrap_optimizer(optimizer) is optimizer
     assert alone.is_writer
     np.testing.assert_array_equal(total, array)
@@ -232,7 +232,7 @@ def test_hccls_variables_and_rank_table_are_read(tmp_path):
 
 def test_an_npus_variables_mean_nothing_on_a_cpu(tmp_path):
     config = checked(Config(device="cpu", output_dir=str(tmp_path / "out")))
-    assert device.choose(config, hccl(tmp_path)).world == World()
+    assert machine.choose(config, hccl(tmp_path)).world == World()
 
 
 @pytest.mark.parametrize(
@@ -288,10 +288,14 @@ def test_only_ranks_that_have_not_started_are_named(monkeypatch):
     environ["HOROVOD_GLOO_TIMEOUT_SECONDS"] = "0"
     with pytest.raises(UserError, match="^rank 2, 4 of 5 did not start within 0 s"):
         ranks_horovod.await_all(World("horovod", 1, 5, 1, 5), environ)
+    environ["HOROVOD_GLOO_TIMEOUT_SECONDS"] = "x"
+    message = "HOROVOD_GLOO_TIMEOUT_SECONDS must be an integer >= 0, got 'x'"
+    with pytest.raises(UserError, match=message):
+        ranks_horovod.await_all(World("horovod", 1, 5, 1, 5), environ)
 
 
 def test_reading_the_environment_imports_no_framework():
-    code = "import sys; from swa.training import device, run; print(*sys.modules)"
+    code = "import sys; from swa.training import machine, run; print(*sys.modules)"
     told = subprocess.run(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
@@ -372,12 +376,12 @@ def test_ranks_share_the_rows_of_each_batch_of_one_process(
     if not rows:
         return
     x = np.arange(rows)
-    alone = data.batches(x, -x, batch_size, seed)
+    alone = dataset.batches(x, -x, batch_size, seed)
     parted = [
-        data.batches(x, -x, batch_size, seed, rank=rank, size=size)
+        dataset.batches(x, -x, batch_size, seed, rank=rank, size=size)
         for rank in range(size)
     ]
-    for _ in range(2 * data.batches_per_epoch(rows, batch_size)):
+    for _ in range(2 * dataset.batches_per_epoch(rows, batch_size)):
         x_now, y_now = next(alone)
         parts = [next(part) for part in parted]
         assert len({len(x_part) for x_part, _ in parts}) == 1
@@ -386,8 +390,8 @@ def test_ranks_share_the_rows_of_each_batch_of_one_process(
 
 
 def check_batches(name, size, rows):
-    chosen = device.Device(name, world=World("", 0, size))
-    device.check_batches(Config(batch_size=64), chosen, rows)
+    chosen = machine.Device(name, world=World("", 0, size))
+    machine.check_batches(Config(batch_size=64), chosen, rows)
 
 
 def test_equal_parts_of_every_batch_are_taken():

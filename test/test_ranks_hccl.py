@@ -12,7 +12,7 @@ import pytest
 from launcher import hccn
 from support import npu_fake, rank_program
 
-from swa.training import data
+from swa.training import dataset
 
 RELEASES = ("1.2", "1.3", "1.5", "1.6", "1.8")  # 1.7 has nothing of its own
 STEPS = rank_program.EPOCHS * rank_program.ROWS // rank_program.BATCH
@@ -33,6 +33,8 @@ def variables(folder, release, rank, size):
         "FAKE_NPU_ADAPTER": release,
         "FAKE_NPU_RECORD": str(folder / "record.{rank}"),
         "FAKE_NPU_HCCL": str(folder / "hccl"),
+        "FAKE_NPU_FLOATS": "float32",  # two ranks are compared with one
+        "FAKE_NPU_READS": "gated",
     }
     return dict(given, **({"RANK_TABLE_FILE": str(table)} if size > 1 else {}))
 
@@ -142,7 +144,7 @@ def test_every_rank_starts_hccl_and_keeps_to_the_device(outcomes, release):
 
 def test_statistics_are_those_of_all_rows(outcomes):
     arrays = outcomes["batch_norm"].arrays()
-    x, _, _, _ = data.blobs(
+    x, _, _, _ = dataset.blobs(
         rank_program.ROWS, rank_program.CLASSES, rank_program.FEATURES, seed=3
     )
     hidden = np.maximum(x @ arrays["dense/kernel:0"] + arrays["dense/bias:0"], 0)

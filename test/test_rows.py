@@ -1,207 +1,441 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""On an NPU, where a graph has one shape, batches of unequal size are refused."""
+"""Rows of every kind: those that `fit` trains on, and those that statistics are of.
 
-import re
+A new kind is a line of a table: `WAYS` for `fit`, `KINDS_OF_ROWS` and `KINDS_OF_PAIRS`
+for `update_bn` of one input and of two, `BAD_ROWS` for what must change nothing.
+"""
+
+import collections
+import itertools
 
 import numpy as np
 import pytest
-from support import npu_fake
-
-from swa.tfkeras import SWA, update_bn
-
-TOLD = (
-    "{} must give batches of equal size on an NPU, got {}. "
-    "Choose a batch_size that divides the rows, or leave some out."
+from support.callback_kit import (
+    BATCH,
+    BATCHES,
+    CLASSES,
+    CYCLIC,
+    EPOCHS,
+    FEATURES,
+    ROWS,
+    SAMPLED,
+    STAY,
+    assert_averaged,
+    assert_moments,
+    assert_rates,
+    assert_statistics,
+    at,
+    batches_of,
+    both_modes,
+    build,
+    data,
+    data_set,
+    equal,
+    fit,
+    recorder,
+    refused,
+    sequence,
+    stop,
+    two_inputs,
 )
-EXCESS = "40 rows for batch_size 16"
-NAMES_OF_HELD_OUT = {"validation", "validation_rows"}
+
+# What `fit` trains on
+
+STEPS = 3  # batches an epoch, where the rows do not say
 
 
-def told(name, got):
-    return "^" + re.escape(TOLD.format(name, got)) + "$"
+def pairs_of(kit, size=BATCH):
+    """Batches of features and classes; the last one may be short."""
+    x, y = data()
+    return list(zip(batches_of(x, size), batches_of(y, size)))
 
 
-def model_of(tf):
-    layers = tf.keras.layers
-    model = tf.keras.Sequential(
-        [
-            layers.Dense(4, activation="relu", input_shape=(3,), name="rows"),
-            layers.BatchNormalization(),
-            layers.Dense(2, activation="softmax"),
-        ]
+def recorded_generator(size=None):
+    """A generator without end over new rows, and the list of what it gave."""
+    generator = np.random.RandomState(3)
+    given = []
+
+    def generate():
+        while True:
+            rows = size or generator.randint(5, 12)
+            x = generator.randn(rows, FEATURES).astype("float32")
+            given.append(x)
+            yield x, generator.randint(0, CLASSES, rows)
+
+    return generate(), given
+
+
+def sequence_of(kit, size=BATCH):
+    return sequence(kit, pairs_of(kit, size))
+
+
+def weighted_sequence(kit):
+    batches = [(x, y, np.ones(len(x))) for x, y in pairs_of(kit)]
+    return sequence(kit, batches)
+
+
+HELD_OUT = data(7, 20)[0] * 100, data(7, 20)[1]
+# method of the model, kit -> what it gets, its options
+WAYS = {
+    "arrays": ("fit", lambda kit: data(), dict(batch_size=BATCH)),
+    "class weights": (
+        "fit",
+        lambda kit: data(),
+        dict(batch_size=BATCH, class_weight={0: 0.0, 1: 1.0, 2: 9.0}),
+    ),
+    "sample weights": (
+        "fit",
+        lambda kit: data(),
+        dict(batch_size=BATCH, sample_weight=np.linspace(0, 9, ROWS)),
+    ),
+    "beside validation": (
+        "fit",
+        lambda kit: data(),
+        dict(batch_size=BATCH, validation_data=HELD_OUT),
+    ),
+    # stock eager `fit` refuses a short last batch of a Sequence
+    "Sequence": ("fit", lambda kit: [sequence_of(kit, 10)], dict(shuffle=False)),
+    "Sequence, fit_generator": (
+        "fit_generator",
+        lambda kit: [sequence_of(kit)],
+        dict(shuffle=False),
+    ),
+    "Sequence with weights": (
+        "fit_generator",
+        lambda kit: [weighted_sequence(kit)],
+        dict(shuffle=False),
+    ),
+}
+TF_WAYS = {
+    "data set": ("fit", lambda kit: [data_set(data()).batch(BATCH)], {}),
+    "data set without end": (
+        "fit",
+        lambda kit: [data_set(data()).batch(BATCH).repeat()],
+        dict(steps_per_epoch=4),
+    ),
+    "data set of unknown length": (
+        "fit",
+        lambda kit: [data_set(data()).batch(BATCH).filter(lambda x, y: True)],
+        {},
+    ),
+}
+
+
+def assert_trains(kit, way):
+    method, rows, options = way
+    model = build(kit)
+    swa = kit.SWA(*CYCLIC)
+    seen = recorder(kit)
+    train = getattr(model, method)
+    train(*rows(kit), epochs=5, verbose=0, callbacks=[swa, seen], **options)
+    assert_averaged(model, seen.weights[1:4:2], data()[0])
+    # the last rate of an epoch does not depend on how many batches it has
+    ends = list(swa.plan(5, BATCHES, 0.1).rates[:-1, -1])
+    ends.append(0.1)  # given back with the last batch
+    np.testing.assert_allclose(seen.end_rates, ends, rtol=5e-7)
+    if not kit.is_eager:  # which asks for a batch too many
+        batches = len(seen.rates) // 5
+        # and so does the first epoch of a data set of unknown length
+        assert_rates(seen.rates[-4 * batches :], swa, 5, batches, first=1)
+    assert equal(seen.slots[-1], seen.slots[-2])
+
+
+@both_modes
+@pytest.mark.parametrize("name", WAYS)
+def test_fit_with_swa_takes(kit, name):
+    assert_trains(kit, WAYS[name])
+
+
+@both_modes
+@pytest.mark.parametrize("name", TF_WAYS)
+def test_fit_of_tf_keras_with_swa_takes(tf_kit, name):
+    assert_trains(tf_kit, TF_WAYS[name])
+
+
+@pytest.mark.parametrize("kind", ["class_weight", "sample_weight"])
+def test_weights_of_rows_weigh_in_training(tf_kit, kind):
+    weights = {"class_weight": {0: 0.0, 1: 1.0, 2: 9.0}}
+    weights["sample_weight"] = np.linspace(0, 9, ROWS)
+    plain = build(tf_kit)
+    weighted = build(tf_kit)
+    weighted.set_weights(plain.get_weights())
+    fit(plain, tf_kit.SWA(2))
+    fit(weighted, tf_kit.SWA(2), **{kind: weights[kind]})
+    assert not equal(weighted.get_weights(), plain.get_weights())
+
+
+@both_modes
+def test_sample_weights_that_first_come_in_a_second_fit(kit):
+    model = build(kit)
+    seen = recorder(kit)
+    fit(model, kit.SWA(2), epochs=3)
+    fit(model, kit.SWA(2), seen, sample_weight=np.linspace(0, 9, ROWS))
+    assert_averaged(model, seen.weights[SAMPLED], data()[0])
+
+
+@both_modes
+@pytest.mark.parametrize("held_out", [None, HELD_OUT], ids=["alone", "with validation"])
+def test_a_generator_gives_the_rows_of_the_batch_norm_epoch(kit, held_out):
+    model = build(kit)
+    seen = recorder(kit)
+    rows, given = recorded_generator()
+    model.fit_generator(
+        rows,
+        steps_per_epoch=STEPS,
+        epochs=EPOCHS,
+        verbose=0,
+        validation_data=held_out,
+        callbacks=[kit.SWA(2), seen],
     )
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    return model
+    last = slice((EPOCHS - 1) * STEPS, EPOCHS * STEPS)
+    assert_averaged(model, seen.weights[SAMPLED], np.concatenate(given[last]))
 
 
-def rows(count):
-    return np.random.RandomState(0).randn(count, 3).astype("f4"), np.arange(count) % 2
+@both_modes
+def test_a_generator_through_fit(kit):
+    model = build(kit)
+    seen = recorder(kit)
+    # stock eager fit wants batches of one length
+    rows, given = recorded_generator(size=8)
+    options = dict(steps_per_epoch=STEPS, epochs=EPOCHS, verbose=0)
+    model.fit(rows, callbacks=[kit.SWA(2), seen], **options)
+    assert_averaged(model, seen.weights[SAMPLED])
+    weights = model.get_weights()
+    if not kit.is_eager:
+        last = slice((EPOCHS - 1) * STEPS, EPOCHS * STEPS)
+        assert_statistics(weights, np.concatenate(given[last]))
+        return
+    # stock eager fit fetches ahead and drops rows, but gives them in their order
+    runs = [np.concatenate(given[i : i + STEPS]) for i in range(len(given))]
+    hidden = [np.maximum(run @ weights[0] + weights[1], 0).mean(0) for run in runs]
+    nearest = np.argmin([np.abs(mean - weights[4]).max() for mean in hidden])
+    assert_statistics(weights, runs[nearest])
 
 
-@pytest.fixture
-def on_npu(tf_kit):
-    """A function that opens an NPU's session: as stock TensorFlow runs it."""
+@both_modes
+def test_steps_that_are_no_whole_number(kit):
+    model = build(kit, False)
+    swa = kit.SWA(*CYCLIC)
+    seen = recorder(kit)
+    rows, _ = recorded_generator()
+    model.fit_generator(
+        rows, steps_per_epoch=3.5, epochs=4, verbose=0, callbacks=[swa, seen]
+    )
+    assert_rates(seen.rates, swa, 4, batches=4)
+
+
+# What statistics are of
+
+
+def frame(x):
+    """As pandas has it."""
+    return collections.namedtuple("Frame", "values iloc shape")(x, None, x.shape)
+
+
+class Matrix:
+    """As Keras's HDF5Matrix: sliced, never read whole."""
+
+    def __init__(self, x):
+        self.x, self.shape = x, x.shape
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, rows):
+        assert isinstance(rows, slice) and rows.stop - rows.start <= 16
+        return self.x[rows]
+
+
+def tensor(kit, x):
     import tensorflow as tf
 
-    if tf_kit.is_eager:
-        pytest.skip("an NPU has graph mode alone")
-
-    def opened(**options):
-        proto = tf.compat.v1.ConfigProto()
-        entry = proto.graph_options.rewrite_options.custom_optimizers.add()
-        entry.name = "NpuOptimizer"
-        for key, value in options.items():
-            entry.parameter_map[key].b = value
-        tf.keras.backend.set_session(tf.compat.v1.Session(config=proto))
-        return model_of(tf)
-
-    return opened
+    return tf.constant(x) if kit.is_eager else x
 
 
-def trained(model, **options):
-    swa = SWA(3, **options)
-    model.fit(*rows(32), batch_size=16, epochs=5, verbose=0, callbacks=[swa])
-    return swa
-
-
-def sequence(*counts):
+def shuffled_generator(kit, x):
+    """A data set with a state that its iterator must be given."""
     import tensorflow as tf
 
-    class Batches(tf.keras.utils.Sequence):
-        def __len__(self):
-            return len(counts)
-
-        def __getitem__(self, index):
-            return rows(counts[index])
-
-    return Batches()
+    rows = tf.data.Dataset.from_generator(lambda: iter(x), tf.float32, (FEATURES,))
+    return rows.shuffle(ROWS, seed=1).batch(16)
 
 
-@pytest.mark.parametrize("call", ["update_bn", "apply", "average_applied"])
-@pytest.mark.parametrize(
-    "x, got",
-    [
-        (lambda: rows(40)[0], EXCESS),
-        (lambda: rows(40), EXCESS),
-        (lambda: {"rows_input": rows(40)[0]}, EXCESS),
-        (lambda: sequence(16, 16, 8), "batches of 16 and 8"),
-        (lambda: iter([rows(8)[0], rows(16)[0]]), "batches of 8 and 16"),
-    ],
-    ids=["array", "tuple", "dict", "Sequence", "iterable"],
-)
-def test_short_last_batch_is_refused(on_npu, call, x, got):
-    model = on_npu(use_off_line=True)
-    swa, before = trained(model), model.get_weights()
-    x = x()
-    with pytest.raises(ValueError, match=told("x", got)):
-        if call == "update_bn":
-            update_bn(model, x, 16)
-        elif call == "apply":
-            swa.apply(x, 16)
-        else:
-            with swa.average_applied(x, 16):
-                pass
-    for array, expected in zip(model.get_weights(), before):
-        np.testing.assert_array_equal(array, expected)
+# kit, features, classes -> rows and, in a dict, options of `update_bn`
+KINDS_OF_ROWS = {
+    "float64": lambda kit, x, y: (np.float64(x), {}),
+    "frame": lambda kit, x, y: (frame(x), {}),
+    "matrix": lambda kit, x, y: (Matrix(x), {"batch_size": 16}),
+    "numpy integers": lambda kit, x, y: (x, {"batch_size": np.int64(16)}),
+    "tensor": lambda kit, x, y: (tensor(kit, x), {}),
+    "list of one": lambda kit, x, y: ([x], {}),
+    "tuple with labels": lambda kit, x, y: ((x, y), {}),
+    "tuple with weights": lambda kit, x, y: ((x, y, np.ones(ROWS)), {}),
+    "iterator": lambda kit, x, y: (iter(batches_of(x, 30)), {}),
+    "iterator of pairs": lambda kit, x, y: (iter(pairs_of(kit, 30)), {}),
+    "Sequence of pairs": lambda kit, x, y: (sequence_of(kit, 30), {}),
+    "endless, with steps": lambda kit, x, y: (
+        itertools.cycle(batches_of(x, 25)),
+        {"steps": 2},
+    ),
+    "data set of pairs": lambda kit, x, y: (data_set((x, y)).batch(30), {}),
+    "data set without end": lambda kit, x, y: (
+        data_set(x).batch(25).repeat(),
+        {"steps": 2},
+    ),
+    "data set of a generator": lambda kit, x, y: (shuffled_generator(kit, x), {}),
+}
 
 
-@pytest.mark.parametrize("name", sorted(NAMES_OF_HELD_OUT))
-@pytest.mark.parametrize(
-    "uneven, got",
-    [(lambda: rows(40), EXCESS), (lambda: sequence(16, 8), "batches of 16 and 8")],
-    ids=["arrays", "Sequence"],
-)
-def test_short_last_batch_of_validation_is_refused_at_the_start(
-    on_npu, name, uneven, got
-):
-    model = on_npu(use_off_line=True)
-    held_out = dict.fromkeys(NAMES_OF_HELD_OUT, rows(32))
-    held_out[name] = uneven()
+@both_modes
+@pytest.mark.parametrize("kind", KINDS_OF_ROWS)
+def test_statistics_are_read_of_rows_of_the_kind(kit, kind):
+    model = build(kit)
+    (x, y) = data()
+    rows, options = KINDS_OF_ROWS[kind](kit, x, y)
+    kit.update_bn(model, rows, **options)
+    assert_statistics(model.get_weights(), x)
+
+
+def named(pair):
+    return {"z": pair[0], "a": pair[1]}
+
+
+def in_batches(pair):
+    return [list(batch) for batch in zip(*[batches_of(rows) for rows in pair])]
+
+
+def with_targets(pairs):
+    return [(pair, np.zeros(len(pair[0]))) for pair in pairs]
+
+
+# kit, the rows of both inputs -> rows for `update_bn`
+KINDS_OF_PAIRS = {
+    "list": lambda kit, pair: pair,
+    "tuple": lambda kit, pair: tuple(pair),
+    "list and labels": lambda kit, pair: (pair, np.zeros(ROWS)),
+    "dict": lambda kit, pair: named(pair),
+    "Sequence of lists": lambda kit, pair: sequence(kit, in_batches(pair)),
+    "Sequence with targets": lambda kit, pair: sequence(
+        kit, with_targets(in_batches(pair))
+    ),
+    "generator of dicts": lambda kit, pair: (named(b) for b in in_batches(pair)),
+    "generator with weights": lambda kit, pair: (
+        (named(batch), 0, 1) for batch in in_batches(pair)
+    ),
+    "data set with targets": lambda kit, pair: data_set(
+        (tuple(pair), np.zeros(ROWS))
+    ).batch(16),
+    "data set of dicts": lambda kit, pair: data_set(named(pair)).batch(16),
+    "data set of dicts with targets": lambda kit, pair: data_set(
+        (named(pair), np.zeros(ROWS))
+    ).batch(16),
+}
+
+
+@both_modes
+@pytest.mark.parametrize("kind", KINDS_OF_PAIRS)
+def test_statistics_are_read_of_pairs_of_the_kind(kit, kind):
+    model, norms = two_inputs(kit)
+    pair = [data(1)[0], data(2)[0] + 2]
+    kit.update_bn(model, KINDS_OF_PAIRS[kind](kit, pair), batch_size=16)
+    for norm, x in zip(norms, pair):
+        assert_moments(norm, x)
+
+
+@both_modes
+def test_rows_that_could_be_inputs_or_labels_are_refused(kit):
+    model = two_inputs(kit)[0]
+    x = data()[0]
+    with refused("could be either"):
+        kit.update_bn(model, (x, x, x, x))
+
+
+@both_modes
+def test_images_of_other_types(kit):
+    layers = kit.keras.layers
+    images = np.random.RandomState(3).randint(0, 255, (24, 4, 4, 1))
+    for dtype in ("uint8", "float64"):
+        norm = layers.BatchNormalization(input_shape=(4, 4, 1))
+        model = kit.keras.Sequential([norm, layers.Flatten(), layers.Dense(1)])
+        model.compile("sgd", "mse")
+        kit.update_bn(model, images.astype(dtype), batch_size=8)
+        np.testing.assert_allclose(norm.get_weights()[2], [images.mean()], rtol=1e-5)
+        np.testing.assert_allclose(norm.get_weights()[3], [images.var()], rtol=1e-4)
+
+
+# Rows that cannot be used
+
+
+def breaking_off(x):
+    yield x[:16]
+    raise OSError("the disk is gone")
+
+
+def not_finite(x):
+    rows = x.copy()
+    rows[-1] = np.inf
+    return rows
+
+
+# features -> rows, and what the error says
+BAD_ROWS = {
+    "none": (lambda x: x[:0], "x must hold at least one row"),
+    "no batch": (lambda x: iter([]), "x must hold at least one row"),
+    # TensorFlow's or Keras's own words
+    "too wide": (lambda x: np.zeros((8, FEATURES + 1), "float32"), "7|shape"),
+    "breaking off": (breaking_off, "the disk is gone"),
+    "not finite": (not_finite, "NaN or Inf"),
+    "two inputs": (lambda x: [x, x], "x must|input"),
+    "endless": (lambda x: itertools.cycle([x]), "steps"),
+}
+
+
+@both_modes
+@pytest.mark.parametrize("kind", BAD_ROWS)
+def test_rows_that_cannot_be_used_leave_the_model_as_it_was(kit, kind):
+    rows, message = BAD_ROWS[kind]
+    model = build(kit)
+    swa = kit.SWA(2)
+    x = data()[0]
+    with pytest.warns(RuntimeWarning, match=STAY):
+        fit(model, swa, at(kit, "on_epoch_end", stop, 2), epochs=6)
     before = model.get_weights()
-    with pytest.raises(ValueError, match=told(name, got)):
-        trained(model, **held_out)
-    for array, expected in zip(model.get_weights(), before):
-        np.testing.assert_array_equal(array, expected)
+
+    def apply_for_a_while(rows):
+        with swa.average_applied(rows):
+            pass
+
+    for use in (swa.apply, lambda rows: kit.update_bn(model, rows), apply_for_a_while):
+        with pytest.raises(Exception, match=message):
+            use(rows(x))
+        assert equal(model.get_weights(), before)
+    fit(model, epochs=1)
+    assert not equal(model.get_weights(), before)
 
 
-def test_equal_batches_of_validation_are_taken(on_npu):
-    model = on_npu(use_off_line=True)
-    swa = trained(model, validation=rows(48), validation_rows=sequence(8, 8))
-    assert np.isfinite(model.history.history["swa_loss"]).all()
-    assert swa.n_averaged == 2
+@both_modes
+def test_rows_with_nan_leave_the_trained_weights(tf_kit):
 
+    model = build(tf_kit, learning_rate=1e-30)
+    swa = tf_kit.SWA(2)
+    items = pairs_of(tf_kit, 25)
 
-@pytest.mark.parametrize("options", [{"batch_size": 20}, {"batch_size": 64}])
-def test_rows_that_fill_their_batches_are_taken(on_npu, options):
-    update_bn(on_npu(use_off_line=True), rows(40)[0], **options)
+    def spoil_rows(model):
+        items[0][0][3] = np.nan
 
-
-def test_steps_leave_the_last_rows_out(on_npu):
-    model = on_npu(use_off_line=True)
-    update_bn(model, rows(40)[0], 16, steps=2)
-    with pytest.raises(ValueError, match=told("x", EXCESS)):
-        update_bn(model, rows(40)[0], 16, steps=3)
-
-
-def test_a_session_with_dynamic_input_takes_any(on_npu):
-    update_bn(on_npu(use_off_line=True, dynamic_input=True), rows(40)[0], 16)
-
-
-def test_a_session_without_the_npu_s_entry_takes_any(tf_kit):
-    import tensorflow as tf
-
-    update_bn(model_of(tf), rows(40)[0], 16)
-
-
-ON_THE_FAKE = """
-import sys
-sys.path.insert(0, {root!r})
-sys.path.insert(0, {root!r} + "/test")
-from swa.tfkeras import update_bn
-from test_rows import model_of, rows
-
-tf.keras.backend.set_session(session_of([[["use_off_line", "b", True]]]))
-model = model_of(tf)
-before = model.get_weights()
-x = rows(40)[0]
-for size in {sizes}:
-    write("try", size=size)
-    try:
-        update_bn(model, x, size)
-    except ValueError as error:
-        write("refused", text=str(error))
-    write("tried")
-    after = model.get_weights()
-    write("weights", changed=[
-        int(not np.array_equal(a, b)) for a, b in zip(before, after)])
-    before = after
-"""
-
-
-def on_the_fake(npu_forks, releases, sizes, tmp_path, first=""):
-    code = first + ON_THE_FAKE.format(root=npu_fake.ROOT, sizes=sizes)
-    cases = [{"release": release, "code": code} for release in releases]
-    return npu_fake.trial(npu_forks, cases, tmp_path)
-
-
-def test_refused_before_the_device_is_asked(npu_forks, tmp_path):
-    for outcome in on_the_fake(npu_forks, ["1.3", "1.6"], [20, 16], tmp_path):
-        assert outcome["status"] == "ok", outcome["stderr"]
-        events = outcome["events"]
-        names = [event["event"] for event in events]
-        (refusal,) = npu_fake.only(events, "refused")
-        assert refusal["text"] == TOLD.format("x", EXCESS)
-        second = names.index("try", names.index("try") + 1)
-        assert names[second : names.index("tried", second)] == ["try", "refused"]
-        changed = [event["changed"] for event in npu_fake.only(events, "weights")]
-        assert changed == [[0, 0, 0, 0, 1, 1, 0, 0], [0] * 8]
-
-
-def test_the_device_fails_where_nothing_refuses(npu_forks, tmp_path):
-    first = f"import sys\nsys.path.insert(0, {npu_fake.ROOT!r})\n"
-    first += "from swa import rows\nrows.has_static_shapes = lambda: False\n"
-    aborted, failed = on_the_fake(npu_forks, ["1.3", "1.6"], [16], tmp_path, first)
-    assert (aborted["status"], failed["status"]) == ("abort", "error")
-    for outcome in aborted, failed:
-        assert "fed [(8, 3), ()] to a graph of [(16, 3), ()]" in outcome["stderr"]
+    trained = []
+    callbacks = [
+        at(tf_kit, "on_epoch_end", spoil_rows, 2),
+        at(tf_kit, "on_epoch_begin", lambda m: trained.extend(m.get_weights()), 3),
+    ]
+    with pytest.warns(RuntimeWarning, match="batch-norm epoch hold NaN or Inf"):
+        model.fit_generator(
+            sequence(tf_kit, items),
+            epochs=4,
+            verbose=0,
+            callbacks=[swa] + callbacks,
+            workers=0,
+            shuffle=False,
+        )
+    assert equal(model.get_weights(), trained)

@@ -3,30 +3,30 @@
 """Checkpoints: what is in them, how they are written, and how found again.
 
 At the end of each epoch the training's variables are read in one call. What is
-written goes through a graph of its own on the host, by TensorFlow's Saver: the graph
+written goes through a graph of its own on the host, in TensorFlow's format: the graph
 that trains, which a device may have compiled, gets no operation for it.
 """
 
-import contextlib
+import fnmatch
 import json
 import os
 import re
+import tempfile
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from swa.training import output
+from swa.training import files, output
 from swa.training.errors import UserError, reason, shown
 
 FORMAT = 1
-FOLDER = "ckpt"
 NAME = "model.ckpt"
 META = "swa/training"  # JSON: all that is no array
 AVERAGE = "swa/average/"  # and the weight's name
 _FILE = re.compile(re.escape(NAME) + r"-(\d+)\.(index|data-\d+-of-\d+)$")
 SCRATCH = ".scratch"
-LEFT_BEHIND = ("*.tempstate*", "checkpoint.tmp*", "*" + output.TEMPORARY, SCRATCH)
+LEFT_BEHIND = ("*.tempstate*", "checkpoint.tmp*", "*" + files.TEMPORARY, SCRATCH)
 ERRORS = (OSError, tf.errors.OpError)
 
 
@@ -45,13 +45,11 @@ class Found(NamedTuple):
 
     path: str
     snapshot: Snapshot
-    run: dict  # what the run told of itself: settings, train_epochs, seconds
+    run: dict  # of the run that saved it: settings, train_epochs, ranks, seconds
 
 
-class Folder(output.Resource):
+class Folder:
     """The folder `ckpt/` of an output directory.
-
-    To be closed, or used as a context.
 
     Args:
       output_dir: str.
@@ -59,21 +57,31 @@ class Folder(output.Resource):
     """
 
     def __init__(self, output_dir, max_to_keep):
-        self.path = os.path.join(output_dir, FOLDER)
+        self.path = os.path.join(output_dir, output.CHECKPOINTS)
         self._max_to_keep = max_to_keep
-        self._host = None  # a HostGraph, made with the first save
-        self._open = contextlib.ExitStack()  # what is to be closed
-        self._kept = []  # epochs of earlier checkpoints, oldest first
+        self._kept = []  # epochs of the checkpoints that stay, oldest first
 
-    def clean(self):
+    def remove_leftovers(self):
         """Removes what writes that were cut off have left."""
-        output.remove(self.path, *LEFT_BEHIND)
+        files.remove(self.path, *LEFT_BEHIND)
+
+    def is_empty(self):
+        """bool: whether nothing is there but what a write that was cut off has left."""
+        names = self._names()
+        left = [fnmatch.filter(names, pattern) for pattern in LEFT_BEHIND]
+        is_folder = os.path.isdir(self.path) or not os.path.lexists(self.path)
+        return is_folder and set(names) == set().union(*left)
+
+    def check_writable(self):
+        """Raises UserError unless files can be made there; leaves none."""
+        with files.one_line_errors(self.path):
+            os.rmdir(tempfile.mkdtemp(dir=self.path))
 
     def find(self, warn):
         """The newest checkpoint that can be read whole.
 
         Args:
-          warn: function of a line, told of each that cannot.
+          warn: function of a line, called for each that cannot.
 
         Returns:
           Found, or None where there is no checkpoint at all.
@@ -81,9 +89,9 @@ class Folder(output.Resource):
         Raises:
           UserError: there are checkpoints, and none can be read.
         """
-        files = self._files()
-        whole = [epoch for epoch in sorted(files) if len(files[epoch]) > 1]
-        for epoch in sorted(files, reverse=True):
+        by_epoch = self._files()
+        whole = [epoch for epoch in sorted(by_epoch) if len(by_epoch[epoch]) > 1]
+        for epoch in sorted(by_epoch, reverse=True):
             path = os.path.join(self.path, f"{NAME}-{epoch}")
             try:
                 found = _read(path)
@@ -91,14 +99,14 @@ class Folder(output.Resource):
                 return found
             except _BadCheckpoint as error:
                 warn(f"warning: {path} cannot be used: {error}")
-        if files:
-            none = f"none of the {len(files)} in {shown(self.path)} can"
+        if by_epoch:
+            none = f"none of the {len(by_epoch)} in {shown(self.path)} can"
             rule = f"resume needs a checkpoint that can be read, and {none}"
             raise UserError(f"{rule}. Start anew without --resume, which removes them.")
         return None
 
     def save(self, snapshot, run):
-        """Writes a checkpoint; the oldest above max_to_keep goes.
+        """Writes a checkpoint, then removes the oldest above max_to_keep.
 
         Args:
           snapshot: Snapshot.
@@ -107,81 +115,49 @@ class Folder(output.Resource):
         Raises:
           UserError: it cannot be written; the earlier ones stay.
         """
-        values = _values(snapshot, run)
-        path = os.path.join(self.path, f"{NAME}-{snapshot.epoch}")
+        name = f"{NAME}-{snapshot.epoch}"
         advice = " Earlier checkpoints are whole: make room, then use --resume."
-        with output.one_line_errors(path, ERRORS, advice):
+        path = os.path.join(self.path, name)
+        with files.one_line_errors(path, ERRORS, advice * bool(self._files())):
             try:
-                self._save(values, snapshot.epoch)
+                write_arrays(_values(snapshot, run), path)
             except BaseException:
-                output.remove(self.path, f"{NAME}-{snapshot.epoch}.*")
-                self.clean()
+                files.remove(self.path, name + ".*")
+                self.remove_leftovers()
                 raise
-        # broken ones, which the manager does not know
-        known = {os.path.basename(p) for p in self._host.saver.last_checkpoints}
+        earlier = [epoch for epoch in self._kept if epoch != snapshot.epoch]
+        self._kept = [*earlier, snapshot.epoch][-self._max_to_keep :]
+        self._write_state()
         for epoch, names in self._files().items():
-            if f"{NAME}-{epoch}" not in known:
-                output.remove(self.path, *names)
+            if epoch not in self._kept:
+                files.remove(self.path, *names)
 
-    def close(self):
-        """Gives the host's session and the open folder back."""
-        self._open.close()
-        self._host = None
-
-    def _save(self, values, epoch):
-        if self._host is None:
-            folder = self._open.enter_context(output.TensorFlowPath(self.path)).path
-            self._name = os.path.join(folder, NAME)
-            host = HostGraph(values, self._max_to_keep)
-            self._host = self._open.enter_context(host)
-            kept = [f"{self._name}-{earlier}" for earlier in self._kept]
-            self._host.saver.recover_last_checkpoints(kept)
-        self._host.save(values, self._name, epoch)
+    def _write_state(self):
+        """Writes TensorFlow's list of the checkpoints."""
+        names = [f"{NAME}-{epoch}" for epoch in self._kept]
+        lines = [f'model_checkpoint_path: "{names[-1]}"']
+        lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
+        state = "".join(line + "\n" for line in lines)
+        files.write(os.path.join(self.path, "checkpoint"), state.encode())
 
     def _files(self):
         """Names of the checkpoints' files, by epoch."""
-        files = {}
-        for name in os.listdir(self.path) if os.path.isdir(self.path) else []:
+        by_epoch = {}
+        for name in self._names():
             match = _FILE.match(name)
             if match:
-                files.setdefault(int(match.group(1)), []).append(name)
-        return files
+                by_epoch.setdefault(int(match.group(1)), []).append(name)
+        return by_epoch
 
-
-class HostGraph(output.Resource):
-    """A graph and a session on the host that hold arrays and save them.
-
-    Args:
-      values: dict of arrays and bytes by name; later ones have the same names and
-        shapes.
-      max_to_keep: int; 1 without a `checkpoint` state file.
-    """
-
-    def __init__(self, values, max_to_keep=1):
-        with tf.Graph().as_default() as graph, tf.device("/cpu:0"):
-            self._feeds, variables = {}, {}
-            options = dict(trainable=False, use_resource=True, name="value")
-            for name, value in values.items():
-                dtype = np.asarray(value).dtype
-                feed = tf.compat.v1.placeholder(dtype, np.shape(value))
-                variables[name] = tf.compat.v1.Variable(feed, **options)
-                self._feeds[name] = feed
-            self._set = tf.group([v.initializer for v in variables.values()])
-            options = dict(max_to_keep=max_to_keep, save_relative_paths=True)
-            self.saver = tf.compat.v1.train.Saver(variables, **options)
-        graph.finalize()
-        self._session = tf.compat.v1.Session(graph=graph)
-
-    def save(self, values, path, epoch=None):
-        """Saves under `path`, or `path-epoch` and in the state file."""
-        feeds = {self._feeds[name]: value for name, value in values.items()}
-        self._session.run(self._set, feeds)
-        options = dict(write_meta_graph=False, write_state=epoch is not None)
-        self.saver.save(self._session, path, global_step=epoch, **options)
-
-    def close(self):
-        """Closes the session."""
-        self._session.close()
+    def _names(self):
+        try:
+            return os.listdir(self.path)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            rule = "output_dir must have a folder of checkpoints that can be listed"
+            got = f"{shown(self.path)}: {reason(error)}"
+            raise UserError(f"{rule}, got {got}.") from None
 
 
 class Variables:
@@ -248,6 +224,8 @@ def _read(path):
         raise _BadCheckpoint("there is no .index of it, removed or never written.")
     try:
         arrays = arrays_of(path)
+        if META not in arrays:
+            raise _BadCheckpoint("this trainer did not write it.")
         meta = json.loads(arrays[META].decode())
         if meta["format"] != FORMAT:
             raise _BadCheckpoint(f"its format is {meta['format']}, not {FORMAT}.")
@@ -258,19 +236,45 @@ def _read(path):
             state["average"] = [arrays[AVERAGE + name] for name in _averaged(weights)]
         snapshot = Snapshot(meta["epoch"], weights, optimizer, state, meta["history"])
         return Found(path, snapshot, meta["run"])
-    except (*ERRORS, ValueError, KeyError) as error:
+    except KeyError as error:
+        raise _BadCheckpoint(f"{error} is missing in it.") from error
+    except (*ERRORS, ValueError, RecursionError) as error:
         raise _BadCheckpoint(reason(error)) from error
+
+
+def write_arrays(arrays, path):
+    """Writes arrays as a TensorFlow checkpoint; the file appears whole or not at all.
+
+    Args:
+      arrays: dict of arrays and bytes by name.
+      path: str, of the checkpoint; its folder is made.
+    """
+    folder, name = os.path.split(path)
+    with files.TensorFlowPath(folder) as place, tf.Graph().as_default():
+        with tf.device("/cpu:0"):
+            tensors = {
+                key: tf.compat.v1.placeholder(np.asarray(array).dtype, np.shape(array))
+                for key, array in arrays.items()
+            }
+            save = tf.raw_ops.SaveV2(
+                prefix=os.path.join(place.path, name),
+                tensor_names=list(tensors),
+                shape_and_slices=[""] * len(tensors),
+                tensors=list(tensors.values()),
+            )
+        with tf.compat.v1.Session() as session:
+            session.run(save, {tensors[key]: arrays[key] for key in arrays})
 
 
 def arrays_of(path):
     """All arrays of a TensorFlow checkpoint by name; strings are bytes."""
     folder, name = os.path.split(path)
-    with output.TensorFlowPath(folder) as place:
+    with files.TensorFlowPath(folder) as place:
         reader = tf.train.load_checkpoint(os.path.join(place.path, name))
         names = reader.get_variable_to_shape_map()
         return {name: reader.get_tensor(name) for name in names}
 
 
 def _averaged(weights):
-    """The weights of which there are averages: those of floating point."""
+    """The weights that SWA averages: those of floating point."""
     return {name: array for name, array in weights.items() if array.dtype.kind == "f"}

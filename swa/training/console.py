@@ -1,6 +1,6 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""What the program says: it goes on where nobody listens any more."""
+"""What the program prints. A run goes on if its output cannot be written any more."""
 
 import logging
 import os
@@ -11,9 +11,9 @@ from swa.training.errors import one_line
 
 
 class LastingStream:
-    """A text stream whose reader may leave and whose disk may be full.
+    """A text stream that drops its text if the reader has left or the disk is full.
 
-    Then the rest goes nowhere: a run of hours does not end for a line that is lost.
+    A run of hours does not end because a line is lost.
 
     Args:
       stream: text stream with a file descriptor.
@@ -37,7 +37,7 @@ class LastingStream:
     def _try(self, function, *arguments):
         try:
             function(*arguments)
-        except OSError:  # what waits in the stream goes nowhere too, at exit as well
+        except OSError:  # also drops what the stream would write at exit
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
@@ -77,16 +77,21 @@ def say_apart(line):
 
 
 def print_error(message):
-    """Says on standard error what ends the program."""
+    """Prints on standard error why the program ends."""
     sys.stdout.flush()
     print(f"train-tf.keras-npu.py: error: {message}", file=sys.stderr, flush=True)
 
 
-def set_verbosity(verbose):
-    """Keeps what TensorFlow says of itself out of a run's log.
+def _format_warning(message, *place, **options):
+    """One line, without the line of code that the warning comes from."""
+    return f"warning: {one_line(str(message), None)}\n"
 
-    Comes before its first import, which would end the program where a user's
-    PYTHONWARNINGS makes errors of warnings.
+
+def set_verbosity(verbose):
+    """Keeps TensorFlow's own messages out of a run's log.
+
+    To be called before its first import: that ends the program if the user's
+    PYTHONWARNINGS turns warnings into errors.
 
     Args:
       verbose: int; 2 shows them.
@@ -94,8 +99,9 @@ def set_verbosity(verbose):
     if verbose > 1:
         warnings.simplefilter("default")
     else:
-        # 3: without a GPU, its search for one is logged as an error
+        # 3: TensorFlow logs the search for a GPU as an error if there is no GPU
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         warnings.simplefilter("ignore")
         warnings.filterwarnings("always", "SWA: ", RuntimeWarning)
+        warnings.formatwarning = _format_warning

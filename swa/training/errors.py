@@ -1,6 +1,8 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""What a user is told when a run cannot begin or go on: one line, never a traceback."""
+"""Messages for the user if a run cannot begin or go on: one line, no traceback."""
+
+import re
 
 LONGEST_MESSAGE = 400  # characters
 LONGEST_VALUE = 120
@@ -29,7 +31,7 @@ def wrong(rule, value, fix="", place=None):
 
     Args:
       rule: str, the argument and its rule: "seed must be an integer".
-      value: what was given, shown as Python writes it.
+      value: the value, shown as Python writes it.
       fix: str, the sentence that says what helps.
       place: path of the file that holds the value, if one does.
     """
@@ -59,5 +61,6 @@ def shortened(text, length=LONGEST_VALUE):
 
 def reason(error):
     """What an exception says, in one line: the system's words where it has them."""
-    lines = str(getattr(error, "strerror", None) or error).splitlines()
+    text = str(getattr(error, "strerror", None) or error)
+    lines = re.sub("/proc/self/fd/[0-9]+/", "", text).splitlines()  # TensorFlowPath's
     return lines[0].rstrip(".") if lines else type(error).__name__

@@ -9,11 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from swa.tfkeras import SWA
-from swa.training import callbacks, console, stopping
-from swa.training import data as rows
-from swa.training import model as network
-from swa.training.config import swa_settings
+from swa.training import console, dataset, figures, network, saving, stopping
 from swa.training.errors import FAILED, UserError
+from swa.training.rank_callbacks import EqualRanks, MeanOverRanks
+from swa.training.settings import swa_settings
 
 
 class Training(NamedTuple):
@@ -21,17 +20,17 @@ class Training(NamedTuple):
 
     model: tf.keras.Model
     swa: SWA
-    figures: callbacks.Figures
-    checkpoints: callbacks.Checkpoints
-    tensorboard: List[callbacks.TensorBoard]  # one, or none
+    figures: figures.Figures
+    checkpoints: saving.Checkpoints
+    tensorboard: List[figures.TensorBoard]  # one, or none
     steps: int  # of an epoch
     rows: int  # trained on in an epoch by all ranks
     first_epoch: int  # from zero
 
     def close(self):
-        """Gives back what the callbacks opened."""
-        for one in self.tensorboard:
-            one.close()
+        """Closes the file of TensorBoard's events."""
+        for writer in self.tensorboard:
+            writer.close()
 
 
 def prepare(job, start, folder):
@@ -55,27 +54,26 @@ def prepare(job, start, folder):
     # operations made before the model's would have changed its initial weights
     ranks.check_same("epochs found by --resume", start.epoch)
     drop_last = job.device.drops_last_batch
-    steps = rows.batches_per_epoch(len(data.x), config.batch_size, drop_last)
+    steps = dataset.batches_per_epoch(len(data.x), config.batch_size, drop_last)
     ranks.check_same("steps_per_epoch", steps)
-    trained_rows = min(steps * config.batch_size, len(data.x))
+    rows = min(steps * config.batch_size, len(data.x))
     swa = swa_callback(config, ranks)
-    is_plain = config.verbose > 0 and not console.is_terminal()
-    figures = callbacks.Figures(config, swa, trained_rows, is_printed=is_plain)
+    own_figures = figures.Figures(config, swa, rows)
     if start.snapshot:
         swa.load_state(start.snapshot.swa)
         for name, values in start.snapshot.history.items():
-            figures.history[name] += values
-    checkpoints = callbacks.Checkpoints(job, start, folder, figures=figures)
-    is_drawn = config.tensorboard and ranks.is_writer
-    tensorboard = [callbacks.TensorBoard(config.output_dir, figures)] * is_drawn
+            own_figures.history[name] += values
+    tensorboard = []
+    if config.tensorboard and ranks.is_writer:
+        tensorboard.append(figures.TensorBoard(config.output_dir, own_figures))
     return Training(
         model=model,
         swa=swa,
-        figures=figures,
-        checkpoints=checkpoints,
-        steps=steps,
+        figures=own_figures,
+        checkpoints=saving.Checkpoints(job, start, folder, swa, own_figures),
         tensorboard=tensorboard,
-        rows=trained_rows,
+        steps=steps,
+        rows=rows,
         first_epoch=start.epoch,
     )
 
@@ -86,16 +84,14 @@ def swa_callback(config, ranks):
     return SWA(*swa_settings(config), verbose=min(config.verbose, 1), ranks=joined)
 
 
-def fit(job, training, stop):
+def fit(job, training, stop, take_over):
     """Trains to the end, or until `stop` says so.
 
     Args:
       job: run.Job.
       training: Training.
       stop: stopping.Stop.
-
-    Returns:
-      float, the seconds of training.
+      take_over: function without arguments, called when the training begins.
 
     Raises:
       UserError: a file cannot be written, or another rank has ended.
@@ -105,7 +101,7 @@ def fit(job, training, stop):
     if training.rows < len(data.x):
         dropped = f"{len(data.x) - training.rows} rows of each epoch are dropped"
         job.say(f"{dropped}: a batch has one static shape on an NPU.")
-    batches = rows.batches(
+    batches = dataset.batches(
         data.x,
         data.y,
         config.batch_size,
@@ -115,13 +111,20 @@ def fit(job, training, stop):
         rank=ranks.rank,
         size=ranks.size,
     )
+    stopper = saving.StopOnSignal(stop, training.checkpoints, ranks)
     # In this order: equal weights before they are averaged; the average before the
     # figures and checkpoints that it belongs to; the mean over the ranks before all
     # that read or decide by it; the signal last, when everything of the epoch is done.
-    listed = [callbacks.EqualRanks(ranks)] * (ranks.size > 1) + [training.swa]
-    listed += [callbacks.MeanOverRanks(ranks), training.figures, *training.tensorboard]
-    stopper = callbacks.StopOnSignal(stop, training.checkpoints, ranks)
-    listed += [callbacks.StopOnDivergence(), training.checkpoints, stopper]
+    callbacks = [
+        *[EqualRanks(ranks)] * (ranks.size > 1),
+        training.swa,
+        tf.keras.callbacks.LambdaCallback(on_train_begin=lambda logs: take_over()),
+        MeanOverRanks(ranks),
+        training.figures,
+        *training.tensorboard,
+        training.checkpoints,
+        stopper,
+    ]
     has_bar = config.verbose > 0 and console.is_terminal()
     with stop.deferred(), _leaving_lost_ranks(ranks, stopper, stop):
         # workers: the rows of a batch are a view, a thread would only cost
@@ -131,20 +134,16 @@ def fit(job, training, stop):
             epochs=config.train_epochs,
             initial_epoch=training.first_epoch,
             verbose=int(has_bar),
-            callbacks=listed,
+            callbacks=callbacks,
             workers=0,
         )
-    if training.figures.has_diverged:
-        losses = training.figures.history["losses"]
-        console.say(f"epoch {len(losses)}: the loss is {losses[-1]}; stopped.")
-    return training.checkpoints.describe()["train_seconds"]
 
 
 @contextlib.contextmanager
 def _leaving_lost_ranks(ranks, stopper, stop):
-    """Within it a step that failed since another rank has ended ends this one too.
+    """Within it a step that failed because another rank has ended ends this one too.
 
-    What was trained is saved; where all were told to stop, this one stops.
+    It saves what was trained. If a signal came to all ranks, it ends as stopped.
     """
     try:
         yield
@@ -153,5 +152,5 @@ def _leaving_lost_ranks(ranks, stopper, stop):
             raise
         stopper.save()
         stop.check()
-        told = "another rank has ended, so this one had to."
-        raise UserError(f"{told} {stopping.TO_GO_ON}", FAILED) from error
+        rule = "another rank has ended, so this one had to."
+        raise UserError(f"{rule} {stopping.TO_GO_ON}", FAILED) from error

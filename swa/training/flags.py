@@ -1,161 +1,300 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""The command line: one table in which each flag is defined once.
+"""The command line: each flag is defined here, once, with absl.
 
-Only the standard library is needed, so that a launcher and `--help` can read it with
-any Python from 3.6 on.
+The train script and the launchers read these definitions. They need absl alone, so
+that `--help` does not wait for TensorFlow.
 """
 
-import difflib
 import os
 from collections import namedtuple
-from typing import Any, NamedTuple, Tuple
+
+from absl import flags
 
 from swa.training import console
-from swa.training.errors import UserError, shortened, shown, wrong
+from swa.training.errors import UserError, shown, wrong
 
-# May a flag change when a run is resumed? FIXED: no, the result depends on it.
-FIXED, FREE = "fixed", "free"
-FIXED_FOR_SYNTHETIC = "fixed for synthetic rows"  # a file has its own
-FIXED_ON_NPU = "fixed on an NPU"  # does nothing elsewhere
+FLAGS = flags.FlagValues()
 
 _MILLION = 10**6
 _INT32 = 2**31 - 1
-_RATES = (1e-37, 1e38)  # float32 holds them
+_LOWEST_RATE, _HIGHEST_RATE = 1e-37, 1e38  # float32 holds them
+_LONGEST_NAME = 100  # characters; absl recurses over them to suggest another flag
+_OF_ABSL = ("flagfile", "undefok", "")  # what absl itself takes, and "--"
 _PRECISION_MODES = (
     "allow_fp32_to_fp16",
     "force_fp16",
     "must_keep_origin_dtype",
     "allow_mix_precision",
 )
-_SWITCH = {"true": True, "1": True, "false": False, "0": False}
 
 
-class Flag(NamedTuple):
-    """One flag, which is a field of Config too."""
+class _RateParser(flags.FloatParser):
+    """A number, or "auto"."""
 
-    name: str
-    kind: str  # integer, number, rate (or auto), text, path or switch
-    default: Any  # as the documents write it
-    help: str
-    rule: Tuple[Any, ...] = ()  # the least and the most, or the choices
-    on_resume: str = FREE
+    def __init__(self, lower_bound, upper_bound):
+        super().__init__(lower_bound, upper_bound)
+        self.syntactic_help = f"'auto' or {self.syntactic_help}"
+
+    def parse(self, argument):
+        return argument if argument == "auto" else super().parse(argument)
 
 
-# fmt: off
-TRAINING = (
-    Flag("train_epochs", "integer", 100, "epochs to train", (3, _MILLION)),
-    Flag("batch_size", "integer", 16384, "samples per step, of all cards together",
-         (1, _INT32), FIXED),
-    Flag("learning_rate", "number", 0.1, "SGD's learning rate", _RATES, FIXED),
-    Flag("momentum", "number", 0.0, "SGD's momentum", (0, 0.999999), FIXED),
-    Flag("seed", "integer", 2, "of data, initial weights and order of rows",
-         (0, 2**32 - 1), FIXED),
+def _group(title):
+    """Arguments of a DEFINE function that put the flag into a group of the help."""
+    return {"flag_values": FLAGS, "module_name": title}
+
+
+_TRAINING = _group("training")
+_SWA = _group("SWA")
+_MODEL = _group("model and data")
+_DEVICE = _group("device")
+_OUTPUT = _group("output")
+_ZOO = _group("zoo")
+
+flags.DEFINE_integer("train_epochs", 100, "epochs to train", 3, _MILLION, **_TRAINING)
+flags.DEFINE_integer(
+    "batch_size",
+    16384,
+    "samples per step, of all cards together",
+    1,
+    _INT32,
+    **_TRAINING,
 )
-AVERAGING = (
-    Flag("start_epoch", "integer", None,
-         "first epoch averaged, counted from one; three quarters of train_epochs",
-         (2, _MILLION), FIXED),
-    Flag("lr_schedule", "text", "cyclic",  # swa.schedules knows its choices
-         "manual, constant or cyclic", on_resume=FIXED),
-    Flag("swa_lr", "rate", 0.001, "lowest rate, or auto", _RATES, FIXED),
-    Flag("swa_lr2", "rate", 0.003, "highest rate of a cycle, or auto", _RATES, FIXED),
-    Flag("swa_freq", "integer", 3, "epochs per cycle and per sample",
-         (1, _MILLION), FIXED),
-    Flag("verbose", "integer", 1,
-         "0 only what went wrong, 1 stages and epochs, 2 session options too", (0, 2)),
+flags.DEFINE_float(
+    "learning_rate",
+    0.1,
+    "SGD's learning rate",
+    _LOWEST_RATE,
+    _HIGHEST_RATE,
+    **_TRAINING,
 )
-MODEL_AND_DATA = (
-    Flag("hidden_units", "integer", 108, "units of the hidden layer",
-         (1, _MILLION), FIXED),
-    Flag("num_classes", "integer", 108, "classes", (2, _MILLION), FIXED),
-    Flag("num_features", "integer", 6, "features of synthetic rows",
-         (1, _MILLION), FIXED_FOR_SYNTHETIC),
-    Flag("num_samples", "integer", 131072,
-         "synthetic training rows; an eighth as many are held out",
-         (1, _INT32), FIXED_FOR_SYNTHETIC),
-    # FREE, for the rows themselves are compared
-    Flag("data_path", "path", "./",
-         "a directory (synthetic data), or an .npz with x and y"),
+flags.DEFINE_float("momentum", 0.0, "SGD's momentum", 0, 0.999999, **_TRAINING)
+flags.DEFINE_integer(
+    "seed", 2, "of data, initial weights and order of rows", 0, 2**32 - 1, **_TRAINING
 )
-DEVICE = (
-    # FREE, for the device that was chosen is compared
-    Flag("device", "text", "auto", "auto, npu or cpu", ("auto", "npu", "cpu")),
-    Flag("precision_mode", "text", "allow_mix_precision",
-         "the NPU's mixed precision, one of four", _PRECISION_MODES, FIXED_ON_NPU),
-    Flag("modify_mixlist", "path", "", "JSON file of operators for mixed precision",
-         on_resume=FIXED_ON_NPU),
-    Flag("over_dump", "switch", "False", "True: dump operators that overflow"),
-    Flag("data_dump_flag", "switch", "0", "1: dump operators' data"),
-    Flag("data_dump_step", "text", "10", "steps to dump, such as 5 or 0|3-7"),
-    Flag("profiling", "switch", "False", "True: profile the run"),
-    Flag("data_save_path", "path", "/home/data",
-         "directory for dumps and profiles; output_dir where it cannot be made"),
+
+flags.DEFINE_integer(
+    "start_epoch",
+    None,
+    "first epoch averaged, counted from one; three quarters of train_epochs",
+    2,
+    _MILLION,
+    **_SWA,
 )
-OUTPUT = (
-    Flag("output_dir", "path", "", "results; output/$ASCEND_DEVICE_ID"),
-    Flag("save_interval", "integer", 10,
-         "epochs between two checkpoints; 0: at the end alone", (0, _MILLION)),
-    Flag("max_to_keep", "integer", 5, "checkpoints kept", (1, _MILLION)),
-    Flag("resume", "switch", False, "go on from the newest checkpoint of output_dir"),
-    Flag("tensorboard", "switch", False, "write figures for TensorBoard"),
-    Flag("check", "switch", False, "check flags, files and device, then stop"),
+flags.DEFINE_enum(
+    "lr_schedule",
+    "cyclic",
+    ["manual", "constant", "cyclic"],
+    "how the rate falls while weights are averaged",
+    **_SWA,
 )
-GROUPS = {"training": TRAINING, "SWA": AVERAGING, "model and data": MODEL_AND_DATA,
-          "device": DEVICE, "output": OUTPUT}
-# fmt: on
-FLAGS = {flag.name: flag for group in GROUPS.values() for flag in group}
+_RATE = _RateParser(_LOWEST_RATE, _HIGHEST_RATE)
+flags.DEFINE(_RATE, "swa_lr", 0.001, "lowest rate, or auto", **_SWA)
+flags.DEFINE(_RATE, "swa_lr2", 0.003, "highest rate of a cycle, or auto", **_SWA)
+flags.DEFINE_integer(
+    "swa_freq", 3, "epochs per cycle and per sample", 1, _MILLION, **_SWA
+)
+flags.DEFINE_integer(
+    "verbose",
+    1,
+    "0 only what went wrong, 1 stages and epochs, 2 session options too",
+    0,
+    2,
+    **_SWA,
+)
+
+flags.DEFINE_integer(
+    "hidden_units", 108, "units of the hidden layer", 1, _MILLION, **_MODEL
+)
+flags.DEFINE_integer("num_classes", 108, "classes", 2, _MILLION, **_MODEL)
+flags.DEFINE_integer(
+    "num_features", 6, "features of synthetic rows", 1, _MILLION, **_MODEL
+)
+flags.DEFINE_integer(
+    "num_samples",
+    131072,
+    "synthetic training rows; an eighth as many are held out",
+    1,
+    _INT32,
+    **_MODEL,
+)
+flags.DEFINE_string(
+    "data_path", "./", "a directory (synthetic data), or an .npz with x and y", **_MODEL
+)
+
+flags.DEFINE_enum("device", "auto", ["auto", "npu", "cpu"], "where to train", **_DEVICE)
+flags.DEFINE_enum(
+    "precision_mode",
+    "allow_mix_precision",
+    _PRECISION_MODES,
+    "mixed precision of an NPU",
+    **_DEVICE,
+)
+flags.DEFINE_string(
+    "modify_mixlist", "", "JSON file of operators for mixed precision", **_DEVICE
+)
+flags.DEFINE_enum(
+    "memory_optimization",
+    "vendor",
+    ["vendor", "unset"],
+    "option of an NPU session: OFF as the vendor sets it, or unset",
+    **_DEVICE,
+)
+flags.DEFINE_boolean("over_dump", False, "dump operators that overflow", **_DEVICE)
+flags.DEFINE_boolean("data_dump_flag", False, "dump operators' data", **_DEVICE)
+flags.DEFINE_string(
+    "data_dump_step", "10", "steps to dump, such as 5 or 0|3-7", **_DEVICE
+)
+flags.DEFINE_boolean("profiling", False, "profile the run", **_DEVICE)
+flags.DEFINE_string(
+    "data_save_path",
+    "/home/data",
+    "directory for dumps and profiles; output_dir where it cannot be made",
+    **_DEVICE,
+)
+
+flags.DEFINE_string("output_dir", "", "results; output/$ASCEND_DEVICE_ID", **_OUTPUT)
+flags.DEFINE_integer(
+    "save_interval",
+    10,
+    "epochs between two checkpoints; 0: at the end alone",
+    0,
+    _MILLION,
+    **_OUTPUT,
+)
+flags.DEFINE_integer("max_to_keep", 5, "checkpoints kept", 1, _MILLION, **_OUTPUT)
+flags.DEFINE_boolean(
+    "resume", False, "go on from the newest checkpoint of output_dir", **_OUTPUT
+)
+flags.DEFINE_boolean("tensorboard", False, "write figures for TensorBoard", **_OUTPUT)
+flags.DEFINE_boolean(
+    "check", False, "check flags, files and device, then stop", **_OUTPUT
+)
+
+GROUPS = ("training", "SWA", "model and data", "device", "output")
+PATHS = ("data_path", "modify_mixlist", "data_save_path", "output_dir")
+
+# May a flag change when a run is resumed? These may not: the result depends on them.
+FIXED = (
+    *("batch_size", "learning_rate", "momentum", "seed", "start_epoch", "lr_schedule"),
+    *("swa_lr", "swa_lr2", "swa_freq", "hidden_units", "num_classes"),
+)
+FIXED_FOR_SYNTHETIC = ("num_features", "num_samples")  # a file has its own
+FIXED_ON_NPU = ("precision_mode", "modify_mixlist")  # no effect elsewhere
+# The others may. The rows of data_path and the chosen device are compared themselves.
+
+# Other names that the model zoo's launchers have for these.
+for _alias, _name in (
+    ("batch", "batch_size"),
+    ("train_batch_size", "batch_size"),
+    ("output_path", "output_dir"),
+):
+    flags.DEFINE_alias(_alias, _name, **_ZOO)
+
+# The zoo's flags for other models. A harness passes them; they have no effect here.
+NO_EFFECT = (
+    *("max_step", "train_steps", "modeldir", "loss_scale", "npu_loss_scale"),
+    *("autotune", "Autotune", "bind_core", "ckpt_path", "conda_name", "ffts"),
+)
+for _name in NO_EFFECT:
+    flags.DEFINE_string(_name, None, "no effect", **_ZOO)
+
+for _name in ("learning_rate", "momentum", "swa_lr", "swa_lr2"):
+    flags.register_validator(
+        _name, lambda rate: rate == rate, "must be a number", FLAGS
+    )
+for _name in (*PATHS, "data_dump_step", *NO_EFFECT):
+    flags.register_validator(
+        _name,
+        lambda text: not str(text).startswith("--"),
+        "a value is missing before the next flag",
+        FLAGS,
+    )
+flags.register_multi_flags_validator(
+    ["over_dump", "data_dump_flag"],
+    lambda both: not all(both.values()),
+    "these exclude each other. Run once with each.",
+    FLAGS,
+)
 
 
-# The settings of one run; a field for each flag, and of its name.
-Config = namedtuple("Config", FLAGS)
-Config.__new__.__defaults__ = tuple(flag.default for flag in FLAGS.values())
+def names_of(group):
+    """The names of a group's flags, in the order of the help: a list of str."""
+    return [flag.name for flag in FLAGS.flags_by_module_dict()[group]]
 
 
-def given(argv):
-    """The flags of a command line, as typed: `--name=value` or `--name value`.
+_NAMES = [name for group in GROUPS for name in names_of(group)]
 
-    A switch needs no value, and `--noname` turns it off. A flag given twice has the
-    last value.
+# The settings of one run: a field for each flag, and `typed`, the names of the flags
+# that stood on the command line. The default values are those of the flags.
+Config = namedtuple("Config", [*_NAMES, "typed"])
+Config.__new__.__defaults__ = (*(FLAGS[name].default for name in _NAMES), ())
+
+
+def parse(argv, flag_values=FLAGS):
+    """Reads a command line: `--name=value`, `--name value`, `--switch`, `--noswitch`.
 
     Args:
       argv: list of str, without the program's name.
+      flag_values: absl's FlagValues that hold these flags, and maybe more of the
+        caller's own.
 
     Returns:
-      dict of str by flag name.
+      Config whose paths are absolute, except where they are empty.
 
     Raises:
-      UserError: an unknown flag, one without its value, or a word that is no flag.
+      UserError: with the flag, the rule and the value.
     """
-    texts, words = {}, list(argv)
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--") or word == "--":
-            raise wrong("flags begin with --", word, "See --help.")
-        name, is_joined, text = word[2:].partition("=")
-        following = words[0] if words else "--"
-        if not is_joined and name.startswith("no") and _is_switch(name[2:]):
-            name, text = name[2:], "False"
-        elif not is_joined and _is_switch(name):
-            text = words.pop(0) if following.lower() in _SWITCH else "True"
-        elif name not in FLAGS:
-            raise _unknown(name)
-        elif not is_joined:
-            if following.startswith("--"):
-                raise UserError(f"--{name} needs a value: --{name}=value.")
-            text = words.pop(0)
-        texts[name] = text
-    return texts
+    for name in flag_values:
+        flag_values[name].unparse()
+    for word in argv:
+        name = word.lstrip("-").partition("=")[0]
+        if word.startswith("-") and (name in _OF_ABSL or len(name) > _LONGEST_NAME):
+            raise UserError(f"Unknown command line flag {shown(name)}. See --help.")
+    try:
+        rest = flag_values(["program", *argv])[1:]
+    except flags.IllegalFlagValueError as error:
+        raise _refusal(error, flag_values) from None
+    except (flags.Error, ValueError) as error:
+        raise UserError(str(error)) from None
+    if rest:
+        raise _not_a_flag(argv[: len(argv) - len(rest)], rest[0])
+    typed = tuple(name for name in flag_values if flag_values[name].present)
+    values = {name: FLAGS[name].value for name in _NAMES}
+    paths = {name: _absolute(name, values[name]) for name in PATHS}
+    return Config(**dict(values, **paths), typed=typed)
+
+
+def arguments(config):
+    """The command line that gives this configuration, in whatever directory.
+
+    Args:
+      config: Config, of `parse` or later.
+
+    Returns:
+      List of str, one `--name=value` for each flag that was typed.
+    """
+    names = [name for name in _NAMES if name in config.typed]
+    return [f"--{name}={getattr(config, name)}" for name in names]
+
+
+def without_effect(config):
+    """What to say of flags that were typed and have no effect: a list, maybe empty."""
+    names = [f"--{name}" for name in NO_EFFECT if name in config.typed]
+    return [f"These options have no effect here: {' '.join(names)}"] if names else []
 
 
 def help_text():
     """Each group's flags with their meanings and defaults, in many lines."""
     lines = []
-    for title, group in GROUPS.items():
-        lines += ["", f"{title}:"]
-        for flag in group:
-            told = "" if flag.default in ("", None) else f" [{flag.default!r}]"
-            lines.append(f"  --{flag.name:<16} {flag.help}{told}")
+    for group in GROUPS:
+        lines += ["", f"{group}:"]
+        for name in names_of(group):
+            flag = FLAGS[name]
+            has_default = flag.default not in ("", None)
+            default = f", default is {flag.default}" if has_default else ""
+            lines.append(f"  --{name:<19} {flag.help}{default}")
     return "\n".join(lines[1:])
 
 
@@ -165,93 +304,33 @@ def print_help():
     print(f"usage: train-tf.keras-npu.py [--flag=value ...]\n\n{help_text()}")
 
 
-def arguments(config):
-    """The command line that gives this configuration, in whatever directory.
-
-    Args:
-      config: Config, of `read` or later.
-
-    Returns:
-      List of str, one `--name=value` for each flag that is not at its default.
-    """
-    pairs = zip(config._asdict().items(), read(Config()))
-    return [f"--{name}={value}" for (name, value), default in pairs if value != default]
-
-
-def read(config):
-    """Each setting as its kind, within its bounds, paths absolute.
-
-    Args:
-      config: Config whose fields are texts, as typed, or values.
-
-    Returns:
-      Config; read again it is the same.
-
-    Raises:
-      UserError: with the flag, the rule and the value given.
-    """
-    pairs = zip(FLAGS.values(), config)
-    return Config(*(_KINDS[flag.kind](flag, value) for flag, value in pairs))
+def _refusal(error, flag_values):
+    """The UserError of a value that absl refuses."""
+    words = error.__context__  # of the parser that refused it
+    if words is None:  # a validator did
+        return UserError(str(error))
+    # "flag --name=value: words"
+    flag_and_value = str(error)[len("flag --") : -len(f": {words}")]
+    name, _, value = flag_and_value.partition("=")
+    parser = flag_values[name].parser
+    rule = parser.syntactic_help or "True, False, 1 or 0"
+    if hasattr(parser, "enum_values"):
+        rule = f"one of {', '.join(parser.enum_values)}"
+    return wrong(f"{name} must be {rule}", value)
 
 
-def _unknown(name):
-    close = difflib.get_close_matches(shortened(name, 40), FLAGS, n=1)
-    advice = f"Did you mean --{close[0]}?" if close else "See --help."
-    return UserError(f"Unknown command line flag {shown(name)}. {advice}")
+def _not_a_flag(words_before, word):
+    """The UserError of a word that is neither a flag nor the value of one."""
+    name = words_before[-1].lstrip("-") if words_before else ""
+    advice = "See --help."
+    if name in FLAGS and FLAGS[name].boolean:
+        advice = f"Write --{name}={shown(word)[1:-1]}."
+    return wrong("flags begin with --", word, advice)
 
 
-def _is_switch(name):
-    return name in FLAGS and FLAGS[name].kind == "switch"
-
-
-def _integer(flag, value):
-    return None if value is None else _number(flag, value, int, rule="an integer")
-
-
-def _rate(flag, value):
-    return value if value == "auto" else _number(flag, value, rule="'auto' or a number")
-
-
-def _number(flag, value, kind=float, rule="a number"):
+def _absolute(name, path):
     try:
-        number = kind(value)
-    except ValueError:
-        raise _wrong(flag, rule, value) from None
-    least, most = flag.rule
-    if number < least:
-        raise _wrong(flag, f"at least {least}", number)
-    if not number <= most:  # NaN neither
-        raise _wrong(flag, f"at most {most}", number)
-    return number
-
-
-def _switch(flag, value):
-    switch = _SWITCH.get(str(value).lower())
-    if switch is None:
-        raise _wrong(flag, "True, False, 1 or 0", value)
-    return switch
-
-
-def _text(flag, value):
-    if flag.rule and value not in flag.rule:
-        raise _wrong(flag, f"one of {', '.join(flag.rule)}", value)
-    return str(value)
-
-
-def _path(flag, value):
-    if "\0" in value:
-        raise _wrong(flag, "a path", value)
-    try:
-        return value and os.path.abspath(value)
+        return path and os.path.abspath(path)
     except FileNotFoundError:
-        rule = "an absolute path where the working directory has been removed"
-        raise _wrong(flag, rule, value, fix="Change to another directory.") from None
-
-
-_KINDS = dict(
-    integer=_integer, number=_number, rate=_rate, switch=_switch, text=_text, path=_path
-)
-
-
-def _wrong(flag, rule, value, fix=""):
-    return wrong(f"{flag.name} must be {rule}", value, fix)
+        rule = f"{name} must be an absolute path where the working directory is removed"
+        raise wrong(rule, path, "Change to another directory.") from None

@@ -2,9 +2,14 @@
 # SPDX-License-Identifier: MIT
 """A rough comparison of the memory that a run needs with what there is."""
 
+import resource
+
 from swa.training.errors import UserError
 
 _FLOAT = 4  # bytes
+_GIB = 2**30
+# that TensorFlow takes for itself; with less C++ ends the process
+_ADDRESS_SPACE = 2.5 * _GIB
 _WEIGHT_COPIES = 6  # weights, gradients, average, trained, a snapshot, the last one
 _UNIT_COPIES = 6  # of a batch's hidden units: dense, relu, batch norm, and gradients
 _CLASS_COPIES = 3  # of a batch's classes: logits, softmax, and their gradients
@@ -21,7 +26,7 @@ def check(config, num_samples, num_features, is_drawn=False):
       is_drawn: bool, whether the rows have still to be made.
 
     Raises:
-      UserError: naming the flag that the largest part depends on.
+      UserError: naming the flag that the largest part depends on, or `ulimit -v`.
     """
     row = num_features * (_DRAWN_BYTES if is_drawn else _FLOAT) + 6 * _FLOAT
     units, classes = config.hidden_units, config.num_classes
@@ -32,9 +37,13 @@ def check(config, num_samples, num_features, is_drawn=False):
         "batch_size": _FLOAT * batch,
     }
     needed, free = sum(parts.values()), free_bytes()
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < needed + _ADDRESS_SPACE:
+        rule = f"at least {(needed + _ADDRESS_SPACE) / _GIB:.1f} GiB for this run"
+        raise UserError(f"ulimit -v must be {rule}, got {limit / _GIB:.1f} GiB.")
     if free is not None and needed > free:
         name = max(parts, key=parts.get)
-        sizes = f"{needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free"
+        sizes = f"{needed / _GIB:.1f} GiB, and {free / _GIB:.1f} GiB are free"
         got = f"{getattr(config, name)}: with the other settings it needs about {sizes}"
         raise UserError(f"{name} must fit in memory, got {got}.")
 

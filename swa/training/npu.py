@@ -50,8 +50,8 @@ def import_adapter(sign="npu_bridge"):
 def release():
     """The adapter's release, and whether it had to be guessed.
 
-    It is told by what npu_init offers: `npu_bridge.__version__` is "v1.15.0"
-    (TensorFlow's) on all of them.
+    The names in npu_init tell it, because `npu_bridge.__version__` is "v1.15.0"
+    (TensorFlow's) in every release.
 
     Returns:
       (row of ADAPTERS, bool).

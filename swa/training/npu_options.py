@@ -92,9 +92,6 @@ def check_values(config):
       UserError: with the flag, the rule and the value given.
     """
     check_dump_step(config.data_dump_step)
-    if config.over_dump and config.data_dump_flag:
-        told = "over_dump and data_dump_flag exclude each other, got both True."
-        raise UserError(f"{told} Run once with each.")
     if config.modify_mixlist and config.precision_mode != _MIXLIST_MODE:
         rule = f"modify_mixlist needs precision_mode {_MIXLIST_MODE}"
         raise wrong(rule, config.precision_mode)
@@ -158,12 +155,9 @@ def profiling_json(config):
 
 
 def given_flags(config):
-    """The names of the NPU's flags that are not at their defaults."""
-    idle = flags.read(flags.Config())._replace(device=config.device)
-    if config.data_save_path == config.output_dir:  # the default one cannot be made
-        idle = idle._replace(data_save_path=config.output_dir)
-    names = [flag.name for flag in flags.DEVICE]
-    return [name for name in names if getattr(config, name) != getattr(idle, name)]
+    """The names of the NPU's flags that were typed."""
+    names = flags.names_of("device")
+    return [name for name in names if name in config.typed and name != "device"]
 
 
 def wanted(config):

@@ -1,21 +1,25 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""Files: one run at a time in a folder, and what is written appears whole or not."""
+"""The output folder: who may write there, and what becomes of earlier results."""
 
 import contextlib
 import errno
 import fcntl
-import glob
 import json
 import os
 import shutil
 import tempfile
 import time
 
-from swa.training.errors import FAILED, UserError, reason, shortened, shown
+from swa.training import files
+from swa.training.errors import UserError, reason, shown
 
 LOCK = ".lock"
-TEMPORARY = ".tmp"  # the end of a file's name while it is written
+REPORT = "report.json"
+CHECKPOINTS = "ckpt"
+TENSORBOARD = "tensorboard"
+RESULTS = (REPORT, CHECKPOINTS, TENSORBOARD)
+_ASIDE = ".earlier"  # the beginning of a folder's name
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _TRIES = 5  # another program's --check holds the lock for a moment
 
@@ -24,8 +28,8 @@ _TRIES = 5  # another program's --check holds the lock for a moment
 def locked(path, only_check=False, is_writer=True):
     """Keeps other runs out of the directory `path`, which it makes.
 
-    The lock belongs to this process and goes with it, however it ends; its file
-    stays, and tells the process's number.
+    The lock belongs to this process and goes with it, however it ends. Its file stays,
+    and holds the process's number.
 
     Args:
       path: str.
@@ -39,14 +43,14 @@ def locked(path, only_check=False, is_writer=True):
     if not is_writer or (only_check and not os.path.exists(lock)):
         yield
         return
-    with one_line_errors(path):
+    with files.one_line_errors(lock):
         os.makedirs(path, exist_ok=True)
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _take(handle, path)
         if not only_check:
-            os.ftruncate(handle, 0)
             with contextlib.suppress(OSError):  # a full disk: only the number is lost
+                os.ftruncate(handle, 0)
                 os.write(handle, b"%d\n" % os.getpid())
         yield
     finally:
@@ -66,23 +70,10 @@ def _take(handle, path):
     raise UserError(f"{rule}, got {shown(path)}: process {holder} writes there.")
 
 
-@contextlib.contextmanager
-def one_line_errors(path, kinds=(OSError,), advice=""):
-    """Within it a failure to write is a UserError that names `path`."""
-    try:
-        yield
-    except kinds as error:
-        # TensorFlow's begins with a temporary file's name
-        told = reason(error).split("; ")[-1]
-        place = shortened(path)
-        message = f"{place} cannot be written: {told}.{advice}"
-        raise UserError(message, FAILED) from error
-
-
 def check_writable(flag, path):
     """Refuses a directory that is none to write in, or cannot become one.
 
-    It is tried by making another one there, which is removed at once: `os.access` says
+    It is tried below a temporary directory, which is removed at once: `os.access` says
     yes to root, even in /proc.
 
     Raises:
@@ -95,50 +86,56 @@ def check_writable(flag, path):
         got = f"{shown(path)}: {shown(there)} is not"
         raise UserError(f"{flag} must be a directory, got {got}.")
     try:
-        os.rmdir(tempfile.mkdtemp(dir=there))
+        with tempfile.TemporaryDirectory(dir=there) as folder:
+            os.makedirs(os.path.join(folder, os.path.relpath(path, there)))
+    except FileExistsError:  # there is path itself
+        return
     except OSError as error:
-        if error.errno in _FULL:  # no bad input, and an earlier run's files may go
+        if error.errno in _FULL:  # no bad input; removing earlier results makes room
             return
         got = f"{shown(path)}: {reason(error)} in {shown(there)}"
         raise UserError(f"{flag} must be writable, got {got}.") from None
 
 
-class Resource(contextlib.AbstractContextManager):
-    """What is to be closed, or used as a context."""
-
-    def __exit__(self, *error):
-        self.close()
+def results_in(path):
+    """Those of RESULTS that are in the directory `path`: a list of str."""
+    return [name for name in RESULTS if os.path.lexists(os.path.join(path, name))]
 
 
-class TensorFlowPath(Resource):
-    """A path to a folder, which it makes, that TensorFlow takes literally.
+def remove_results(path, names=RESULTS):
+    """Removes an earlier run's results of these names, all of them or none.
 
-    TensorFlow reads [, ] and \\ in a path as a pattern, and wants UTF-8. Where the
-    system shows a process its open files as paths, there is one of plain letters.
+    They are moved aside first: where one cannot be moved, or no folder can be made,
+    every one of them is back in its place.
 
-    Args:
-      folder: str.
-
-    Attributes:
-      path: str, good until `close`.
+    Raises:
+      UserError: the directory `path` or a result cannot be changed.
     """
+    moved = []
+    with files.one_line_errors(path):
+        aside = tempfile.mkdtemp(prefix=_ASIDE, dir=path)
+        try:
+            for name in set(results_in(path)) & set(names):
+                os.rename(os.path.join(path, name), os.path.join(aside, name))
+                moved.append(name)
+        except OSError:
+            for name in moved:
+                os.rename(os.path.join(aside, name), os.path.join(path, name))
+            os.rmdir(aside)
+            raise
+    shutil.rmtree(aside, ignore_errors=True)
 
-    def __init__(self, folder):
-        os.makedirs(folder, exist_ok=True)
-        self._descriptor = os.open(folder, os.O_RDONLY)
-        path = f"/proc/self/fd/{self._descriptor}"
-        self.path = path if os.path.isdir(path) else folder
 
-    def close(self):
-        """Gives the open folder back."""
-        os.close(self._descriptor)
+def remove_leftovers(path):
+    """Removes what a run that was killed has left in the directory `path`."""
+    files.remove(path, "*" + files.TEMPORARY, _ASIDE + "*")
 
 
 def tell_started(path, resumes):
     """Tells the launcher, if one asked, that every check has passed.
 
     It has named an open file descriptor in SWA_STARTED_FD, which gets one line of JSON
-    and is closed; until then it leaves an earlier run's files alone.
+    and is closed. Until then it leaves an earlier run's files alone.
 
     Args:
       path: str, the output directory.
@@ -150,50 +147,3 @@ def tell_started(path, resumes):
     with contextlib.suppress(ValueError, OSError):
         with open(int(descriptor), "w") as file:
             file.write(line + "\n")
-
-
-def read_json(name, path):
-    """What the JSON file `path` holds, which the flag or variable `name` names.
-
-    Raises:
-      UserError: there is no such file, or no JSON in it.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError) as error:
-        got = f"{shown(path)}: {reason(error)}"
-        raise UserError(f"{name} must be a readable JSON file, got {got}.") from None
-
-
-def write(path, content):
-    """Writes bytes to the file `path`, which appears whole or not at all.
-
-    Raises:
-      UserError: it cannot be written; an earlier file of that name stays.
-    """
-    temporary = path + TEMPORARY
-    with one_line_errors(path):
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-
-
-def remove(folder, *patterns):
-    """Removes what in `folder` matches: files, and folders with all they hold.
-
-    Raises:
-      UserError: it cannot be removed.
-    """
-    for pattern in patterns:
-        for path in glob.glob(os.path.join(glob.escape(folder), pattern)):
-            with one_line_errors(path):
-                if os.path.isdir(path) and not os.path.islink(path):
-                    shutil.rmtree(path)
-                else:
-                    os.unlink(path)

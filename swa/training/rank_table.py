@@ -4,7 +4,7 @@
 
 from typing import NamedTuple
 
-from swa.training import output
+from swa.training import files
 from swa.training.errors import UserError
 
 
@@ -29,7 +29,7 @@ def read(path):
     Raises:
       UserError: no file, no JSON, or not what HCCL takes.
     """
-    table = output.read_json("RANK_TABLE_FILE", path)
+    table = files.read_json("RANK_TABLE_FILE", path)
     try:
         devices = _devices(table)
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -50,7 +50,7 @@ def _devices(table):
     for server in table["server_list"]:
         for device in server["device"]:
             texts = (device["rank_id"], device["device_id"], device["device_ip"])
-            if not all(isinstance(one, str) for one in texts):
+            if not all(isinstance(text, str) for text in texts):
                 raise TypeError(texts)
             rank, device_id, ip = texts
             rows.append(Device(int(rank), server["server_id"], int(device_id), ip))

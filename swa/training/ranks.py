@@ -7,39 +7,28 @@ the ranks before each step; so all ranks hold the same weights, bit for bit. Who
 works with `Ranks` need not know what joins them: nothing (one process), Horovod (hosts)
 or HCCL (Ascend devices).
 
-What one rank does to all others it does through `sum`, which every rank has to call
-equally often and in the same order: never below `if ranks.is_writer`.
+All communication is `sum`. Every rank must call it the same number of times and in the
+same order, so never inside `if ranks.is_writer`.
 """
 
 import hashlib
-import re
-from typing import NamedTuple
+import itertools
 
 import numpy as np
 
-from swa.training import output
-from swa.training.errors import FAILED, UserError, wrong
+from swa.training.errors import FAILED, UserError
+from swa.training.files import Resource
+from swa.training.world import World
 
-_DIGEST_WORDS = 4  # of 24 bits each: what the ranks compare of an array
-MOST_RANKS = 4096
-
-
-class World(NamedTuple):
-    """Which ranks there are, and which of them this process is."""
-
-    engine: str = ""  # what joins them: "", "horovod" or "hccl"
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0  # among those of this machine
-    local_size: int = 1
+_DIGEST_BYTES = 6  # of the hash by which ranks compare an array; a sum holds them
 
 
-class Ranks(output.Resource):
+class Ranks(Resource):
     """The ranks, seen from one of them; one process is every rank there is.
 
-    To be closed, or used as a context. What joins several is a class below this one,
-    with two methods more: `sum_tensor`, the sum over the ranks of a tensor, and
-    `mean_gradients`, the means of a list of tensors.
+    To be closed, or used as a context. A subclass joins several ranks. It has two more
+    methods: `sum_tensor`, the sum over the ranks of a tensor, and `mean_gradients`, the
+    means of a list of tensors.
 
     Args:
       world: World.
@@ -47,13 +36,13 @@ class Ranks(output.Resource):
     Attributes:
       rank: int, from 0.
       size: int, the number of ranks.
-      local_rank: int, among the ranks of this machine.
       is_writer: bool, whether this rank writes the files.
     """
 
     def __init__(self, world=World()):  # noqa: B008 (immutable)
-        self.rank, self.size, self.local_rank = world[1:4]
-        self.is_writer = is_writer(world)
+        self.rank = world.rank
+        self.size = world.size
+        self.is_writer = world.is_writer
         self._sums = {}  # (graph, dtype, length) -> (placeholder, its sum)
 
     def wrap_optimizer(self, optimizer):
@@ -66,7 +55,7 @@ class Ranks(output.Resource):
             gradients = inner(loss, params)
             present = [gradient for gradient in gradients if gradient is not None]
             means = iter(self.mean_gradients(present))
-            return [None if one is None else next(means) for one in gradients]
+            return [g if g is None else next(means) for g in gradients]
 
         # on the object itself: a new optimizer would not be the one whose rate SWA sets
         optimizer.get_gradients = get_gradients
@@ -151,8 +140,8 @@ class Ranks(output.Resource):
     def check_same(self, name, number):
         """Raises UserError unless all ranks have the same integer.
 
-        One that makes fewer steps would leave the others waiting, or pair its gradients
-        with those of another step.
+        A rank that makes fewer steps would leave the others waiting, or its gradients
+        would be averaged with those of another step.
 
         Args:
           name: str, what the number is.
@@ -170,14 +159,13 @@ class Ranks(output.Resource):
           arrays: dict of arrays by name, with the same names on every rank.
         """
         digests = np.array([_digest(array) for array in arrays.values()], np.int64)
-        found = self.gather(digests.reshape(len(arrays), _DIGEST_WORDS))
-        is_different = (found != found[0]).any(axis=2)  # (rank, name)
-        names = [name for name, one in zip(arrays, is_different.any(axis=0)) if one]
-        if names:
-            others = ", ".join(map(str, np.flatnonzero(is_different.any(axis=1))))
-            got = f"but rank {others} differs from rank 0"
+        digests = self.gather(digests)  # (ranks, names)
+        differs = digests != digests[0]
+        if differs.any():
+            names = itertools.compress(arrays, differs.any(axis=0))
+            others = ", ".join(map(str, np.flatnonzero(differs.any(axis=1))))
             rule = f"{', '.join(names)} must be equal on all ranks"
-            raise UserError(f"{rule}, {got}.", FAILED)
+            raise UserError(f"{rule}, but rank {others} differs from rank 0.", FAILED)
 
     def is_lost(self, error):
         """bool: whether an exception means that another rank has ended."""
@@ -187,28 +175,7 @@ class Ranks(output.Resource):
         """Leaves the other ranks."""
 
 
-def is_writer(world):
-    """bool: whether this rank writes the files; it is decided here alone."""
-    return world.rank == 0
-
-
-def number_in(environ, name, default, least, most=MOST_RANKS):
-    """The integer that a variable holds; None as default: it must be set.
-
-    Raises:
-      UserError: naming the variable, the rule and the value.
-    """
-    text = environ.get(name, default)
-    if text is None:
-        raise UserError(f"{name} must be set where there are several ranks.")
-    if not re.fullmatch("[0-9]{1,10}", str(text)) or int(text) < least:
-        raise wrong(f"{name} must be an integer >= {least}", text)
-    if int(text) > most:
-        raise wrong(f"{name} must be at most {most}", text)
-    return int(text)
-
-
 def _digest(array):
-    array = np.ascontiguousarray(array)
-    found = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
-    return np.frombuffer(found.digest(), np.uint32)[:_DIGEST_WORDS] >> 8
+    kind = f"{array.dtype.str}{array.shape}"
+    digest = hashlib.sha256(kind.encode() + array.tobytes()).digest()
+    return int.from_bytes(digest[:_DIGEST_BYTES], "big")

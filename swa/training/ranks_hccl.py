@@ -9,14 +9,15 @@ import numpy as np
 
 from swa.training import npu, rank_table
 from swa.training.errors import UserError, wrong
-from swa.training.ranks import Ranks, World, number_in
+from swa.training.ranks import Ranks
+from swa.training.world import World, number_in
 
 _HALF = 2**24  # an int64 travels as two int32
 _DTYPES = ("float16", "float32", "int32")  # what allreduce takes on every release
 
 
 def read_world(environ):
-    """The ranks that RANK_SIZE and the rank table tell of.
+    """The ranks that RANK_SIZE and the rank table describe.
 
     Raises:
       UserError: a variable that is missing or out of its range, or a bad table.
@@ -110,4 +111,4 @@ class HcclRanks(Ranks):
         return self._allreduce(tensor, "sum", fusion=0)
 
     def mean_gradients(self, gradients):
-        return [self._allreduce(one, "sum") / self.size for one in gradients]
+        return [self._allreduce(g, "sum") / self.size for g in gradients]

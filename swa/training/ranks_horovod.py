@@ -8,13 +8,16 @@ import os
 import time
 
 from swa.training.errors import FAILED, UserError, shortened
-from swa.training.ranks import Ranks, World, number_in
+from swa.training.ranks import Ranks
+from swa.training.world import World, number_in
 
+_TIMEOUT = "HOROVOD_GLOO_TIMEOUT_SECONDS"
+_LONGEST_TIMEOUT = 10**6
 _SCOPE = "swa_ranks"  # of the launcher's key-value store
 
 
 def read_world(environ):
-    """The ranks that HOROVOD_SIZE tells of.
+    """The ranks that the HOROVOD_ variables describe.
 
     Raises:
       UserError: a variable that is missing, or out of its range.
@@ -47,10 +50,10 @@ class HorovodRanks(Ranks):
             self._hvd = importlib.import_module("horovod.tensorflow")
         except Exception as error:  # its library may not fit this TensorFlow
             cause = shortened(" ".join(str(error).split()), 200)
-            told = f"{world.size} ranks on hosts need Horovod, got "
-            told += f"{type(error).__name__}: {cause}. Start them with "
-            told += "test/train_full_8p.sh --device=cpu, which builds it."
-            raise UserError(told) from error
+            needed = f"{world.size} ranks on hosts need Horovod"
+            fix = "Start them with test/train_full_8p.sh --device=cpu, which builds it."
+            got = f"{type(error).__name__}: {cause}"
+            raise UserError(f"{needed}, got {got}. {fix}") from error
         await_all(world, environ)
         self._hvd.init()
 
@@ -60,18 +63,18 @@ class HorovodRanks(Ranks):
         return self._hvd.allreduce(tensor, op=self._hvd.Sum, name=name)
 
     def mean_gradients(self, gradients):
-        """One sum of all: Horovod would fuse them as they come.
+        """Sums all gradients in one call, because Horovod fuses them as they come.
 
-        What lies where in the sum decides in which order the ranks' terms are added,
-        so runs with equal seeds would differ in the last bits from four ranks on.
+        The place in the sum decides in which order the ranks' terms are added. So runs
+        with equal seeds would differ in the last bits from four ranks on.
         """
         import tensorflow as tf
 
-        joined = tf.concat([tf.reshape(one, [-1]) for one in gradients], axis=0)
+        joined = tf.concat([tf.reshape(part, [-1]) for part in gradients], axis=0)
         total = self._hvd.allreduce(joined, op=self._hvd.Sum, name="swa_gradients")
-        sizes = [one.shape.num_elements() for one in gradients]
-        parts = tf.split(total / self.size, sizes)
-        return [tf.reshape(part, one.shape) for part, one in zip(parts, gradients)]
+        shapes = [gradient.shape for gradient in gradients]
+        parts = tf.split(total / self.size, [s.num_elements() for s in shapes])
+        return [tf.reshape(part, shape) for part, shape in zip(parts, shapes)]
 
     def is_lost(self, error):
         return "Horovod" in str(error)  # whatever its class is
@@ -83,8 +86,8 @@ class HorovodRanks(Ranks):
 def await_all(world, environ):
     """Waits until every rank has started.
 
-    Each signs in at horovodrun's key-value store. Gloo, which would wait as well, does
-    not say for whom.
+    Each rank signs in at horovodrun's key-value store. Gloo would wait too, but would
+    not say for which rank.
 
     Raises:
       UserError: naming those that did not.
@@ -98,7 +101,7 @@ def await_all(world, environ):
         rule = f"HOROVOD_SIZE must come from horovodrun --gloo, got {got}"
         raise UserError(f"{rule}. Use test/train_full_8p.sh.")
     # 30 seconds are Gloo's own
-    seconds = float(environ.get("HOROVOD_GLOO_TIMEOUT_SECONDS", 30))
+    seconds = number_in(environ, _TIMEOUT, 30, least=0, most=_LONGEST_TIMEOUT)
     deadline = time.monotonic() + seconds
     http_client.put_data_into_kvstore(address, port, _SCOPE, str(world.rank), "started")
     missing = set(range(world.size))
@@ -109,6 +112,6 @@ def await_all(world, environ):
                 missing.remove(rank)
         if missing and time.monotonic() > deadline:
             late = f"rank {', '.join(map(str, sorted(missing)))} of {world.size}"
-            limit = f"{seconds:g} s (HOROVOD_GLOO_TIMEOUT_SECONDS)"
+            limit = f"{seconds} s ({_TIMEOUT})"
             raise UserError(f"{late} did not start within {limit}.", FAILED)
         time.sleep(0.02 * len(missing))

@@ -3,7 +3,6 @@
 """What a run leaves at its end: figures of both sets of weights, files, the report."""
 
 import io
-import json
 import os
 import platform
 import subprocess
@@ -14,15 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 import swa
-from swa.training import checkpoint, output
-from swa.training import model as network
+from swa.training import checkpoint, files, network, output
+from swa.training.evaluation import held_out_figures
 
-REPORT = "report.json"
-# of a figure of callbacks.FIGURES, the name of its last value
+# of a figure of figures.NAMES, the name of its last value
 FINAL = {"losses": "loss", "accuracies": "accuracy", "learning_rates": "learning_rate"}
 
 
-def finish(job, training, train_seconds):
+def finish(job, training):
     """Evaluates both sets of weights, and writes them and the report.
 
     After a loss of NaN or Inf there is the report alone.
@@ -30,7 +28,6 @@ def finish(job, training, train_seconds):
     Args:
       job: run.Job.
       training: fit.Training.
-      train_seconds: float.
 
     Returns:
       dict, what `report.json` holds; `status` is "completed" or "diverged".
@@ -50,47 +47,38 @@ def finish(job, training, train_seconds):
             save_weights(job, sets)
         for tensorboard in training.tensorboard:
             tensorboard.write_test(test)
-    report = _report(job, training, train_seconds, test=test)
+    report = _report(job, training, test)
     if job.ranks.is_writer:
-        path = report_path(job.config)
-        write_json(path, report)
+        path = os.path.join(job.config.output_dir, output.REPORT)
+        files.write_json(path, report)
         job.say(f"report: {path}")
     return report
 
 
-def report_path(config):
-    """The path of the report."""
-    return os.path.join(config.output_dir, REPORT)
-
-
 def evaluate(job, training):
-    """Held-out loss and accuracy of the trained and of the averaged weights.
-
-    Each rank measures its part of the rows; the figures are those of all. A rank
-    without rows measures one that does not count: all ranks run the same graphs.
+    """Measures the trained and the averaged weights, and says what the figures mean.
 
     Returns:
-      {"sgd": {"loss": float, "accuracy": float}, "swa": the same}.
+      {"sgd": {"loss": float, "accuracy": float}, "swa": the same}, held-out figures.
     """
-    ranks, data = job.ranks, job.data
-    least = len(data.x_test) // ranks.size  # rows of the rank that has fewest
-    batch_size = max(1, min(job.config.batch_size // ranks.size, least))
-    count = len(data.x_test[ranks.rank :: ranks.size])
-    if job.device.drops_last_batch:
-        count -= count % batch_size
-    end = ranks.rank + count * ranks.size
-    rows = slice(ranks.rank, end, ranks.size) if count else slice(1)
-    x_test, y_test = data.x_test[rows], data.y_test[rows]
 
     def measured(name):
-        values = training.model.evaluate(x_test, y_test, batch_size, verbose=0)
-        loss, accuracy = ranks.mean(values, count)
-        job.say(f"{name} weights: test loss {loss:.4f}, test accuracy {accuracy:.4f}")
-        return {"loss": loss, "accuracy": accuracy}
+        size = job.config.batch_size
+        figures = held_out_figures(training.model, job.data, size, job.ranks)
+        loss, accuracy = f"{figures['loss']:.4f}", f"{figures['accuracy']:.4f}"
+        job.say(f"{name} weights: test loss {loss}, test accuracy {accuracy}")
+        return figures
 
     with training.swa.trained_weights():
-        trained = measured("SGD")
-    return {"sgd": trained, "swa": measured("SWA")}
+        sgd = measured("SGD")
+    swa_figures = measured("SWA")
+    gains = {name: swa_figures[name] - sgd[name] for name in sgd}
+    loss, accuracy = f"{gains['loss']:+.4f}", f"{gains['accuracy']:+.4f}"
+    job.say(f"SWA minus SGD: test loss {loss}, test accuracy {accuracy}")
+    job.say(
+        "One seed is a check that everything runs, not evidence: see docs/results.md."
+    )
+    return {"sgd": sgd, "swa": swa_figures}
 
 
 def save_weights(job, sets):
@@ -106,34 +94,32 @@ def save_weights(job, sets):
     Raises:
       UserError: they cannot be written.
     """
-    folder = os.path.join(job.config.output_dir, checkpoint.FOLDER)
+    folder = os.path.join(job.config.output_dir, output.CHECKPOINTS)
     image = io.BytesIO()  # HDF5 may crash a process whose disk is full
     with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph):
         model = network.build(job.config, job.data.x.shape[1])
-        with output.one_line_errors(folder, checkpoint.ERRORS):
-            with output.TensorFlowPath(folder) as place:
-                try:
-                    _save_sets(model, sets, place.path)
-                finally:
-                    output.remove(folder, *checkpoint.LEFT_BEHIND)
+        with files.one_line_errors(folder, checkpoint.ERRORS):
+            try:
+                for name, weights in sets.items():
+                    model.set_weights(weights)
+                    arrays = _arrays_by_both_names(model, weights, folder)
+                    path = os.path.join(folder, f"{name}.ckpt")
+                    checkpoint.write_arrays(arrays, path)
+            finally:
+                files.remove(folder, *checkpoint.LEFT_BEHIND)
         with h5py.File(image, "w") as file:
             model.save(file)
-    output.write(os.path.join(folder, f"{list(sets)[-1]}_model.h5"), image.getvalue())
+    files.write(os.path.join(folder, f"{list(sets)[-1]}_model.h5"), image.getvalue())
 
 
-def _save_sets(model, sets, path):
-    names = [variable.op.name for variable in model.weights]
-    values = {}
-    for name, weights in sets.items():
-        model.set_weights(weights)
-        # what `model.load_weights` looks for
-        scratch = os.path.join(path, checkpoint.SCRATCH, "weights")
-        model.save_weights(scratch, save_format="tf")
-        values[name] = {**checkpoint.arrays_of(scratch), **dict(zip(names, weights))}
-    (first, *_) = values.values()  # all have the same names and shapes
-    with checkpoint.HostGraph(first) as host:
-        for name, arrays in values.items():
-            host.save(arrays, os.path.join(path, name + ".ckpt"))
+def _arrays_by_both_names(model, weights, folder):
+    """A model's arrays as `model.load_weights` looks for them, and by variable name."""
+    scratch = os.path.join(folder, checkpoint.SCRATCH)
+    with files.TensorFlowPath(scratch) as place:
+        model.save_weights(os.path.join(place.path, "weights"), save_format="tf")
+    arrays = checkpoint.arrays_of(os.path.join(scratch, "weights"))
+    arrays.update(zip([variable.op.name for variable in model.weights], weights))
+    return arrays
 
 
 def _check_equal(ranks, training, sets):
@@ -148,22 +134,22 @@ def _check_equal(ranks, training, sets):
     ranks.check_equal(arrays)
 
 
-def _report(job, training, train_seconds, test):
+def _report(job, training, test):
     config, history, swa_callback = job.config, training.figures.history, training.swa
     rate, epochs = config.learning_rate, config.train_epochs
     plan = swa_callback.plan(epochs, 1, learning_rate=rate, batch_norm=True)
     compiled = {1, *plan.sampled_epochs[:1], swa_callback.batch_norm_epoch}
     speed, compile_seconds = rates(history["seconds"], training.rows, compiled)
-    settings = dict(config._asdict())
-    del settings["resume"], settings["check"]  # how the result came about
+    values = dict(config._asdict())
+    for name in ("resume", "check", "typed"):  # how the result came about
+        del values[name]
     return {
         "status": "diverged" if training.figures.has_diverged else "completed",
-        "config": settings,
+        "config": values,
         "device": job.device.name,
         "ranks": job.ranks.size,
         "epochs": len(history["losses"]),
-        "train_seconds": train_seconds,
-        "e2e_seconds": training.checkpoints.describe()["e2e_seconds"],
+        **job.clock.seconds(),
         "test": test,
         "n_averaged": swa_callback.n_averaged,
         "versions": versions(),
@@ -172,21 +158,8 @@ def _report(job, training, train_seconds, test):
         "samples_per_second": speed,
         "compile_seconds": compile_seconds,
         **{f"epoch_{name}": history[name] for name in FINAL},
-        **{f"final_{one}": history[name][-1] for name, one in FINAL.items()},
+        **{f"final_{last}": history[name][-1] for name, last in FINAL.items()},
     }
-
-
-def write_json(path, values):
-    """Writes `values` as JSON to `path`; the file appears whole or not at all.
-
-    NaN and Inf, which JSON has not, become null.
-
-    Raises:
-      UserError: it cannot be written; an earlier one stays.
-    """
-    finite = json.loads(json.dumps(values), parse_constant=lambda name: None)
-    text = json.dumps(finite, indent=2, sort_keys=True) + "\n"
-    output.write(path, text.encode())
 
 
 def rates(seconds, samples, compiled_epochs):
@@ -214,16 +187,16 @@ def versions():
     """dict: what ran. `npu_bridge` is None where there is none."""
     adapter = sys.modules.get("npu_bridge")
     modules = {"tensorflow": tf, "numpy": np, "swa": swa, "npu_bridge": adapter}
-    found = {name: getattr(one, "__version__", None) for name, one in modules.items()}
-    return dict(found, python=platform.python_version())
+    numbers = {n: getattr(m, "__version__", None) for n, m in modules.items()}
+    return dict(numbers, python=platform.python_version())
 
 
 def commit():
-    """The commit of this checkout, or None where there is none to be told."""
+    """The commit of this checkout, or None where there is no checkout."""
     folder = os.path.dirname(os.path.abspath(swa.__file__))
     try:
         command = ["git", "-C", folder, "rev-parse", "HEAD"]
-        told = subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=10)
+        line = subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return told.decode().strip() or None
+    return line.decode().strip() or None

@@ -1,186 +1,164 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""Whether a run may go on from a checkpoint: the settings that make its result."""
+"""Where a run begins: at nothing, or at a checkpoint that its settings fit."""
 
 import json
-import time
+import os
 from typing import NamedTuple, Optional
 
-from swa.training import callbacks, checkpoint, console, flags, output, results
-from swa.training import config as settings
+from swa.training import checkpoint, console, flags, output
 from swa.training.errors import UserError, shown, wrong
-
-
-class MadeOf(NamedTuple):
-    """What a result is made of besides the flags."""
-
-    device: str  # "npu" or "cpu"
-    data_sha256: str  # hash of the rows
-    is_synthetic: bool  # whether the rows were made here
+from swa.training.settings import check_schedule
 
 
 class Start(NamedTuple):
-    """Where a run begins: at nothing, or at what a checkpoint gives."""
+    """Where a run begins."""
 
     config: flags.Config
-    made_of: MadeOf
+    settings: dict  # that the result depends on, as `settings_that_count` gives them
     path: str = ""  # of the checkpoint
-    snapshot: Optional[checkpoint.Snapshot] = None
-    train_seconds: float = 0.0  # spent before
-    e2e_seconds: float = 0.0
-    report: Optional[dict] = None  # of the run, if it is complete
+    snapshot: Optional[checkpoint.Snapshot] = None  # what is in it
+    run: dict = {}  # what the run that saved it said of itself
+    report: dict = {}  # of the run, if it is complete
 
     @property
     def epoch(self):
         """int: the epochs trained before."""
         return self.snapshot.epoch if self.snapshot else 0
 
-    def describe(self, job, began_training):
-        """What a run tells of itself by now, dict of plain values.
 
-        Args:
-          job: run.Job.
-          began_training: float, `time.time()` then.
-        """
-        now = time.time()
-        return {
-            "settings": fixed(job.config, self.made_of),
-            "train_epochs": job.config.train_epochs,
-            "ranks": job.ranks.size,
-            "train_seconds": now - began_training + self.train_seconds,
-            "e2e_seconds": now - job.began + self.e2e_seconds,
-        }
-
-
-def find(config, device, data, folder):
-    """Where the run begins; changes no file.
+def find_start(config, device, data, folder):
+    """Finds where the run begins; changes no file.
 
     Args:
       config: a checked Config.
-      device: device.Device.
-      data: data.Data.
+      device: machine.Device.
+      data: dataset.Data.
       folder: checkpoint.Folder.
 
     Returns:
-      Start.
+      Start, whose config has the checkpoint's start_epoch if none was typed.
 
     Raises:
-      UserError: settings that change the result, or checkpoints of which none can be
-        read.
+      UserError: settings that change the result, no checkpoint that can be read where
+        there are results, or no epoch left to train.
     """
-    made_of = MadeOf(device.name, data.sha256, data.is_synthetic)
     found = folder.find(console.say) if config.resume else None
     if found is None:
         if config.resume:
+            _check_nothing_to_lose(config.output_dir, folder)
             console.say(f"warning: no checkpoint in {folder.path}: starting anew")
-        return Start(config, made_of)
-    config = continued(config, made_of, found)
+        return Start(config, settings_that_count(config, device, data))
+    if config.train_epochs <= found.snapshot.epoch:
+        epochs = f"the {found.snapshot.epoch} epochs of the checkpoint"
+        raise wrong(f"train_epochs must be above {epochs}", config.train_epochs)
+    saved = found.run["settings"]
+    if "start_epoch" not in config.typed:
+        # the rates of the epochs trained follow from it, also if train_epochs changes
+        config = config._replace(start_epoch=saved["start_epoch"])
+        check_schedule(config)
+    settings = settings_that_count(config, device, data)
+    check_same_settings(settings, saved)
     then, now = found.run.get("ranks", 1), device.world.size
     if then != now:  # each has its own batch norm
         console.say(f"the checkpoint is of {then} ranks, and now there are {now}")
-    more = {name: found.run[name] for name in ("train_seconds", "e2e_seconds")}
-    report = completed(results.report_path(config), config, made_of)
-    more.update(snapshot=found.snapshot, report=report)
-    return Start(config, made_of, found.path, **more)
+    report = read_complete_report(config, settings)
+    return Start(
+        config, settings, found.path, found.snapshot, run=found.run, report=report
+    )
 
 
-def begin(job, start, folder):
-    """Removes what of an earlier run would pass for this one's, and tells the launcher.
-
-    Comes when everything that can be refused has been, by what the ranks compare as
-    well: nothing is lost before.
-
-    Raises:
-      UserError: it cannot be removed.
-    """
-    output_dir = job.config.output_dir
-    if start.snapshot:
-        job.say(f"resuming after epoch {start.epoch}: {start.path}")
-    if job.ranks.is_writer:
-        output.remove(output_dir, results.REPORT, "*" + output.TEMPORARY)
-        folder.clean()
-        if not start.snapshot:
-            output.remove(output_dir, checkpoint.FOLDER, callbacks.TENSORBOARD)
-    output.tell_started(output_dir, resumes=start.snapshot is not None)
-
-
-def fixed(config, made_of):
-    """All that an equal result needs to be equal, by name, but `train_epochs`.
+def settings_that_count(config, device, data):
+    """All that an equal result needs to be equal, but `train_epochs`.
 
     Args:
       config: a checked Config.
-      made_of: MadeOf.
+      device: machine.Device.
+      data: dataset.Data.
 
     Returns:
-      dict of plain values.
+      dict of plain values by name.
     """
-    kinds = [flags.FIXED] + [flags.FIXED_FOR_SYNTHETIC] * made_of.is_synthetic
-    kinds += [flags.FIXED_ON_NPU] * (made_of.device == "npu")
-    pairs = zip(flags.FLAGS.values(), config)
-    values = {flag.name: value for flag, value in pairs if flag.on_resume in kinds}
-    return dict(values, device=made_of.device, data=made_of.data_sha256)
+    names = flags.FIXED + flags.FIXED_FOR_SYNTHETIC * data.is_synthetic
+    names += flags.FIXED_ON_NPU * (device.name == "npu")
+    values = {name: getattr(config, name) for name in names}
+    return dict(values, device=device.name, data=data.sha256)
 
 
-def continued(config, made_of, found):
-    """The configuration with which a run goes on.
-
-    Where neither run was given a start_epoch, the saved one stays although
-    train_epochs changes, for the rates of the epochs trained follow from it.
-
-    Args:
-      config: a checked Config.
-      made_of: MadeOf.
-      found: checkpoint.Found, all its epochs before the batch-norm epoch.
-
-    Returns:
-      Config.
-
-    Raises:
-      UserError: train_epochs leave no epoch to train, or none after start_epoch; a
-        setting that would give another result than the saved one, by name.
-    """
-    trained, saved = found.snapshot.epoch, found.run
-    saved_start_epoch = saved["settings"]["start_epoch"]
-    if config.train_epochs <= trained:
-        rule = f"train_epochs must be above the {trained} epochs of the checkpoint"
-        raise wrong(rule, config.train_epochs)
-    default = settings.default_start_epoch
-    was_default = saved_start_epoch == default(saved["train_epochs"])
-    if was_default and config.start_epoch == default(config.train_epochs):
-        config = config._replace(start_epoch=saved_start_epoch)
-        settings.check_schedule(config)
-    check(fixed(config, made_of), saved["settings"])
-    return config
-
-
-def completed(path, config, made_of):
-    """The report at `path` if it is of a run completed with these settings, or None."""
-    try:
-        with open(path) as file:
-            report = json.load(file)
-        then = flags.Config(**report["config"])
-        rows = report["data"]["sha256"]
-        of_then = MadeOf(report["device"], rows, made_of.is_synthetic)
-        is_whole = report["epochs"] == then.train_epochs == config.train_epochs
-        is_equal = fixed(then, of_then) == fixed(config, made_of)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # absent, or not one of these
-    is_same = is_whole and is_equal and report.get("status") == "completed"
-    return report if is_same else None
-
-
-def check(now, saved):
+def check_same_settings(settings, saved):
     """Refuses settings that would give another result than the saved ones.
 
     Args:
-      now: dict, as `fixed` gives it.
+      settings: dict, as `settings_that_count` gives it.
       saved: dict, the same of the run that saved the checkpoint.
 
     Raises:
       UserError: naming each setting, its value then and now.
     """
-    changed = sorted(n for n in {*saved, *now} if saved.get(n) != now.get(n))
-    if changed:
-        told = [f"{n} {shown(saved.get(n))}, got {shown(now.get(n))}" for n in changed]
-        needed = f"resume needs the settings of the checkpoint: {'; '.join(told)}"
+    changes = [
+        f"{name} {shown(saved.get(name))}, got {shown(settings.get(name))}"
+        for name in sorted({*saved, *settings})
+        if saved.get(name) != settings.get(name)
+    ]
+    if changes:
+        needed = f"resume needs the settings of the checkpoint: {'; '.join(changes)}"
         raise UserError(f"{needed}. Give these, or start anew without --resume.")
+
+
+def read_complete_report(config, settings):
+    """The report of a run completed with these settings, or an empty dict.
+
+    Args:
+      config: a checked Config.
+      settings: dict, as `settings_that_count` gives it.
+    """
+    try:
+        with open(os.path.join(config.output_dir, output.REPORT)) as file:
+            report = json.load(file)
+        now = dict(settings, train_epochs=config.train_epochs)
+        then = dict(report["config"], device=report["device"])
+        then["data"] = report["data"]["sha256"]
+        is_same = all(then[name] == now[name] for name in now)
+        is_complete = report["status"] == "completed"
+        is_whole = report["epochs"] == config.train_epochs
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}  # absent, or no report
+    return report if is_same and is_complete and is_whole else {}
+
+
+def take_over(job, start, folder):
+    """Makes the output folder this run's: removes earlier results, tells the launcher.
+
+    Called when the training begins, after all checks, also those between ranks. So a
+    run that is refused, or stopped before, removes nothing.
+
+    Args:
+      job: run.Job.
+      start: Start.
+      folder: checkpoint.Folder.
+
+    Raises:
+      UserError: the folder cannot be changed; then no result is removed.
+    """
+    output_dir = job.config.output_dir
+    is_new = start.snapshot is None
+    if not is_new:
+        job.say(f"resuming after epoch {start.epoch}: {start.path}")
+    elif output.results_in(output_dir):
+        job.say(f"replacing the results of an earlier run in {output_dir}")
+    if job.ranks.is_writer:
+        if not is_new:
+            folder.check_writable()
+            folder.remove_leftovers()
+        output.remove_results(output_dir, output.RESULTS if is_new else [output.REPORT])
+        output.remove_leftovers(output_dir)
+    output.tell_started(output_dir, resumes=not is_new)
+
+
+def _check_nothing_to_lose(output_dir, folder):
+    """Refuses to begin anew if --resume was asked for and there are results."""
+    report = os.path.join(output_dir, output.REPORT)
+    if os.path.lexists(report) or not folder.is_empty():
+        rule = "resume needs a checkpoint where there are results of an earlier run"
+        fix = "Start anew without --resume, which removes them."
+        raise UserError(f"{rule}, got none in {shown(folder.path)}. {fix}")

@@ -3,25 +3,33 @@
 """A run, from its first check to its report: the order of everything."""
 
 import contextlib
+import functools
 import os
 from typing import NamedTuple
 
-from swa.training import config as settings
-from swa.training import console, flags, output, session, stopping
-from swa.training import data as rows
-from swa.training import device as devices
-from swa.training.errors import UserError
-from swa.training.ranks import Ranks, is_writer
+from swa.training import (
+    console,
+    dataset,
+    flags,
+    machine,
+    output,
+    session,
+    settings,
+    stopping,
+)
+from swa.training.clock import Clock
+from swa.training.errors import FAILED, UserError, reason
+from swa.training.ranks import Ranks
 
 
 class Job(NamedTuple):
     """What is to be done, and where."""
 
     config: flags.Config
-    device: devices.Device
-    data: rows.Data
+    device: machine.Device
+    data: dataset.Data
     ranks: Ranks
-    began: float  # `time.time()` when the program began
+    clock: Clock
 
     def say(self, line):
         """Prints a line, unless the run is to be silent."""
@@ -34,7 +42,7 @@ def main(argv, began):
 
     Args:
       argv: list of str, without the program's name.
-      began: float, `time.time()` when the program began.
+      began: float, `time.monotonic()` when the program began.
 
     Returns:
       int, the exit status.
@@ -43,7 +51,7 @@ def main(argv, began):
     stop = stopping.Stop()
     try:
         with stop:
-            report = run(settings.parse(argv), stop, began)
+            report = run(settings.parse(argv), stop, Clock(began))
             return int(report is not None and report["status"] != "completed")
     except stopping.Stopped:
         stop.tell()
@@ -51,15 +59,18 @@ def main(argv, began):
     except UserError as error:
         console.print_error(error)
         return error.status
+    except MemoryError:
+        console.print_error("the memory that this process may use is not enough.")
+        return FAILED
 
 
-def run(config, stop, began, environ=os.environ):
+def run(config, stop, clock, environ=os.environ):
     """Trains as the configuration says; each stage takes what the one before returned.
 
     Args:
       config: a checked Config.
       stop: stopping.Stop.
-      began: float, `time.time()` when the program began.
+      clock: Clock.
       environ: mapping of environment variables.
 
     Returns:
@@ -70,25 +81,38 @@ def run(config, stop, began, environ=os.environ):
       stopping.Stopped: a signal came; a checkpoint has been written.
     """
     console.set_verbosity(config.verbose)
-    device = devices.choose(config, environ)
-    data = rows.load(config)
-    devices.check_batches(config, device, len(data.x))
-    with output.locked(config.output_dir, config.check, is_writer(device.world)):
+    device = machine.choose(config, environ)
+    data = dataset.load(config)
+    machine.check_batches(config, device, len(data.x))
+    with output.locked(config.output_dir, config.check, device.world.is_writer):
         if config.check:
             return console.say("checked: flags, files and device are in order")
-        from swa.training import checkpoint, fit, results, resume  # TensorFlow: slow
-
+        checkpoint, fit, results, resume = _modules_with_tensorflow()
         folder = checkpoint.Folder(config.output_dir, config.max_to_keep)
-        with folder, device.join() as ranks:
-            start = resume.find(config, device, data, folder=folder)
-            job = Job(start.config, device, data, ranks=ranks, began=began)
-            for line in (device.reason, str(data), *device.notes):
+        with device.join() as ranks:
+            start = resume.find_start(config, device, data, folder)
+            job = Job(start.config, device, data, ranks=ranks, clock=clock)
+            notes = [*device.notes, *flags.without_effect(config)]
+            for line in (device.reason, str(data), *notes):
                 job.say(line)
             if start.report:
-                console.say(f"this run is complete: {results.report_path(config)}")
+                path = os.path.join(config.output_dir, output.REPORT)
+                console.say(f"this run is complete: {path}")
                 return start.report
+            if start.run:
+                clock.add_earlier(start.run)
             with session.opened(job.config, device):
                 with contextlib.closing(fit.prepare(job, start, folder)) as training:
-                    resume.begin(job, start, folder)
-                    train_seconds = fit.fit(job, training, stop)
-                    return results.finish(job, training, train_seconds)
+                    take_over = functools.partial(resume.take_over, job, start, folder)
+                    fit.fit(job, training, stop, take_over)
+                    return results.finish(job, training)
+
+
+def _modules_with_tensorflow():
+    """The modules whose import takes seconds, after all quick checks."""
+    try:
+        from swa.training import checkpoint, fit, results, resume
+    except (ImportError, OSError) as error:
+        cause = reason(error.__context__ or error)  # TensorFlow's own is a traceback
+        raise UserError(f"TensorFlow cannot be imported: {cause}.", FAILED) from error
+    return checkpoint, fit, results, resume

@@ -14,7 +14,7 @@ def session_config(config, device):
 
     Args:
       config: a checked Config.
-      device: device.Device.
+      device: machine.Device.
 
     Returns:
       tf.ConfigProto; for an NPU with exactly one NpuOptimizer entry, for a second one
@@ -38,7 +38,8 @@ def session_config(config, device):
     # As the vendor sets it from r1.6 on; the field is TensorFlow's, so older adapters
     # take it too. It is a MemOptType, whose 2 means MANUAL: the Toggle called OFF, also
     # 2, therefore asks for annotated swapping only, and ON, 1, for no optimisation.
-    rewriter.memory_optimization = RewriterConfig.OFF
+    if config.memory_optimization == "vendor":
+        rewriter.memory_optimization = RewriterConfig.OFF
     custom_op = rewriter.custom_optimizers.add()
     custom_op.name = "NpuOptimizer"
     for key, value in npu_options.wanted(config).items():
@@ -70,14 +71,14 @@ def describe_options(proto):
 def opened(config, device):
     """Opens Keras's session in the default graph, and closes it whatever happens.
 
-    To be entered before anything initialises a variable, since Keras would otherwise
-    open a session of its own, on the host. Afterwards Keras starts afresh, so that it
-    can be entered again; but precision_mode and the profiler's options of an NPU stay
-    what the process's first run made them.
+    To be entered before anything initialises a variable: Keras would open a session of
+    its own, on the host. At the end Keras starts afresh, so this can be entered again.
+    But an NPU keeps the precision_mode and the profiler's options of the process's
+    first run.
 
     Args:
       config: a checked Config.
-      device: device.Device.
+      device: machine.Device.
 
     Yields:
       The tf.Session.

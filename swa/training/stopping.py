@@ -16,23 +16,23 @@ GRACE_SECONDS = 3.0  # until a run that does not come to its end is left
 
 
 class Stopped(BaseException):
-    """The run ends since it was told to; nothing that catches errors may catch it."""
+    """A signal ends the run. No code that catches errors catches this."""
 
 
 class Stop:
     """A context in which the signals stop the run.
 
-    Outside of `deferred`, a signal raises Stopped where the program is. Within, it
-    is only noted in `number`, for whoever asks `number` at a good moment. Python
-    sees a signal when its current call returns, which may be minutes where a device
-    compiles, so that a thread watches too: it ends the process after GRACE_SECONDS,
-    and at once when a second signal comes. Signals that were ignored stay so.
+    Outside of `deferred`, a signal raises Stopped at once. Within, it only sets
+    `number`, and the run looks at `number` at a good moment. Python handles a signal
+    when its current call returns, which takes minutes if a device compiles. So a
+    thread watches too: it ends the process after GRACE_SECONDS, and at once when a
+    second signal comes. Signals that were ignored stay ignored.
 
     Attributes:
       number: int, the signal that came, or None.
       on_timeout: function without arguments, called by the thread before it ends the
         process after GRACE_SECONDS.
-      saved_epoch: int, set by who has saved what was trained, or None.
+      saved_epoch: int, the epochs that the last checkpoint holds, or None.
     """
 
     def __init__(self):
@@ -80,9 +80,9 @@ class Stop:
         return 128 + self.number
 
     def tell(self):
-        """Prints what stopped the run and how to go on.
+        """Prints which signal stopped the run and how to go on.
 
-        Who does it leaves at once: the program, or its thread where that does not.
+        The caller must exit right after this.
         """
         when = " before an epoch began."
         if self.saved_epoch is not None:

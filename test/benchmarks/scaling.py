@@ -93,12 +93,11 @@ def checkpoint_work(sizes, rounds):
             np.testing.assert_array_equal(found.snapshot.swa["average"][0], values)
             names = [name for name in os.listdir(folder.path) if f"-{epoch}." in name]
             count = sum(os.path.getsize(os.path.join(folder.path, n)) for n in names)
-            folder.close()
         measured.append(
             {
                 "weights": size,
                 "bytes": count,
-                # the first write builds the graph that writes
+                # each write builds a graph
                 "write_seconds": writes[1:],
                 "read_seconds": reads[1:],
             }

@@ -45,33 +45,33 @@ def fit_work(epochs, pairs):
     import tensorflow as tf
 
     from swa.tfkeras import SWA
-    from swa.training import config as settings
-    from swa.training import data, model
+    from swa.training import dataset, network
+    from swa.training.settings import parse, swa_settings
 
-    config = settings.checked(settings.Config(device="cpu", train_epochs=epochs))
-    rows, size = data.load(config), config.batch_size
-    network = model.build(config, config.num_features)
+    config = parse(["--device=cpu", f"--train_epochs={epochs}"])
+    rows, size = dataset.load(config), config.batch_size
+    model = network.build(config, config.num_features)
     steps = len(rows.x) // size
     options = dict(steps_per_epoch=steps, epochs=epochs, verbose=0, workers=0)
 
     def bare_step():
         feeds = [rows.x[:size], rows.y[:size, None], True]  # the learning phase last
         for _ in range(epochs * steps):
-            network.train_function(feeds)
+            model.train_function(feeds)
 
     def fit(*callbacks):
-        batches = data.batches(rows.x, rows.y, size, seed=config.seed)
-        network.fit(batches, callbacks=[*callbacks], **options)
+        batches = dataset.batches(rows.x, rows.y, size, seed=config.seed)
+        model.fit(batches, callbacks=[*callbacks], **options)
 
     def fit_with_swa():
-        fit(SWA(*settings.swa_settings(config)))
+        fit(SWA(*swa_settings(config)))
 
     def resident_fit():
         one = rows.x[:size], rows.y[:size]
-        network.fit((one for _ in itertools.count()), **options)
+        model.fit((one for _ in itertools.count()), **options)
 
     def one_hot_fit():
-        network.fit(rows.x, one_hot, size, epochs=epochs, verbose=0, shuffle=True)
+        model.fit(rows.x, one_hot, size, epochs=epochs, verbose=0, shuffle=True)
 
     def rate(work):
         start = time.perf_counter()
@@ -87,8 +87,8 @@ def fit_work(epochs, pairs):
         for name, work in arms.items():
             rates[name].append(rate(work))
     tf.keras.backend.clear_session()
-    network = model.build(config, config.num_features)
-    network.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
+    model = network.build(config, config.num_features)
+    model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
     one_hot = tf.keras.utils.to_categorical(rows.y, config.num_classes)
     one_hot_fit()  # warm
     rates["one-hot fit"] = [rate(one_hot_fit) for _ in range(pairs)]

@@ -75,10 +75,10 @@ def workload_work(workload, path):
 
 def rows_work(workload, path):
     """Writes the workload's rows, as the trainer makes them, to an `.npz`."""
-    from swa.training import data
+    from swa.training import dataset
 
     workload = Workload(*workload)
-    made = data.blobs(131072, workload.classes, workload.features, SEED)
+    made = dataset.blobs(131072, workload.classes, workload.features, SEED)
     x, y, x_test, y_test = (
         a.astype(np.float32 if a.dtype.kind == "f" else np.int32) for a in made
     )

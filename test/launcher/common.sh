@@ -9,9 +9,9 @@ set +o posix # bash that is called sh
 # not by cd, which prints an error where the working directory has been removed
 test_dir="$(readlink -f "$(dirname "${BASH_SOURCE[0]}")/..")"
 
-# Exits 2 after one line on stderr.
+# Exits 2 after one line on standard error, which may be closed or full.
 refuse() {
-  printf '%s: error: %s\n' "$(basename "$0")" "$*" >&2
+  printf '%s: error: %s\n' "$(basename "$0")" "$*" >&2 2>/dev/null || true
   exit 2
 }
 
@@ -35,7 +35,8 @@ parameter explain:
     --swa_lr                   lowest SWA learning rate, or auto, default is 0.001
     --swa_lr2                  highest SWA learning rate, or auto, default is 0.003
     --swa_freq                 epochs per cycle, default is 3
-    --verbose                  0 silent, 1 epochs, 2 also session options, default is 1
+    --verbose                  0 only what went wrong, 1 stages and epochs, 2 session
+                               options too, default is 1
 
     --hidden_units             hidden units, default is 108
     --num_classes              classes, default is 108
@@ -49,8 +50,10 @@ parameter explain:
                                must_keep_origin_dtype/allow_mix_precision), default is
                                allow_mix_precision
     --modify_mixlist           JSON file that changes the list of mixed precision
+    --memory_optimization      option of an NPU session(vendor/unset): OFF as the vendor
+                               sets it, or unset, default is vendor
     --over_dump                whether to detect overflow, default is False
-    --data_dump_flag           whether to dump data, default is 0
+    --data_dump_flag           whether to dump data, default is False
     --data_dump_step           steps to dump, default is 10
     --profiling                whether to profile, default is False
     --data_save_path           where dumps and profiles go, default is /home/data
@@ -63,6 +66,7 @@ parameter explain:
                                which is kept, and append to its log
     --tensorboard              whether to write figures for TensorBoard, default is
                                False
+    --check                    check flags, files and device, then stop
     -h/--help                  show help message
 HELP
 }

@@ -44,5 +44,10 @@ def rank_table(server_id, device_ips):
         for rank, (device, ip) in enumerate(device_ips.items())
     ]
     servers = [{"server_id": server_id, "device": devices}]
-    table = dict(version="1.0", status="completed", server_count="1")
-    return json.dumps(dict(table, server_list=servers), indent=2) + "\n"
+    table = {
+        "version": "1.0",
+        "status": "completed",
+        "server_count": "1",
+        "server_list": servers,
+    }
+    return json.dumps(table, indent=2) + "\n"

@@ -1,21 +1,41 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""What a rank says: held back until its run has begun, then shown and logged."""
+"""The output of a rank: kept back until its run has begun, then shown and logged."""
 
 import collections
+import contextlib
+import json
 import os
-import sys
+import signal
+from typing import List, NamedTuple
 
 from launcher import zoo
+from swa.training import files
 from swa.training.errors import UserError, one_line, reason
 
 LAST_LINES = 20
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+BY_SIGNAL = tuple(128 + number for number in SIGNALS)  # exit statuses
+
+
+class End(NamedTuple):
+    """How a rank has ended."""
+
+    rank: int
+    status: int
+    log: str  # its path
+    lines: List[str]  # its last lines
+    has_begun: bool  # whether it passed its checks
 
 
 class Screen:
-    """This program's standard output. Once nobody reads it, nothing more is shown."""
+    """Standard output or error. Once nobody reads it, nothing more is written.
 
-    def __init__(self, descriptor=1):
+    Args:
+      descriptor: int.
+    """
+
+    def __init__(self, descriptor):
         self._descriptor = descriptor
         self.is_open = True
 
@@ -32,79 +52,104 @@ class Screen:
         self.show((text + "\n").encode(errors="surrogateescape"))
 
 
+SCREEN, ERRORS = Screen(1), Screen(2)
+
+
 class Log:
-    """The log of one rank: nothing is touched before the trainer says it has begun.
+    """The log of one rank: no file is touched before the trainer has passed its checks.
+
+    A log that cannot be written ends no run: its first failure is a warning.
 
     Args:
-      path: of the log.
-      screen: Screen where its words are shown as well, or None.
+      rank: Rank.
+      warn: function of a line of text.
+      is_shown: bool, whether the rank's output is shown on SCREEN as well.
     """
 
-    def __init__(self, path, screen=None):
-        self.path = path
-        self._screen = screen
-        self._file = None
-        self._held = b""  # all of it, until the run has begun
+    def __init__(self, rank, warn, is_shown=False):
+        self._rank = rank
+        self._has_begun = False
+        self._warn = warn
+        self._has_warned = False
+        self._is_shown = is_shown
+        self._start = b""  # the trainer's line, as far as it has come
+        self._held = b""  # all output, until the run has begun
         self._line = b""  # the log's last line, which has no end yet
         self._last = collections.deque(maxlen=LAST_LINES)
 
-    @property
-    def has_begun(self):
-        return self._file is not None
+    def take_start(self, content):
+        """Takes bytes of the line of JSON by which the trainer says that it begins."""
+        self._start += content
+        if content.endswith(b"\n"):
+            self.begin(**json.loads(self._start.decode()))
 
-    def begin(self, started):
-        """Opens the log and lets out what was held back.
+    def begin(self, output_dir, resumes):
+        """Opens the log and lets out what was kept back.
 
         Args:
-          started: dict, the trainer's line: `output_dir` and `resumes`.
+          output_dir: str, whose files of earlier runs are removed.
+          resumes: bool, whether to append to an earlier log.
         """
         try:
-            zoo.remove(started["output_dir"])
-            self._file = open(self.path, "ab" if started["resumes"] else "wb")
-        except (OSError, UserError) as error:  # the run is worth more than its log
-            told = one_line(f"no log in {self.path}: {reason(error)}")
-            sys.stderr.write(told + "\n")
+            files.remove(output_dir, *zoo.FILES)
+        except UserError as error:
+            self._warn(str(error))
+        try:
+            # unbuffered: nothing is left to fail when it is closed
+            self._file = open(self._rank.log, "ab" if resumes else "wb", buffering=0)
+        except OSError as error:
+            self._fail(error)
             self._file = open(os.devnull, "wb")
+        self._has_begun = True
         held, self._held = self._held, b""
-        self.add(held)
+        self.take(held)
 
-    def add(self, content):
-        """Takes bytes that the rank has said."""
-        if not self.has_begun:
+    def take(self, content):
+        """Takes bytes of the rank's output."""
+        if not self._has_begun:
             self._held += content
             return
-        if self._screen:
-            self._screen.show(content)
+        if self._is_shown:
+            SCREEN.show(content)
         *whole, self._line = (self._line + content).split(b"\n")
         self._write(whole)
         # a progress bar draws its line again and again: the last one is kept
         if len(self._line) > 4096:
             self._line = self._line[self._line.rfind(b"\r") :]
 
-    def close(self):
-        """Writes the last line; returns what was held back to the end."""
-        if self.has_begun:
-            if self._line:
-                self._write([self._line])
-            self._file.close()
-        return self._held
+    def end(self, status):
+        """Writes the last line and closes the log.
 
-    def last_lines(self):
-        """List of str: the last lines of what the rank has said."""
+        Args:
+          status: int, the rank's exit status.
+
+        Returns:
+          End.
+        """
+        if self._has_begun:
+            self._write([self._line] if self._line else [])
+            with contextlib.suppress(OSError):
+                self._file.close()
+        elif self._is_shown and status in (0, *BY_SIGNAL):
+            SCREEN.show(self._held)  # it had nothing to do, or was stopped early
         lines = self._last or self._held.splitlines()[-LAST_LINES:]
-        return [line.decode(errors="replace") for line in lines]
+        lines = [line.decode(errors="replace") for line in lines]
+        return End(self._rank.number, status, self._rank.log, lines, self._has_begun)
 
     def _write(self, lines):
-        for line in map(_plain, lines):
-            self._last.append(line)
-            try:
-                self._file.write(line + b"\n")
-            except OSError:  # a full disk is the trainer's to tell
-                pass
+        lines = [_plain(line) for line in lines]
+        self._last.extend(lines)
+        content = b"".join(line + b"\n" for line in lines)
         try:
-            self._file.flush()
-        except OSError:
-            pass
+            while content:
+                content = content[self._file.write(content) :]
+        except OSError as error:
+            self._fail(error)
+
+    def _fail(self, error):
+        if not self._has_warned:
+            self._has_warned = True
+            self._warn(one_line(f"{self._rank.log} cannot be written: {reason(error)}"))
 
 
 def _plain(line):

@@ -4,16 +4,18 @@
 
 import contextlib
 import os
-import signal
+import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
 
-from launcher import job, options, plan, zoo
-from launcher.log import Screen
+from launcher import hosts, options, plan, process, zoo
+from launcher.job import ChildJob
+from launcher.log import BY_SIGNAL, ERRORS, SCREEN
 from launcher.remedies import remedies
-from swa.training import config, flags, output
-from swa.training.errors import FAILED, UserError, one_line, reason, shown
+from swa.training import console, files, flags, output
+from swa.training.errors import UserError
 
 TEST = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TRAINER = os.path.join(os.path.dirname(TEST), "train-tf.keras-npu.py")
@@ -21,199 +23,160 @@ TRAINER = os.path.join(os.path.dirname(TEST), "train-tf.keras-npu.py")
 
 def main(argv):
     """Runs what launch.py was asked for; returns the exit status."""
-    _keep_descriptors()
+    console.protect_streams()
     if argv[:1] == ["--worker"]:
-        return job.work(argv[1], argv[3:])
-    name, case_suffix, ranks, epochs = argv[:4]
+        return hosts.work(argv[1], argv[3:])
+    name, case_suffix, devices, epochs = argv[:4]
+    process.on_signals(process.raise_stopped)
     try:
-        return _launch(name, case_suffix, ranks != "1", [epochs, *argv[4:]])
+        request = options.read(
+            [f"--train_epochs={epochs}", *argv[4:]], has_ranks=devices != "1"
+        )
+        return _launch(request, name, case_suffix)
     except UserError as error:
-        sys.stderr.write(f"{name}: error: {error}\n")
+        ERRORS.line(f"{name}: error: {error}")
         return error.status
+    except process.Stopped as stopped:
+        ERRORS.line(f"{name}: stopped by {stopped}")
+        return 128 + stopped.number
 
 
-def _launch(name, case_suffix, has_ranks, argv):
+def _launch(request, name, case_suffix):
     """The whole order of a run.
 
     Args:
+      request: Request.
       name: str, of the launcher.
       case_suffix: "acc" or "perf".
-      has_ranks: bool, whether it is a launcher of several ranks.
-      argv: list of str: the default number of epochs, then what the user typed.
 
     Returns:
       int, the exit status.
     """
-    screen = Screen()
-    asked = options.read(argv[1:], has_ranks)
-    typed = [f"--train_epochs={argv[0]}", *asked.flags]
-    planned = _plan(asked, typed, has_ranks)
-    settings = config.parse(typed, plan.merged(os.environ, planned.ranks[0].variables))
-    if not planned.output_dir:
-        settings = settings._replace(output_dir=planned.ranks[0].folder)
-    command = [sys.executable, TRAINER, *_arguments(settings)]
-    with _rank_table(planned) as planned:
-        status = _check(command, planned, settings.check)
+    settings = request.settings
+    with tempfile.TemporaryDirectory(prefix="launcher") as scratch:
+        planned = plan.make(request, os.environ, scratch)
+        output_dir = settings.output_dir or planned.ranks[0].folder
+        trainer = _trainer(settings, output_dir)
+        status = _check(trainer, planned, settings.check)
         if status or settings.check:
             return status
-        _tell_beginning(screen, planned, asked)
-        environ = _with_horovod(planned)
-        with _folders(planned):
-            running = job.job(planned, screen)
-            for number in job.SIGNALS:
-                signal.signal(number, running.on_signal)
-            running.run(command, environ)
-        _keep_rank_table(planned, running)
-    if running.failure:
-        sys.stderr.write(_told_of(name, running, screen))
-        if not running.signal_name:
-            for line in remedies("\n".join(running.failure.lines)):
-                sys.stderr.write(line + "\n")
-        return running.failure.status
-    if running.has_begun and planned.ranks[0].number == 0:
-        for line in zoo.write(settings.output_dir, case_suffix):
-            screen.line(line)
+        _say_beginning(planned, settings)
+        status, environ = _with_horovod(planned)
+        if status:
+            return status
+        with _folders(planned.ranks):
+            job = _run(trainer, planned, environ)
+        if planned.table and job.has_begun:  # to be looked at
+            shutil.copy(planned.table, planned.ranks[0].folder)
+    if job.failure:
+        for line in _explained(job, name):
+            ERRORS.line(line)
+        return job.failure.status
+    if planned.ranks[0].number == 0:
+        for line in zoo.write(output_dir, case_suffix):
+            SCREEN.line(line)
     return 0
 
 
-def _arguments(settings):
-    """The trainer's command line; the working directory is not the user's there."""
-    command = flags.arguments(settings._replace(check=False))
-    return [*command, f"--data_path={settings.data_path}"]
+def _trainer(settings, output_dir):
+    """The trainer's command. It runs in a folder of its own: all paths are absolute."""
+    typed = {*settings.typed, "data_path", "output_dir"} - {"check"}
+    settings = settings._replace(output_dir=output_dir, typed=typed)
+    return [sys.executable, TRAINER, *flags.arguments(settings)]
 
 
-def _plan(asked, typed, has_ranks):
-    """The Plan for what was typed."""
-    given = flags.given(typed)
-    named = given.get("output_dir")
-    try:
-        named = os.path.abspath(named) if named else None
-        if not has_ranks:
-            return plan.of_one(os.environ, named)
-        return plan.of_ranks(asked, given.get("device", "auto"), os.environ, named)
-    except FileNotFoundError:
-        raise UserError(
-            "the working directory has been removed. Change to another directory."
-        ) from None
+def _check(trainer, planned, is_shown):
+    """Finds what is wrong before anything starts.
+
+    Args:
+      trainer: list of str, its command.
+      planned: Plan.
+      is_shown: bool, whether the trainer's output is shown.
+
+    Returns:
+      int, the trainer's exit status.
+    """
+    for rank in planned.ranks:
+        output.check_writable("output_dir", rank.folder)
+    environ = plan.merged(os.environ, planned.ranks[0].variables)
+    stdout = None if is_shown else subprocess.DEVNULL
+    return process.run_helper([*trainer, "--check"], env=environ, stdout=stdout)[0]
 
 
-@contextlib.contextmanager
-def _rank_table(planned):
-    """Within it the job's own rank table is there, outside of every output folder."""
-    if not planned.table:
-        yield planned
-        return
-    with tempfile.TemporaryDirectory(prefix="rank_table") as folder:
-        path = os.path.join(folder, "rank_table.json")
-        output.write(path, planned.table.encode())
-        ranks = [
-            rank._replace(variables=dict(rank.variables, RANK_TABLE_FILE=path))
-            for rank in planned.ranks
-        ]
-        yield planned._replace(ranks=ranks)
-
-
-def _keep_rank_table(planned, running):
-    """Puts the job's own rank table beside its results, to be looked at."""
-    if planned.table and running.has_begun:
-        path = os.path.join(planned.ranks[0].folder, "rank_table.json")
-        output.write(path, planned.table.encode())
-
-
-def _check(command, planned, is_shown):
-    """Lets the trainer find what is wrong before anything starts."""
-    done = subprocess.run(
-        [*command, "--check"],
-        env=plan.merged(os.environ, planned.ranks[0].variables),
-        stdin=subprocess.DEVNULL,
-        stdout=None if is_shown else subprocess.DEVNULL,
-    )
-    return 128 - done.returncode if done.returncode < 0 else done.returncode
-
-
-def _tell_beginning(screen, planned, asked):
-    if asked.ignored:
-        names = " ".join(asked.ignored)
-        screen.line(one_line(f"These options have no effect here: {names}"))
+def _say_beginning(planned, settings):
+    for line in flags.without_effect(settings):
+        SCREEN.line(line)
     first = planned.ranks[0]
     if planned.engine == plan.ONE:
         if "RANK_TABLE_FILE" in os.environ:
-            screen.line(
+            SCREEN.line(
                 "RANK_TABLE_FILE is unset: it would start HCCL, for one device too"
             )
-        screen.line(f"Device ID: {first.name}")
+        SCREEN.line(f"Device ID: {first.device_id}")
     else:
-        log = os.path.relpath(first.log)
-        screen.line(
-            f"Ranks: {planned.size}, joined by {planned.engine}; logs: {log} ..."
+        SCREEN.line(
+            f"Ranks: {planned.size}, joined by {planned.engine}; logs: "
+            f"{os.path.relpath(first.log)} ..."
         )
 
 
 def _with_horovod(planned):
-    """The environment, in which Horovod can be imported if it joins the ranks."""
-    environ = dict(os.environ)
-    if planned.engine == plan.HOROVOD:
-        build = ["bash", os.path.join(TEST, "env_horovod.sh")]
-        done = subprocess.run(build, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        if done.returncode:
-            sys.exit(done.returncode)  # it has said why
-        environ["PYTHONPATH"] = os.fsdecode(done.stdout).rstrip("\n")
-    return environ
+    """Builds Horovod if it joins the ranks and is not there.
+
+    Returns:
+      (the build's exit status, environment in which Horovod can be imported).
+    """
+    if planned.engine != plan.HOROVOD:
+        return 0, os.environ
+    build = ["bash", os.path.join(TEST, "env_horovod.sh")]
+    status, path = process.run_helper(build, stdout=subprocess.PIPE)
+    return status, dict(os.environ, PYTHONPATH=os.fsdecode(path).rstrip("\n"))
 
 
 @contextlib.contextmanager
-def _folders(planned):
-    """Makes the ranks' folders; those in which nothing came to be go in the end."""
-    made = []
+def _folders(ranks):
+    """Makes the ranks' folders; at its end removes those that stayed empty."""
+    folders = [pathlib.Path(rank.folder) for rank in ranks]
+    missing = {
+        path
+        for folder in folders
+        for path in (folder, *folder.parents)
+        if not path.is_dir()
+    }
     try:
-        for rank in planned.ranks:
-            folder = rank.folder
-            missing = []
-            while not os.path.isdir(folder):
-                missing.append(folder)
-                folder = os.path.dirname(folder)
-            made = missing + made
-            os.makedirs(rank.folder, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{shown(rank.folder)} cannot be made: {reason(error)}.", FAILED
-        ) from None
-    try:
+        for folder in folders:
+            with files.one_line_errors(str(folder)):
+                folder.mkdir(parents=True, exist_ok=True)
         yield
     finally:
-        for folder in made:
+        for path in sorted(missing, reverse=True):  # the inner ones first
             with contextlib.suppress(OSError):
-                os.rmdir(folder)
+                path.rmdir()
 
 
-def _told_of(name, running, screen):
-    """What to say on standard error of a job that did not come to its end."""
-    failure = running.failure
-    if running.signal_name or failure.status in job.BY_SIGNAL:
-        # the run has said how to go on
-        is_one = running.plan.size == 1 or not running.signal_name
-        return "" if is_one else f"{name}: stopped by {running.signal_name}\n"
-    if not failure.has_begun and failure.rank is not None:
-        return "".join(line + "\n" for line in failure.lines)
-    who = "the job" if failure.rank is None else f"rank {failure.rank}"
-    who = "the run" if running.plan.engine == plan.ONE else who
-    told = f"{name}: {who} failed with status {failure.status}; "
-    was_shown = failure.rank == running.plan.ranks[0].number and screen.is_open
-    if was_shown and _is_one_place():
-        return f"{told}its log is {failure.log}\n"
-    lines = [f"{told}the last lines of {failure.log}:", *failure.lines, ""]
-    return "\n".join(lines)
+def _run(trainer, planned, environ):
+    """Runs all ranks to their end; returns the Job."""
+    kind = hosts.HorovodJob if planned.engine == plan.HOROVOD else ChildJob
+    job = kind(planned)
+    process.on_signals(job.on_signal)
+    job.run(trainer, environ)
+    return job
 
 
-def _is_one_place():
-    """Whether standard output and standard error go to the same place."""
-    return os.path.sameopenfile(1, 2)
-
-
-def _keep_descriptors():
-    """Standard input, output and error may be closed: no file may take their place."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
+def _explained(job, name):
+    """What to say on standard error of a job that has failed: a list of lines."""
+    failure = job.failure
+    if job.signal_name and job.plan.size > 1:
+        return [f"{name}: stopped by {job.signal_name}"]
+    if job.signal_name or failure.status in BY_SIGNAL:
+        return []  # the run has said how to go on
+    who = "the run" if job.plan.engine == plan.ONE else f"rank {failure.rank}"
+    summary = f"{name}: {who} failed with status {failure.status};"
+    is_shown = failure.rank == job.plan.ranks[0].number and SCREEN.is_open
+    if not failure.has_begun:
+        lines = failure.lines  # they say why
+    elif is_shown and os.path.sameopenfile(1, 2):
+        lines = [f"{summary} its log is {failure.log}"]
+    else:
+        lines = [f"{summary} the last lines of {failure.log}:", *failure.lines]
+    return [*lines, *remedies("\n".join(failure.lines))]

@@ -1,68 +1,56 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""The launchers' own options, apart from the trainer's flags."""
+"""The launchers' command line: the trainer's flags, and those of several ranks."""
 
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
-from swa.training.errors import UserError
+from absl import flags
 
-# The zoo's flags for other models: they do nothing here, and a harness passes them.
-IGNORED = (
-    "--max_step",
-    "--train_steps",
-    "--modeldir",
-    "--loss_scale",
-    "--autotune",
-    "--bind_core",
-    "--ckpt_path",
-    "--conda_name",
-    "--ffts",
+from swa.training import flags as trainer_flags
+
+MOST_RANKS = 256
+
+WITH_RANKS = flags.FlagValues()
+flags.DEFINE_integer(
+    "rank_size", None, "processes", 1, MOST_RANKS, flag_values=WITH_RANKS
 )
-OF_RANKS = ("--rank_size", "--hosts", "--server_id")
+flags.DEFINE_string("hosts", "", "host:processes,...", flag_values=WITH_RANKS)
+flags.DEFINE_string("server_id", "", "in the rank table", flag_values=WITH_RANKS)
+WITH_RANKS.append_flag_values(trainer_flags.FLAGS)
 
 
-class Options(NamedTuple):
-    """What the user asked the launcher for."""
+class Request(NamedTuple):
+    """What the user asks a launcher for.
 
-    flags: Tuple[str, ...]  # the trainer's, as typed
-    ignored: Tuple[str, ...] = ()  # names of the zoo's flags that do nothing here
-    rank_size: Optional[str] = None
-    hosts: Optional[str] = None
-    server_id: Optional[str] = None
+    Attributes:
+      settings: Config, the trainer's flags.
+      has_ranks: bool, whether it asks for several ranks.
+      rank_size: int, or None to take what is there.
+      hosts: str, "" for this host.
+      server_id: str, "" for this server.
+    """
+
+    settings: trainer_flags.Config
+    has_ranks: bool
+    rank_size: Optional[int]
+    hosts: str
+    server_id: str
 
 
 def read(argv, has_ranks):
-    """Takes the launcher's own options out of a command line.
+    """Reads a launcher's command line.
 
     Args:
       argv: list of str, without the program's name.
-      has_ranks: bool, whether the options about ranks are among them.
+      has_ranks: bool, whether the launcher is one of several ranks.
 
     Returns:
-      Options.
+      Request.
 
     Raises:
-      UserError: an option about ranks has no value.
+      UserError: with the flag, the rule and the value.
     """
-    rest, ignored, own, words = [], [], {}, list(argv)
-    while words:
-        word = words.pop(0)
-        name, is_joined, value = word.partition("=")
-        if name in IGNORED:
-            ignored.append(name)
-        elif has_ranks and name in OF_RANKS:
-            own[name[2:]] = value if is_joined else _next_value(words)
-            if not own[name[2:]]:
-                raise UserError(f"{name} needs a value: {name}=value.")
-            continue
-        else:
-            rest.append("--batch_size" + word[7:] if name == "--batch" else word)
-            continue
-        if not is_joined:
-            _next_value(words)
-    return Options(tuple(rest), tuple(ignored), **own)
-
-
-def _next_value(words):
-    """Takes the value of `--name value`; None where another flag or nothing follows."""
-    return words.pop(0) if words and not words[0].startswith("--") else None
+    flag_values = WITH_RANKS if has_ranks else trainer_flags.FLAGS
+    settings = trainer_flags.parse(argv, flag_values)
+    own = {name: WITH_RANKS[name].value for name in ("rank_size", "hosts", "server_id")}
+    return Request(settings, has_ranks, **own)

@@ -9,222 +9,219 @@ import subprocess
 from typing import Dict, List, NamedTuple, Optional
 
 from launcher import hccn
-from swa.training import config, device, rank_table
-from swa.training.errors import UserError, shown
+from launcher.options import MOST_RANKS
+from swa.training import files, machine, rank_table, settings
+from swa.training.errors import UserError, shown, wrong
+from swa.training.world import number_in
 
 # HCCL's: the first step may have to wait for the others' compilers
 CONNECT_SECONDS = "600"
-GLOO_SECONDS = "120"  # a rank that writes files keeps the others waiting
-MOST_RANKS = 256
+GLOO_SECONDS = 120  # a rank that writes files keeps the others waiting
+JOB_ID = "10087"
 ONE, HCCL, HOROVOD = "one", "hccl", "horovod"
 
 
 class Rank(NamedTuple):
-    """One rank: where it runs, and what it is told."""
+    """One rank: where it runs, and which variables it gets."""
 
     number: int
+    device_id: int  # its NPU, else the rank's number
     folder: str  # it runs there and has its log there
-    name: int  # of the folder: its device on an NPU, else the rank
     variables: Dict[str, Optional[str]]  # beside the environment; None unsets one
 
     @property
     def log(self):
-        return os.path.join(self.folder, f"train_{self.name}.log")
+        return os.path.join(self.folder, f"train_{self.device_id}.log")
 
 
 class Plan(NamedTuple):
     """The ranks of this machine, and what joins them with all others."""
 
     engine: str  # ONE, HCCL or HOROVOD
-    size: int
+    size: int  # of all machines' ranks together
     ranks: List[Rank]
-    output_dir: Optional[str]  # as the user named it, absolute
-    hosts: Optional[str] = None  # horovodrun's
-    table: Optional[str] = None  # a rank table to be written
+    hosts: str = ""  # horovodrun's
+    table: str = ""  # path of the job's own rank table
 
 
 def merged(environ, variables):
     """The environment with these variables; None unsets one."""
-    both = dict(environ, **{k: v for k, v in variables.items() if v is not None})
-    return {name: both[name] for name in both if variables.get(name, "") is not None}
+    both = {**environ, **variables}
+    return {name: value for name, value in both.items() if value is not None}
 
 
-def of_one(environ, output_dir):
-    """The Plan of one device, which ASCEND_DEVICE_ID names.
+def make(request, environ, scratch):
+    """The Plan for a request.
 
     Args:
+      request: Request.
       environ: mapping of environment variables.
-      output_dir: absolute path that the user named, or None.
+      scratch: folder for the job's own rank table, outside of every output folder.
+
+    Returns:
+      Plan.
 
     Raises:
-      UserError: the variable is no device id.
+      UserError: with the flag or variable, the rule and the value.
     """
-    number = config.device_id(environ)
+    if not request.has_ranks:
+        return _one_device(request, environ)
+    wanted = request.settings.device
+    if wanted == "npu" or (wanted == "auto" and machine.npu_signs(environ)):
+        return _npus(request, environ, scratch)
+    return _hosts(request, environ)
+
+
+def _one_device(request, environ):
+    """The device that ASCEND_DEVICE_ID names."""
+    device_id = settings.device_id(environ)
     variables = {
-        "ASCEND_DEVICE_ID": str(number),
+        "ASCEND_DEVICE_ID": str(device_id),
         "RANK_SIZE": "1",
         "RANK_ID": "0",
-        "JOB_ID": environ.get("JOB_ID") or "10087",
+        "JOB_ID": environ.get("JOB_ID") or JOB_ID,
         "RANK_TABLE_FILE": None,  # it would start HCCL, for one device too
     }
-    folder = output_dir or config.default_output_dir(environ)
-    return Plan(ONE, 1, [Rank(0, folder, number, variables)], output_dir)
+    folder = request.settings.output_dir or settings.default_output_dir(environ)
+    return Plan(ONE, 1, [Rank(0, device_id, folder, variables)])
 
 
-def of_ranks(options, asked_device, environ, output_dir):
-    """The Plan of several ranks.
+def _ranks(request, numbers, variables):
+    """The ranks with these variables, each in output/N or in N below a named folder.
 
     Args:
-      options: Options.
-      asked_device: str, the flag --device.
-      environ: mapping of environment variables.
-      output_dir: absolute path that the user named, or None.
+      request: Request.
+      numbers: list of (rank, device id) of this machine.
+      variables: dict, for all of them.
 
-    Raises:
-      UserError: with the option or variable, the rule and the value given.
+    Returns:
+      List of Rank.
     """
-    size = _size(options.rank_size)
-    is_npu = asked_device == "npu" or (
-        asked_device != "cpu" and device.npu_signs(environ)
-    )
-    if is_npu and options.hosts:
-        raise UserError(
-            f"hosts is for CPUs, got {shown(options.hosts)}: on several servers of "
-            "NPUs start this launcher on each, with one RANK_TABLE_FILE."
-        )
-    if is_npu:
-        return _of_npus(options, environ, size, output_dir)
-    if options.server_id:
-        raise UserError(f"server_id is for NPUs, got {shown(options.server_id)}.")
-    return _of_hosts(options, environ, size, output_dir)
-
-
-def _size(text):
-    if text is None:
-        return None
-    if not re.fullmatch("[1-9][0-9]{0,3}", text) or int(text) > MOST_RANKS:
-        raise UserError(
-            f"rank_size must be a number of processes from 1 to {MOST_RANKS}, got "
-            f"{shown(text)}."
-        )
-    return int(text)
-
-
-def _folder(output_dir, name):
-    """output/N; a folder that the user named has the ranks' below it."""
-    return os.path.join(output_dir or os.path.abspath("output"), str(name))
-
-
-def _of_npus(options, environ, size, output_dir):
-    path = environ.get("RANK_TABLE_FILE")
-    if path:
-        path = os.path.abspath(path)
-        devices = rank_table.read(path)
-        if size not in (None, len(devices)):
-            raise UserError(
-                f"rank_size must be that of RANK_TABLE_FILE, {len(devices)}, got "
-                f"{size}. Leave it out."
-            )
-        here = _this_server(devices, options.server_id)
-    else:
-        here = devices = _first_devices(environ, size or 8)
-    shared = {
-        "RANK_SIZE": str(len(devices)),
-        "RANK_TABLE_FILE": path or "",  # the job's own: see `Plan.table`
-        "JOB_ID": environ.get("JOB_ID") or "10087",
-        "HCCL_CONNECT_TIMEOUT": environ.get("HCCL_CONNECT_TIMEOUT") or CONNECT_SECONDS,
-        "HOROVOD_SIZE": None,
-        "DEVICE_ID": None,  # the older name of the next one
-    }
+    base = request.settings.output_dir or os.path.abspath("output")
     ranks = []
-    for one in here:
-        own = {"RANK_ID": str(one.rank), "ASCEND_DEVICE_ID": str(one.device_id)}
-        folder = _folder(output_dir, one.device_id)
-        ranks.append(Rank(one.rank, folder, one.device_id, dict(shared, **own)))
-    table = None
-    if not path:
-        ips = {one.device_id: one.device_ip for one in here}
-        table = hccn.rank_table("server", ips)
-    return Plan(HCCL, len(devices), ranks, output_dir, table=table)
+    for number, device_id in numbers:
+        own = {"RANK_ID": str(number), "ASCEND_DEVICE_ID": str(device_id)}
+        folder = os.path.join(base, str(device_id))
+        ranks.append(Rank(number, device_id, folder, dict(own, **variables)))
+    return ranks
 
 
-def _first_devices(environ, size):
-    """The first devices of this server, with their addresses."""
-    if size not in (2, 4, 8):
-        raise UserError(
-            f"rank_size must be 2, 4 or 8 on the NPUs of one server, got {size}."
+# Ranks on NPUs
+
+
+def _npus(request, environ, scratch):
+    """The NPUs of this server: those of RANK_TABLE_FILE, or the first ones."""
+    if request.hosts:
+        raise wrong(
+            "hosts is for CPUs",
+            request.hosts,
+            "On several servers of NPUs start this launcher on each, with one "
+            "RANK_TABLE_FILE.",
         )
+    own_table = ""
+    if not environ.get("RANK_TABLE_FILE"):
+        own_table = os.path.join(scratch, "rank_table.json")
+        files.write(own_table, _table_of_this_server(request, environ).encode())
+    path = own_table or os.path.abspath(environ["RANK_TABLE_FILE"])
+    devices = rank_table.read(path)
+    here = _of_this_server(devices, request)
+    numbers = [(device.rank, device.device_id) for device in here]
+    ranks = _ranks(request, numbers, _hccl_variables(len(devices), path, environ))
+    return Plan(HCCL, len(devices), ranks, table=own_table)
+
+
+def _hccl_variables(size, table_path, environ):
+    timeout = environ.get("HCCL_CONNECT_TIMEOUT")
+    return {
+        "RANK_SIZE": str(size),
+        "RANK_TABLE_FILE": table_path,
+        "JOB_ID": environ.get("JOB_ID") or JOB_ID,
+        "HCCL_CONNECT_TIMEOUT": timeout or CONNECT_SECONDS,
+        "HOROVOD_SIZE": None,
+        "DEVICE_ID": None,  # the older name of ASCEND_DEVICE_ID
+    }
+
+
+def _table_of_this_server(request, environ):
+    """A rank table of the first devices of this server: str."""
+    size = request.rank_size or 8
+    if size not in (2, 4, 8):
+        raise wrong("rank_size must be 2, 4 or 8 on the NPUs of one server", size)
     path = environ.get("SWA_HCCN_CONF") or hccn.CONF
-    found = hccn.addresses(path)
-    missing = [str(number) for number in range(size) if number not in found]
+    addresses = hccn.addresses(path)
+    missing = [str(number) for number in range(size) if number not in addresses]
     if missing:
         raise UserError(
             f"{shown(path)} must give the addresses (address_N=...) of devices 0 to "
             f"{size - 1}, got none for {', '.join(missing)}. Set them with the "
             "vendor's hccn_tool, or provide RANK_TABLE_FILE."
         )
-    return [rank_table.Device(n, "server", n, found[n]) for n in range(size)]
+    return hccn.rank_table("server", {n: addresses[n] for n in range(size)})
 
 
-def _this_server(devices, server_id):
-    """The devices of the server that this machine is in a rank table."""
-    names = list(dict.fromkeys(one.server_id for one in devices))
-    if server_id is None and len(names) == 1:
-        server_id = names[0]
-    if server_id is None:
-        own = _own_addresses()
-        mine = [name for name in names if name in own]
-        server_id = mine[0] if len(mine) == 1 else None
-    if server_id not in names:
-        raise UserError(
-            f"server_id must be one of RANK_TABLE_FILE's, {', '.join(names)}, got "
-            f"{shown(server_id)}."
-        )
-    return [one for one in devices if one.server_id == server_id]
+def _of_this_server(devices, request):
+    """The devices of a rank table that are in this server."""
+    if request.rank_size not in (None, len(devices)):
+        rule = f"rank_size must be that of RANK_TABLE_FILE, {len(devices)}"
+        raise wrong(rule, request.rank_size, "Leave it out.")
+    names = {device.server_id for device in devices}
+    here = {request.server_id} if request.server_id else names
+    if len(here) > 1:
+        here = names & _names_of_this_machine()
+    if len(here & names) != 1:
+        rule = f"server_id must be one of RANK_TABLE_FILE's, {', '.join(sorted(names))}"
+        raise wrong(rule, request.server_id)
+    return [device for device in devices if device.server_id in here]
 
 
-def _own_addresses():
+def _names_of_this_machine():
     """This machine's name and addresses."""
-    found = {socket.gethostname()}
+    names = {socket.gethostname()}
     try:
-        told = subprocess.run(["hostname", "-I"], stdout=subprocess.PIPE, timeout=10)
-        found.update(told.stdout.decode().split())
+        hostname = ["hostname", "-I"]
+        names.update(subprocess.check_output(hostname, text=True, timeout=10).split())
     except (OSError, subprocess.SubprocessError):
         pass
-    return found
+    return names
 
 
-def _of_hosts(options, environ, size, output_dir):
-    hosts = options.hosts or f"localhost:{size or 8}"
-    parts = [
-        re.fullmatch("([A-Za-z0-9._-]+):([1-9][0-9]{0,3})", one)
-        for one in hosts.split(",")
-    ]
-    if not all(parts):
-        raise UserError(
-            f"hosts must be host:processes, joined by commas, such as a:4,b:4, got "
-            f"{shown(hosts)}."
-        )
-    total = sum(int(part.group(2)) for part in parts)
-    if total > MOST_RANKS:
-        raise UserError(
-            f"hosts must have at most {MOST_RANKS} processes in all, got {total}."
-        )
-    if size not in (None, total):
-        raise UserError(
-            f"rank_size must be the sum of hosts' processes, {total}, got {size}. "
-            "Leave it out."
-        )
-    shared = {
-        "HOROVOD_SIZE": str(total),
-        "HOROVOD_GLOO_TIMEOUT_SECONDS": environ.get("HOROVOD_GLOO_TIMEOUT_SECONDS")
-        or GLOO_SECONDS,
+# Ranks on hosts
+
+
+def _hosts(request, environ):
+    """The processes of this host, or of those that the user named."""
+    if request.server_id:
+        raise wrong("server_id is for NPUs", request.server_id)
+    hosts = request.hosts or f"localhost:{request.rank_size or 8}"
+    size = _size_of(hosts)
+    if request.rank_size not in (None, size):
+        rule = f"rank_size must be the sum of hosts' processes, {size}"
+        raise wrong(rule, request.rank_size, "Leave it out.")
+    numbers = [(number, number) for number in range(size)]
+    ranks = _ranks(request, numbers, _horovod_variables(size, environ))
+    return Plan(HOROVOD, size, ranks, hosts=hosts)
+
+
+def _horovod_variables(size, environ):
+    name = "HOROVOD_GLOO_TIMEOUT_SECONDS"
+    timeout = number_in(environ, name, GLOO_SECONDS, least=1, most=10**6)
+    return {
+        "HOROVOD_SIZE": str(size),
+        "HOROVOD_RANK": "0",  # of the check; horovodrun gives each rank its own
+        name: str(timeout),
+        "RANK_ID": None,
         "RANK_SIZE": None,
         "RANK_TABLE_FILE": None,
     }
-    ranks = []
-    for rank in range(total):
-        own = {"HOROVOD_RANK": str(rank), "ASCEND_DEVICE_ID": str(rank)}
-        folder = _folder(output_dir, rank)
-        ranks.append(Rank(rank, folder, rank, dict(shared, **own)))
-    return Plan(HOROVOD, total, ranks, output_dir, hosts=hosts)
+
+
+def _size_of(hosts):
+    """The number of processes of `host:processes,...`."""
+    host = "[A-Za-z0-9._-]+:([1-9][0-9]{0,3})"
+    matches = [re.fullmatch(host, part) for part in hosts.split(",")]
+    if not all(matches):
+        raise wrong("hosts must be host:processes,..., such as a:4,b:4", hosts)
+    size = sum(int(match.group(1)) for match in matches)
+    if size > MOST_RANKS:
+        raise wrong(f"hosts must have at most {MOST_RANKS} processes in all", size)
+    return size

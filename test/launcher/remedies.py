@@ -3,7 +3,18 @@
 """What helps against failures of an NPU, as published by the vendor and its users."""
 
 # (what a failed run says, what to do): the table in docs/ascend.md has the same.
+_MISSING = (
+    "an operation of the graph is not in the operator list: bash test/check_npu.sh "
+    "names it; source the set_env.sh of the CANN that the plug-in came with"
+)
 REMEDIES = (
+    ("Trying to access resource", _MISSING),
+    ("Container localhost does not exist", _MISSING),
+    (
+        "DoRunAsync Failed",
+        "the cause is in the lines above it and in ~/ascend/log; often an operation "
+        "of the graph is not in the operator list, which bash test/check_npu.sh names",
+    ),
     (
         "ra rdev init failed",
         "the rank table's device_ip is not the card's: compare hccn_tool -i N -ip -g",
@@ -11,8 +22,7 @@ REMEDIES = (
     ("EJ0001", "the last process on this card still ends: wait ten seconds, repeat"),
     (
         "memory_optimizer",
-        "a core dump in memory_optimizer: leave rewrite_options.memory_optimization "
-        "out of session_config in swa/training/session.py",
+        "a core dump in memory_optimizer: repeat with --memory_optimization=unset",
     ),
     (
         "HCCL_CONNECT_TIMEOUT",

@@ -6,14 +6,14 @@ The zoo's own launchers grep these figures from Keras's progress bar; tools that
 the zoo's files find them here under the same names.
 """
 
-import json
 import os
 import platform
 
-from swa.training import output
+from swa.training import files
 
 NETWORK = "SWA_ID0252_for_TensorFlow"
-FILES = tuple(NETWORK + "_*_" + end for end in ("acc.log", "perf.log", "loss.txt"))
+# all result files, also those of other settings
+FILES = tuple(f"{NETWORK}_*_{end}" for end in ("acc.log", "perf.log", "loss.txt"))
 
 
 def summary(report, case_suffix):
@@ -24,33 +24,24 @@ def summary(report, case_suffix):
       case_suffix: "acc" or "perf".
 
     Returns:
-      List of (key, text).
+      dict of str.
     """
     batch_size = report["config"]["batch_size"]
     ranks = report["ranks"]
     rate = report["samples_per_second"]
     case = f"{NETWORK}_bs{batch_size}_{ranks}p_{case_suffix}"
-    return [
-        ("Network", NETWORK),
-        ("RankSize", str(ranks)),
-        ("BatchSize", str(batch_size)),
-        ("DeviceType", platform.machine()),
-        ("CaseName", case),
-        ("ActualFPS", f"{rate:.2f}"),
-        ("TrainingTime", f"{1e6 / rate:.2f}"),  # microseconds per sample
-        ("TrainAccuracy", f"{report['final_accuracy']:.4f}"),
-        ("ActualLoss", f"{report['final_loss']:.4f}"),
-        ("E2ETrainingTime", f"{report['e2e_seconds']:.0f}"),
-    ]
-
-
-def remove(folder):
-    """Removes the result files of earlier runs.
-
-    Raises:
-      UserError: one cannot be removed.
-    """
-    output.remove(folder, *FILES)
+    return {
+        "Network": NETWORK,
+        "RankSize": str(ranks),
+        "BatchSize": str(batch_size),
+        "DeviceType": platform.machine(),
+        "CaseName": case,
+        "ActualFPS": f"{rate:.2f}",
+        "TrainingTime": f"{1e6 / rate:.2f}",  # microseconds per sample
+        "TrainAccuracy": f"{report['final_accuracy']:.4f}",
+        "ActualLoss": f"{report['final_loss']:.4f}",
+        "E2ETrainingTime": f"{report['e2e_seconds']:.0f}",
+    }
 
 
 def write(folder, case_suffix):
@@ -64,22 +55,20 @@ def write(folder, case_suffix):
       List of str, the lines to show.
 
     Raises:
-      UserError: a file cannot be written.
+      UserError: the report cannot be read, or a file cannot be written.
     """
-    with open(os.path.join(folder, "report.json"), encoding="utf-8") as file:
-        report = json.load(file)
-    lines = summary(report, case_suffix)
-    values = dict(lines)
+    report = files.read_json("report.json", os.path.join(folder, "report.json"))
+    values = summary(report, case_suffix)
     path = os.path.join(folder, values["CaseName"])
-    _write(path + ".log", [f"{key} = {value}" for key, value in lines])
+    _write(path + ".log", [f"{key} = {value}" for key, value in values.items()])
     _write(path + "_loss.txt", [f"{loss:.4f}" for loss in report["epoch_losses"]])
     return [
         "------------------ Final result ------------------",
-        "Final Performance images/sec : " + values["ActualFPS"],
-        "Final Train Accuracy : " + values["TrainAccuracy"],
-        "E2E Training Duration sec : " + values["E2ETrainingTime"],
+        f"Final Performance images/sec : {values['ActualFPS']}",
+        f"Final Train Accuracy : {values['TrainAccuracy']}",
+        f"E2E Training Duration sec : {values['E2ETrainingTime']}",
     ]
 
 
 def _write(path, lines):
-    output.write(path, "".join(line + "\n" for line in lines).encode())
+    files.write(path, "".join(line + "\n" for line in lines).encode())

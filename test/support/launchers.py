@@ -19,11 +19,12 @@ REPORT = {
     "epoch_losses": [1.5, 0.75, 0.25],
 }
 # How every stub begins: it checks as the trainer does, and heeds signals. The variables
-# BAD_FLAG and STUBBORN ask it for what goes wrong.
+# BAD_FLAG and STUBBORN ask it for what goes wrong. With CHECKING its check writes its
+# process number to that file and does not end.
 BEGINNING = """
 import json, os, signal, sys, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from swa.training import config, output
+from swa.training import output, settings
 
 for stream in (sys.stdout, sys.stderr):  # the log has the lines as they come
     stream.reconfigure(line_buffering=True)
@@ -34,15 +35,20 @@ def stop(number, frame):
         print("last words", flush=True)
         sys.exit(128 + number)
 
+signal.signal(signal.SIGINT, stop)
+signal.signal(signal.SIGTERM, stop)
 if "--check" in sys.argv:
+    if "CHECKING" in os.environ:
+        with open(os.environ["CHECKING"] + ".new", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename(file.name, os.environ["CHECKING"])
+        time.sleep(600)
     print("checked")
     table = os.environ.get("RANK_TABLE_FILE")
     assert not table or json.load(open(table))["version"] == "1.0", table
     if "BAD_FLAG" in os.environ:
         sys.exit(os.write(2, b"trainer: error: bad flag\\n") and 2)
     sys.exit(0)
-signal.signal(signal.SIGINT, stop)
-signal.signal(signal.SIGTERM, stop)
 """
 
 

@@ -22,8 +22,10 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from swa.tfkeras import SWA  # noqa: E402
-from swa.training import callbacks, data, device, session  # noqa: E402
-from swa.training.config import Config, checked  # noqa: E402
+from swa.training import dataset, machine, session  # noqa: E402
+from swa.training.flags import Config  # noqa: E402
+from swa.training.rank_callbacks import EqualRanks  # noqa: E402
+from swa.training.settings import checked  # noqa: E402
 
 BATCH, ROWS, CLASSES, FEATURES, EPOCHS = 64, 512, 3, 2, 6
 
@@ -41,7 +43,7 @@ def train(out, on="cpu", has_batch_norm=False, fewer_steps=None, damage=None):
     tf.compat.v1.logging.set_verbosity("ERROR")
     folder = os.path.join(out, "unused")
     config = checked(Config(device=on, batch_size=BATCH, output_dir=folder))
-    chosen = device.choose(config, os.environ)
+    chosen = machine.choose(config, os.environ)
     with chosen.join() as ranks, session.opened(config, chosen):
         results = fitted(ranks, has_batch_norm, fewer_steps, damage)
     np.savez(os.path.join(out, f"{ranks.rank}.npz"), **results)
@@ -49,7 +51,7 @@ def train(out, on="cpu", has_batch_norm=False, fewer_steps=None, damage=None):
 
 def fitted(ranks, has_batch_norm, fewer_steps, damage):
     """The arrays that a rank is left with, by name."""
-    x, y, _, _ = data.blobs(ROWS, CLASSES, FEATURES, seed=3)
+    x, y, _, _ = dataset.blobs(ROWS, CLASSES, FEATURES, seed=3)
     steps = ROWS // BATCH - (ranks.rank == fewer_steps)
     # other weights on every rank, until they are handed out
     tf.compat.v1.set_random_seed(ranks.rank)
@@ -68,7 +70,7 @@ def fitted(ranks, has_batch_norm, fewer_steps, damage):
     # not before the model: operations made earlier would change its seeds
     ranks.check_same("steps_per_epoch", steps)
     swa = SWA(3, "cyclic", 0.01, 0.02, 2, ranks=ranks)
-    batches = data.batches(
+    batches = dataset.batches(
         x.astype(np.float32), y, BATCH, seed=3, rank=ranks.rank, size=ranks.size
     )
     history = model.fit(
@@ -76,7 +78,7 @@ def fitted(ranks, has_batch_norm, fewer_steps, damage):
         steps_per_epoch=steps,
         epochs=EPOCHS,
         verbose=0,
-        callbacks=[callbacks.EqualRanks(ranks)] * (ranks.size > 1) + [swa],
+        callbacks=[EqualRanks(ranks)] * (ranks.size > 1) + [swa],
         workers=0,
     ).history
     rows = ROWS // ranks.size

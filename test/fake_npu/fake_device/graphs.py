@@ -53,9 +53,14 @@ class Graph:
             if HOST_ATTRIBUTE not in operation.node_def.attr
         ]
         self.optimized = _optimized(session, self.all, feeds, fetches, targets)
-        self.rewritten = None  # references.Rewritten, unless reads are by value
+        self.rewritten = None  # references.Rewritten
         self.shapes = None  # of the feeds, static from the first call on
         self.number, self.has_run = -1, False
+
+    def not_fed(self):
+        """The operations that the device runs."""
+        fed = {name.rpartition(":")[0] or name for name in self.feeds}
+        return [operation for operation in self.operations if operation.name not in fed]
 
     def attributes(self, name):
         """The values of this attribute on the operations that have it."""
@@ -69,9 +74,9 @@ class Graph:
 
     def writes_variables(self):
         """Whether it does nothing but assign what is fed."""
-        fed = {name.rpartition(":")[0] for name in self.feeds}
-        types = {one.type for one in self.operations if one.name not in fed}
-        return bool(fed) and "AssignVariableOp" in types and types <= _OF_WRITING
+        types = {operation.type for operation in self.not_fed()}
+        is_writing = "AssignVariableOp" in types and types <= _OF_WRITING
+        return bool(self.feeds) and is_writing
 
     def reads_variables(self):
         """Whether it does nothing but fetch variables."""

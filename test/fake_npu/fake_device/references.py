@@ -8,16 +8,16 @@ call see each other, unless the order of the assignment and of the value's use i
 forced. Where it is not, the device may take either order; here the assignment comes
 first wherever it can, so that what depends on luck goes wrong at once.
 
-The operations concerned are copied, for one call alone, with their order forced. The
-gradients of Keras's own training step are left as they are, unless
-FAKE_NPU_READS=gradients: no program can order them (the differences are small).
+The operations concerned are copied, for one call alone, with their order forced. So
+are those whose numbers are the device's own, by `kernels`. No program can order the
+gradients of Keras's own training step; FAKE_NPU_READS=gated leaves them as they are.
 """
 
 import contextlib
 
 import tensorflow as tf
 
-from fake_device import graphs, settings
+from fake_device import graphs, kernels, settings
 
 WRITERS = ("Assign", "ResourceApply", "ResourceScatter", "ResourceSparseApply")
 
@@ -25,35 +25,43 @@ WRITERS = ("Assign", "ResourceApply", "ResourceScatter", "ResourceSparseApply")
 class Rewritten:
     """A call, so that each use of a variable comes as late as it may.
 
+    Args:
+      session: the call's.
+      graph: graphs.Graph.
+      options: dict, the session's.
+
     Attributes:
       tensors: {name of a fetch: the tensor to fetch in its place}.
       operations: {name of a target: the operation to run in its place}.
-      unordered: list of (variable, what uses its value, what assigns it), names.
+      unordered: list of (variable, what uses its value, what assigns it), names; of
+        what a program can order.
     """
 
-    def __init__(self, session, operations, fetches, targets):
+    def __init__(self, session, graph, options):
         self._graph = session.graph
-        self._calls = _Order(operations)
+        self._calls = _Order(graph.all)
         self.tensors, self.operations, self.unordered = {}, {}, []
-        late = self._late_uses(operations, fetches)
-        if not late:
+        late = {}
+        if settings.READS != "value":
+            late = self._late_uses(graph.all, graph.fetches)
+        self._changed = kernels.changed(graph.not_fed(), options)
+        self._outputs = {}  # by operation: the tensors in the place of its outputs
+        if not late and not self._changed:
             return
         with _opened(self._graph):
             copies = self._copies(late)
-            for name in fetches:
+            for name in graph.fetches:
                 tensor = self._graph.get_tensor_by_name(name)
                 if (None, name) in late:
                     read, writers = late[None, name]
                     self.tensors[name] = _read_after(
                         read, [copies.get(op, op) for op in writers + [tensor.op]]
                     )
-                elif tensor.op in copies:
-                    copy = copies[tensor.op]
-                    self.tensors[name] = copy.outputs[tensor.value_index]
-            for name in targets:
+                else:
+                    self.tensors[name] = self._in_place_of(tensor)
+            for name in graph.targets:
                 operation = self._graph.get_operation_by_name(name)
-                if operation in copies:
-                    self.operations[name] = copies[operation]
+                self.operations[name] = copies.get(operation, operation)
 
     def _late_uses(self, operations, fetches):
         """{(operation, input) or (None, fetch): (read, assignments before it)}."""
@@ -74,7 +82,8 @@ class Rewritten:
                     if self._is_late(use[0], writer):
                         late.setdefault(use, (read, []))[1].append(writer)
                         user = use[0].name if use[0] else "fetch"
-                        self.unordered.append((variable, user, writer.name))
+                        if "gradients/" not in user:
+                            self.unordered.append((variable, user, writer.name))
         return late
 
     def _is_late(self, user, writer):
@@ -83,7 +92,7 @@ class Rewritten:
             return True
         if user is writer or self._calls.reaches(user, writer):
             return False
-        if "gradients/" in user.name and settings.READS != "gradients":
+        if "gradients/" in user.name and settings.READS == "gated":
             return False
         self._calls.add(writer, user)
         return True
@@ -105,12 +114,12 @@ class Rewritten:
         return found
 
     def _copies(self, late):
-        """{operation: its copy} of all that depends on a late use."""
-        changed = [operation for operation, _ in late if operation is not None]
-        concerned = self._calls.all_after(changed)
+        """{operation: its copy} of all that depends on a late use or own numbers."""
+        first = [operation for operation, _ in late if operation is not None]
+        concerned = self._calls.all_after(first + list(self._changed))
         copies = {}
         for operation in self._calls.sorted(concerned):
-            inputs = [_copied(tensor, copies) for tensor in operation.inputs]
+            inputs = [self._in_place_of(tensor) for tensor in operation.inputs]
             control = [copies.get(op, op) for op in operation.control_inputs]
             control += [copies.get(op, op) for op in self._calls.added(operation)]
             for index in range(len(inputs)):
@@ -118,8 +127,31 @@ class Rewritten:
                     read, _ = late[operation, index]
                     before = control + [tensor.op for tensor in inputs]
                     inputs[index] = _read_after(read, before)
-            copies[operation] = _copy(operation, inputs, control)
+            copies[operation] = self._copied(operation, inputs, control)
         return copies
+
+    def _copied(self, operation, inputs, control):
+        """The copy of an operation; notes what stands in the place of its outputs."""
+        if operation not in self._changed:
+            copy = _copy(operation, inputs, control)
+            self._outputs[operation] = copy.outputs
+            return copy
+        is_first = kernels.is_channels_first(operation)
+        with self._graph.control_dependencies(None):
+            attributes = None
+            if is_first:
+                inputs, attributes = kernels.channels_last(operation, inputs)
+            copy = _copy(operation, inputs, control, attributes)
+            make = self._changed[operation]
+            outputs = make(operation, inputs, list(copy.outputs))
+            if is_first:
+                outputs[0] = tf.transpose(outputs[0], (0, 3, 1, 2))
+        self._outputs[operation] = outputs
+        return copy
+
+    def _in_place_of(self, tensor):
+        outputs = self._outputs.get(tensor.op)
+        return outputs[tensor.value_index] if outputs else tensor
 
 
 class _Order:
@@ -209,13 +241,7 @@ def _name_of(operation):
     return operation.outputs[0].name
 
 
-def _copied(tensor, copies):
-    if tensor.op not in copies:
-        return tensor
-    return copies[tensor.op].outputs[tensor.value_index]
-
-
-def _copy(operation, inputs, control):
+def _copy(operation, inputs, control, attributes=None):
     graph = operation.graph
     with graph.control_dependencies(None), graph.control_dependencies(control):
         copy = graph.create_op(
@@ -223,7 +249,7 @@ def _copy(operation, inputs, control):
             inputs,
             [tensor.dtype for tensor in operation.outputs],
             name="fake_npu/" + operation.name,
-            attrs=dict(operation.node_def.attr),
+            attrs=attributes or dict(operation.node_def.attr),
             op_def=operation.op_def,
         )
     copy._set_device(operation.device)

@@ -55,6 +55,7 @@ class NpuSession:
         self.graphs = {}
         self.calls = 0
         self.read_before = {}  # by fetch, for the defect stale_reads
+        self.leaked = []  # for the defect leak
         self.is_closed = False
 
     def compile(self, session, feeds, fetches, targets, kind):
@@ -66,8 +67,7 @@ class NpuSession:
         if settings.has_defect("host"):
             listed = set()
         placement = graphs.Placement(graph.optimized, listed)
-        if settings.READS != "value":
-            graph.rewritten = references.Rewritten(session, graph.all, fetches, targets)
+        graph.rewritten = references.Rewritten(session, graph, self.options)
         unsupported = sorted(
             operation.name
             for operation in graph.operations
@@ -90,7 +90,7 @@ class NpuSession:
             host_types=sorted({node.op for node in placement.host}),
             unsupported=unsupported,
             collectives=[value.decode() for value in collectives],
-            unordered=graph.rewritten.unordered if graph.rewritten else [],
+            unordered=graph.rewritten.unordered,
         )
         if placement.device:
             # The vendor's runtime leaves these where it stands.
@@ -140,6 +140,11 @@ class NpuSession:
         results = execute()
         if settings.has_defect("wrong_numbers"):
             results = [_wrong(result) for result in results]
+        if settings.has_defect("leak"):
+            self.leaked.append(np.ones(500_000))
+        if settings.has_defect("noisy_reads") and graph.reads_variables():
+            if self.calls % 2:
+                results = [_off_by_a_bit(result) for result in results]
         if settings.has_defect("stale_reads") and graph.reads_variables():
             for name, result in zip(graph.fetches, results):
                 self.read_before.setdefault(name, np.copy(result))
@@ -175,8 +180,8 @@ def install():
             _check_host_graph(self, feed_names, fetch_names, target_names)
             return run(self, options, feed_dict, fetches, targets, metadata)
         graph = npu.graph_of_run(self, feed_names, fetch_names, target_names)
-        if graph.rewritten and graph.rewritten.unordered:
-            tensors, operations = graph.rewritten.tensors, graph.rewritten.operations
+        tensors, operations = graph.rewritten.tensors, graph.rewritten.operations
+        if tensors or operations:
             fetches = [
                 tensors[name]._as_tf_output() if name in tensors else fetch
                 for name, fetch in zip(fetch_names, fetches)
@@ -207,15 +212,13 @@ def install():
             _check_host_graph(self, feeds, fetches, targets)
             return make(self, callable_options)
         graph = npu.compile(self, feeds, fetches, targets, "callable")
-        if graph.rewritten:
-            tensors, operations = graph.rewritten.tensors, graph.rewritten.operations
-            callable_options.fetch[:] = [
-                tensors[name].name if name in tensors else name for name in fetches
-            ]
-            callable_options.target[:] = [
-                operations[name].name if name in operations else name
-                for name in targets
-            ]
+        tensors, operations = graph.rewritten.tensors, graph.rewritten.operations
+        callable_options.fetch[:] = [
+            tensors[name].name if name in tensors else name for name in fetches
+        ]
+        callable_options.target[:] = [
+            operations[name].name if name in operations else name for name in targets
+        ]
         inner = make(self, callable_options)
 
         def call(*args, **kwargs):
@@ -263,12 +266,26 @@ def _check_host_graph(session, feeds, fetches, targets):
 
 def _fail_stranded(variable):
     """The host cannot read what the device holds."""
-    message = (
-        "Trying to access resource %s located in device "
-        "/job:localhost/replica:0/task:0/device:NPU:0" % variable
-    )
+    kind, message = _STRANDED[settings.STRANDED]
+    message = message.format(variable=variable)
     record.write("error", message=message)
-    raise errors.InvalidArgumentError(None, None, message)
+    raise kind(None, None, message)
+
+
+_STRANDED = {
+    "resource": (
+        errors.InvalidArgumentError,
+        "Trying to access resource {variable} located in device "
+        "/job:localhost/replica:0/task:0/device:NPU:0",
+    ),
+    "container": (
+        errors.FailedPreconditionError,
+        "Error while reading resource variable {variable} from Container: localhost. "
+        "This could mean that the variable was uninitialized. Not found: "
+        "Container localhost does not exist.",
+    ),
+    "run": (errors.InternalError, "GeOp1_0GEOP::::DoRunAsync Failed"),
+}
 
 
 def _note_hccl():
@@ -316,3 +333,9 @@ def _wrong(result):
     if array.dtype != np.float32:
         return result
     return array.dtype.type(1.2) * result
+
+
+def _off_by_a_bit(result):
+    """The next larger float; other numbers as they are."""
+    array = np.asarray(result)
+    return np.nextafter(array, np.float32(9)) if array.dtype == np.float32 else result

@@ -18,16 +18,27 @@ DEFECTS = {
     "lost_writes": "what is fed to an assignment outside training does not arrive",
     "exchange": "of weights put in and exchanged for others, the first ones stay",
     "stale_reads": "a variable that was fetched once is fetched as it was then",
+    "noisy_reads": "every second time, fetched variables are off in their last bit",
+    "half_moments": "the moments of fused layers are float16",
+    "wrong_step": "gradients are a tenth too large",
+    "leak": "every call keeps four megabytes",
 }
-READS = os.environ.get("FAKE_NPU_READS", "reference")
-if READS not in ("reference", "gradients", "value"):
-    raise ValueError(
-        f"FAKE_NPU_READS must be reference, gradients or value, got {READS!r}."
-    )
 
-RELEASE = os.environ.get("FAKE_NPU_ADAPTER", "1.6")
-if RELEASE not in RELEASES:
-    raise ValueError(f"FAKE_NPU_ADAPTER must be one of {RELEASES}, got {RELEASE!r}.")
+
+def _chosen(variable, *values):
+    """What an environment variable says; by default the first of its values."""
+    value = os.environ.get(variable, values[0])
+    if value not in values:
+        raise ValueError(f"{variable} must be one of {values}, got {value!r}.")
+    return value
+
+
+RELEASE = _chosen("FAKE_NPU_ADAPTER", "1.6", *RELEASES)
+READS = _chosen("FAKE_NPU_READS", "reference", "gated", "value")
+FLOATS = _chosen("FAKE_NPU_FLOATS", "half", "float32")
+DIVISOR = _chosen("FAKE_NPU_DIVISOR", "n-1", "n")
+VARIANCE = _chosen("FAKE_NPU_VARIANCE", "deviations", "squares")
+STRANDED = _chosen("FAKE_NPU_STRANDED", "resource", "container", "run")
 
 _broken = set(filter(None, os.environ.get("FAKE_NPU_DEFECT", "").split(",")))
 if not _broken <= set(DEFECTS):

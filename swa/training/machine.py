@@ -2,19 +2,20 @@
 # SPDX-License-Identifier: MIT
 """Where a run trains: a look at the machine, and what is chosen.
 
-TensorFlow keeps silent where the NPU cannot be had and trains on the host instead, and
-the adapter ends the process where it dislikes what it finds. So the machine is looked
-at here, before the first step, and every surprise becomes one line.
+Without an NPU, TensorFlow trains on the host and says nothing. The adapter ends the
+process if a value is wrong. So this module checks the machine before the first step,
+and every problem becomes one line.
 """
 
 import glob
 import os
 from typing import NamedTuple, Optional, Tuple
 
-from swa.training import npu, npu_options, output, ranks_hccl, ranks_horovod
-from swa.training.config import device_id
+from swa.training import files, npu, npu_options, output, ranks_hccl, ranks_horovod
 from swa.training.errors import UserError, wrong
-from swa.training.ranks import Ranks, World
+from swa.training.ranks import Ranks
+from swa.training.settings import device_id
+from swa.training.world import World
 
 # Signs of an NPU: its device files, and CANN's parts in the folders it installs to.
 DEVICE_FILES = ("/dev/davinci*", "/dev/vdavinci*")
@@ -36,7 +37,7 @@ class Device(NamedTuple):
 
     @property
     def drops_last_batch(self):
-        """bool: a batch has one static shape on an NPU, so a short last one goes."""
+        """bool: whether a short last batch is left out, for a graph has one shape."""
         return self.name == "npu"
 
     def join(self):
@@ -76,9 +77,9 @@ def choose(config, environ):
     if config.device == "auto" and not signs:
         return _cpu(config, environ, "found no NPU, no CANN and no npu_bridge")
     if not signs:
-        found = "found no /dev/davinci*, no CANN and no npu_bridge"
+        got = "got no /dev/davinci*, no CANN and no npu_bridge"
         fix = "Use --device=cpu, or --device=auto."
-        raise UserError(f"device=npu needs an Ascend NPU, {found}. {fix}")
+        raise UserError(f"device=npu needs an Ascend NPU, {got}. {fix}")
     return _npu(config, environ, signs)
 
 
@@ -126,7 +127,7 @@ def _cpu(config, environ, why):
 
 
 def _npu(config, environ, signs):
-    """The NPU, once the environment and the installation are found in order."""
+    """The NPU, after all checks of the environment and the installation."""
     names = [name for name in ("ASCEND_DEVICE_ID", "DEVICE_ID") if environ.get(name)]
     number = device_id(environ, *names[:1])
     on_hosts = ranks_horovod.read_world(environ).size
@@ -139,7 +140,7 @@ def _npu(config, environ, signs):
     for path in npu_options.folders(config):
         output.check_writable("data_save_path", path)
     if config.modify_mixlist:  # the adapter hands it on unread
-        output.read_json("modify_mixlist", config.modify_mixlist)
+        files.read_json("modify_mixlist", config.modify_mixlist)
     npu.import_adapter(signs[0])
     adapter, is_guessed = npu.release()
     npu_options.check_adapter(config, adapter, world.size)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from swa.training import memory
-from swa.training.config import check_batch_size
 from swa.training.errors import UserError, reason, shown, wrong
+from swa.training.settings import check_batch_size
 
 CLUSTER_STD = 2.0
 CENTRE_RANGE = (-10.0, 10.0)
@@ -163,7 +163,7 @@ def batches_per_epoch(num_samples, batch_size, drop_last=False):
 def _synthetic(config):
     sizes = (config.num_samples, config.num_classes, config.num_features)
     arrays = zip(blobs(*sizes, config.seed), (np.float32, np.int32) * 2)
-    rows = [array.astype(dtype) for array, dtype in arrays]
+    rows = [array.astype(dtype, copy=False) for array, dtype in arrays]
     return Data(*rows, config.num_classes, SYNTHETIC)
 
 
@@ -202,6 +202,8 @@ def _arrays(path):
         with np.load(path, allow_pickle=False) as file:
             names = sorted(file.files)
             arrays = {name: file[name] for name in NAMES if name in names}
+    except MemoryError:
+        raise
     except Exception as error:  # a broken file may raise anything, zlib.error too
         rule = "data_path must be a directory or a readable .npz file"
         raise UserError(f"{rule}, got {shown(path)}: {reason(error)}") from None
@@ -242,6 +244,6 @@ def _checked_rows(path, arrays, x_name, y_name, num_features):
     largest = np.iinfo(np.int32).max
     check(y.max() <= largest, f"{y_name} must be at most {largest}", y.max())
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes Inf
-        x = x.astype(np.float32)
+        x = x.astype(np.float32, copy=False)
     check(np.isfinite(x).all(), f"{x_name} must be finite in float32", "NaN or Inf")
-    return x, y.astype(np.int32)
+    return x, y.astype(np.int32, copy=False)

@@ -8,7 +8,6 @@ import re
 from swa import schedules
 from swa.training import flags, npu_options, output
 from swa.training.errors import UserError, shown, wrong
-from swa.training.flags import FLAGS, Config
 
 _LARGEST_DEVICE_ID = 2**32 - 1  # above it the adapter takes another device
 
@@ -26,23 +25,22 @@ def parse(argv, environ=os.environ):
     Raises:
       UserError: with the flag, the rule and the value given.
     """
-    return checked(Config(**flags.given(argv)), environ)
+    return checked(flags.parse(argv), environ)
 
 
 def checked(config, environ=os.environ):
     """The settings with what they imply filled in; checks all that needs no device.
 
     Args:
-      config: Config whose fields are texts, as typed, or values.
+      config: Config, of `flags.parse`.
       environ: mapping; ASCEND_DEVICE_ID names the default output directory.
 
     Returns:
-      Config whose paths are absolute; checked again it is the same.
+      Config; checked again it is the same.
 
     Raises:
       UserError: with the flag, the rule and the value given.
     """
-    config = flags.read(config)
     if not config.data_path:
         raise wrong("data_path must be a path", "", "Leave it out for the default.")
     start_epoch = config.start_epoch or default_start_epoch(config.train_epochs)
@@ -117,8 +115,8 @@ def _check_data_path(config):
 
 
 def _data_save_path(config):
-    """Where dumps and profiles go: beside the results if not in the default place."""
-    if config.data_save_path == FLAGS["data_save_path"].default:
+    """Where dumps and profiles go: the default place if it can be written in."""
+    if "data_save_path" not in config.typed:
         try:
             output.check_writable("data_save_path", config.data_save_path)
         except UserError:

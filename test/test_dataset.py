@@ -8,10 +8,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from swa.training import data
-from swa.training.config import checked
+from swa.training import dataset
 from swa.training.errors import UserError
 from swa.training.flags import Config
+from swa.training.settings import checked
 
 
 def config(path, **changes):
@@ -25,13 +25,13 @@ def test_the_reference_rows_are_scikit_learns():
     x, y = datasets.make_blobs(
         n_samples=1001, centers=3, n_features=2, cluster_std=2, random_state=2
     )
-    ours = data.blobs(1001, 3, 2, seed=2)
+    ours = dataset.blobs(1001, 3, 2, seed=2)
     np.testing.assert_array_equal(ours[0], x)
     np.testing.assert_array_equal(ours[1], y)
 
 
 def test_held_out_rows_have_the_same_centres():
-    x, y, x_test, y_test = data.blobs(4000, 3, 2, seed=1)
+    x, y, x_test, y_test = dataset.blobs(4000, 3, 2, seed=1)
     assert len(x_test) == 500
     for label in range(3):
         # about 167 rows of deviation 2: their mean is within 5 of 0.15
@@ -40,7 +40,7 @@ def test_held_out_rows_have_the_same_centres():
 
 
 def test_a_directory_means_synthetic_data(tmp_path):
-    loaded = data.load(config(tmp_path))
+    loaded = dataset.load(config(tmp_path))
     assert loaded.source == "synthetic"
     assert (loaded.x.dtype, loaded.y.dtype) == (np.float32, np.int32)
     assert loaded.x.shape == (64, 2) and loaded.x_test.shape == (8, 2)
@@ -48,7 +48,7 @@ def test_a_directory_means_synthetic_data(tmp_path):
 
 def test_another_seed_gives_other_rows(tmp_path):
     first, again, other = [
-        data.load(config(tmp_path, seed=seed)).sha256 for seed in (1, 1, 2)
+        dataset.load(config(tmp_path, seed=seed)).sha256 for seed in (1, 1, 2)
     ]
     assert first == again != other
 
@@ -61,7 +61,7 @@ def rows(count=20, features=5):
 
 def test_an_npz_gives_an_eighth_to_the_held_out_rows(tmp_path):
     np.savez(tmp_path / "d.npz", **rows())
-    loaded = data.load(config(tmp_path / "d.npz"))
+    loaded = dataset.load(config(tmp_path / "d.npz"))
     assert (len(loaded.x), len(loaded.x_test)) == (18, 2)
     together = np.concatenate([loaded.x, loaded.x_test])
     np.testing.assert_array_equal(
@@ -72,7 +72,7 @@ def test_an_npz_gives_an_eighth_to_the_held_out_rows(tmp_path):
 def test_an_npz_may_bring_its_held_out_rows(tmp_path):
     held_out = rows(4)
     np.savez(tmp_path / "d.npz", x_test=held_out["x"], y_test=held_out["y"], **rows())
-    loaded = data.load(config(tmp_path / "d.npz"))
+    loaded = dataset.load(config(tmp_path / "d.npz"))
     assert (len(loaded.x), len(loaded.x_test)) == (20, 4)
 
 
@@ -119,13 +119,13 @@ def without(name):
 def test_a_malformed_npz_is_refused_in_one_line(tmp_path, values, message):
     np.savez(tmp_path / "d.npz", **values)
     with pytest.raises(UserError, match=message) as caught:
-        data.load(config(tmp_path / "d.npz"))
+        dataset.load(config(tmp_path / "d.npz"))
     assert "\n" not in str(caught.value)
 
 
 def test_other_arrays_of_a_file_are_left_unread(tmp_path):
     np.savez(tmp_path / "d.npz", notes=np.array([object()]), **rows())
-    assert len(data.load(config(tmp_path / "d.npz")).x) == 18
+    assert len(dataset.load(config(tmp_path / "d.npz")).x) == 18
 
 
 def test_a_member_that_is_no_array_is_refused(tmp_path):
@@ -133,13 +133,13 @@ def test_a_member_that_is_no_array_is_refused(tmp_path):
     with zipfile.ZipFile(str(tmp_path / "d.npz"), "a") as file:
         file.writestr("y", "plain text")
     with pytest.raises(UserError, match="must hold arrays, got y in .*, which is none"):
-        data.load(config(tmp_path / "d.npz"))
+        dataset.load(config(tmp_path / "d.npz"))
 
 
 def test_names_in_a_message_are_shortened(tmp_path):
     np.savez(tmp_path / "d.npz", **{f"array_{i}": np.zeros(1) for i in range(500)})
     with pytest.raises(UserError, match="x is missing") as caught:
-        data.load(config(tmp_path / "d.npz"))
+        dataset.load(config(tmp_path / "d.npz"))
     assert len(str(caught.value)) <= 400
 
 
@@ -147,7 +147,7 @@ def test_names_in_a_message_are_shortened(tmp_path):
 def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
     (tmp_path / "d.npz").write_bytes(content)
     with pytest.raises(UserError, match="readable .npz file"):
-        data.load(config(tmp_path / "d.npz"))
+        dataset.load(config(tmp_path / "d.npz"))
 
 
 def test_no_damage_to_a_file_gets_past_the_check(tmp_path, capfd):
@@ -162,7 +162,7 @@ def test_no_damage_to_a_file_gets_past_the_check(tmp_path, capfd):
         ):
             path.write_bytes(damaged)
             try:
-                data.load(config(path))  # a date or an attribute may be damaged
+                dataset.load(config(path))  # a date or an attribute may be damaged
             except UserError as error:
                 refused += 1
                 assert "\n" not in str(error)
@@ -172,12 +172,12 @@ def test_no_damage_to_a_file_gets_past_the_check(tmp_path, capfd):
 
 def test_more_rows_than_memory_are_refused(tmp_path):
     with pytest.raises(UserError, match="num_samples must fit in memory, got 2147483"):
-        data.load(config(tmp_path, num_samples=2**31 - 1, num_features=10**6))
+        dataset.load(config(tmp_path, num_samples=2**31 - 1, num_features=10**6))
 
 
 def test_an_epoch_has_every_row_once_and_its_last_batch_short():
     x = np.arange(10)
-    found = data.batches(x[:, None], x, 4, seed=3)
+    found = dataset.batches(x[:, None], x, 4, seed=3)
     epoch = list(itertools.islice(found, 3))
     assert [len(y) for _, y in epoch] == [4, 4, 2]
     assert sorted(np.concatenate([y for _, y in epoch])) == list(range(10))
@@ -189,7 +189,7 @@ def test_the_rows_of_an_epoch_depend_on_seed_and_epoch_alone():
     x = np.arange(12)
 
     def epochs(first, seed=3):
-        found = data.batches(x[:, None], x, 4, seed, first_epoch=first)
+        found = dataset.batches(x[:, None], x, 4, seed, first_epoch=first)
         rows = np.concatenate([y for _, y in itertools.islice(found, 6)])
         return rows.reshape(2, 12).tolist()
 
@@ -200,5 +200,5 @@ def test_the_rows_of_an_epoch_depend_on_seed_and_epoch_alone():
 
 def test_an_npu_drops_the_short_batch():
     x = np.arange(10)
-    found = data.batches(x[:, None], x, 4, seed=3, drop_last=True)
+    found = dataset.batches(x[:, None], x, 4, seed=3, drop_last=True)
     assert [len(y) for _, y in itertools.islice(found, 5)] == [4] * 5

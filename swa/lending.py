@@ -1,0 +1,80 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""What SWA exchanges for a while, and how it is given back.
+
+One rule for weights, rates, attributes and train functions: giving back looks first.
+A value that is no longer SWA's has been changed by the user, and stays.
+"""
+
+import operator
+
+__all__ = ["ABSENT", "Loan", "Attributes"]
+
+ABSENT = object()  # the value of an attribute that is not there
+
+
+class Loan:
+    """A value of the user's that SWA exchanges for values of its own.
+
+    Args:
+      read: function () -> the value now.
+      write: function of a value.
+      is_same: function (value now, value of SWA's) -> bool.
+
+    Attributes:
+      is_open: bool, whether there is something to give back.
+      before: the value that was there when the loan was opened.
+      ours: list of values of SWA's, of which any may be there now.
+    """
+
+    def __init__(self, read, write, is_same):
+        self._read, self._write, self._is_same = read, write, is_same
+        self.is_open, self.before, self.ours = False, None, []
+
+    def put(self, value):
+        """Sets the value; the first one opens the loan."""
+        if not self.is_open:
+            self.before, self.ours = self._read(), []
+            self.is_open = True
+        # noted before and after, because a Ctrl-C may come in between
+        self.ours = [*self.ours, value]
+        self._write(value)
+        self.ours = [value]
+
+    def is_ours(self):
+        """Whether the value now is one of SWA's."""
+        now = self._read()
+        return any(self._is_same(now, value) for value in self.ours)
+
+    def give_back(self):
+        """Sets the value from before, unless the user has set another one meanwhile."""
+        if self.is_open and self.is_ours():
+            self._write(self.before)
+        self.is_open, self.before, self.ours = False, None, []
+
+
+class Attributes:
+    """Attributes of objects that SWA has exchanged."""
+
+    def __init__(self):
+        self._loans = []
+
+    def put(self, owner, name, value):
+        """Sets an attribute, past Keras, which would track variables in it."""
+        attributes = vars(owner)
+
+        def write(value):
+            if value is ABSENT:
+                del attributes[name]
+            else:
+                attributes[name] = value
+
+        loan = Loan(lambda: attributes.get(name, ABSENT), write, operator.is_)
+        self._loans.append(loan)
+        loan.put(value)
+
+    def give_back(self):
+        """Gives all attributes back, the last one first."""
+        while self._loans:
+            self._loans[-1].give_back()
+            self._loans.pop()

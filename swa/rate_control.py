@@ -1,0 +1,72 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""How the rates of a run get into its optimizer, and how the rate is given back."""
+
+import math
+
+from swa import schedules
+from swa.lending import Loan
+from swa.rates import Rates, is_same_rate
+
+__all__ = ["RateControl"]
+
+
+class RateControl:
+    """Sets the learning rate of each epoch's first batch; the mode sets the others.
+
+    Args:
+      settings: schedules.Settings.
+      mode: the model's `swa.graph.GraphMode` or `swa.eager.EagerMode`.
+      compiled_rate: float, the rate before any callback began, which is given back;
+        nan: there is none that can be set.
+      base_rate: float, the rate from which the schedule is computed; nan: the compiled.
+
+    Attributes:
+      base_rate: float, as above, a number where there is a compiled rate.
+      sets_rate: bool, whether SWA sets the rate of training, and not the user.
+      rates: rates.Rates.
+    """
+
+    def __init__(self, settings, mode, compiled_rate, base_rate):
+        self._settings, self._mode, self._compiled_rate = settings, mode, compiled_rate
+        self.base_rate = compiled_rate if math.isnan(base_rate) else base_rate
+        self.sets_rate = settings.lr_schedule != "manual"
+        self.rates = Rates()
+        self._loan = Loan(lambda: mode.rate.value, self._write, is_same_rate)
+
+    def begin_epoch(self, epoch, batches):
+        """Plans the rates of an epoch of training, and sets the first one.
+
+        Args:
+          epoch: int, counted from zero.
+          batches: int; 0: their number is not known.
+        """
+        planned = schedules.epoch_rates(self._settings, self.base_rate, epoch, batches)
+        self.rates.plan(planned)
+        if self.sets_rate:
+            self._put(self.rates.current)
+
+    def begin_pass(self):
+        """The rate becomes 0: nothing is trained."""
+        if self._mode.rate.is_settable:
+            self.rates.plan([0.0])
+            self._put(0.0)
+
+    def give_back(self):
+        """Sets the rate from before, unless another than SWA has set it since."""
+        self._loan.ours = [*self._loan.ours, *self.rates.ours]
+        self._loan.give_back()
+
+    def end(self):
+        """Training has ended: the compiled rate, whoever has set another one."""
+        if self.sets_rate:
+            self._put(self._compiled_rate)
+        self.give_back()
+
+    def _put(self, rate):
+        self._loan.put(rate)
+        if self.sets_rate:  # another callback may have set one since `compile`
+            self._loan.before = self._compiled_rate
+
+    def _write(self, rate):
+        self._mode.rate.value = rate

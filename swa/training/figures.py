@@ -1,0 +1,114 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""The figures of each epoch: kept, printed, drawn, and whether they are numbers."""
+
+import contextlib
+import os
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from swa.training import console, files, output
+
+NAMES = ("seconds", "losses", "accuracies", "learning_rates")
+
+
+class Figures(tf.keras.callbacks.Callback):
+    """Keeps each epoch's figures, prints them on one plain line, and judges them.
+
+    After a loss of NaN or Inf it ends the training.
+
+    Args:
+      config: Config.
+      swa: the SWA callback, which knows the rate without a session call.
+      rows: int, trained on in an epoch by all ranks.
+
+    Attributes:
+      history: dict of lists by the names NAMES, a value for each epoch.
+    """
+
+    def __init__(self, config, swa, rows):
+        super().__init__()
+        self._epochs = config.train_epochs
+        self._is_printed = config.verbose > 0 and not console.is_terminal()
+        self._swa = swa
+        self._rows = rows
+        self.history = {name: [] for name in NAMES}
+
+    @property
+    def has_diverged(self):
+        """bool: whether the last loss is NaN or Inf."""
+        return not np.isfinite(self.history["losses"][-1:]).all()
+
+    def on_train_begin(self, logs=None):
+        self._last = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        now = time.monotonic()
+        seconds, self._last = now - self._last, now
+        loss, accuracy, rate = logs["loss"], logs[accuracy_name(logs)], self._swa.lr
+        for name, value in zip(NAMES, (seconds, loss, accuracy, rate)):
+            self.history[name].append(value)
+        if self._is_printed:
+            speed = f"lr: {rate:.6g} - samples/s: {self._rows / seconds:.0f}"
+            fitted = f"loss: {loss:.4f} - accuracy: {accuracy:.4f}"
+            console.say(f"Epoch {epoch + 1}/{self._epochs} - {fitted} - {speed}")
+        if self.has_diverged:
+            self.model.stop_training = True
+            console.say_apart(f"epoch {epoch + 1}: the loss is {loss}; stopped.")
+
+
+class TensorBoard(tf.keras.callbacks.Callback):
+    """Writes each epoch's figures for TensorBoard, with no operation in any graph.
+
+    To be closed.
+
+    Args:
+      output_dir: str; the events go into its folder `tensorboard`.
+      figures: Figures.
+    """
+
+    def __init__(self, output_dir, figures):
+        super().__init__()
+        self._folder = os.path.join(output_dir, output.TENSORBOARD)
+        self._history = figures.history
+        self._open = contextlib.ExitStack()
+
+    def on_train_begin(self, logs=None):
+        path = self._open.enter_context(files.TensorFlowPath(self._folder)).path
+        writer = tf.compat.v1.summary.FileWriter(path)
+        self._writer = self._open.enter_context(writer)
+        # epochs that an earlier run wrote and this one trains again are left out
+        start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+        next_epoch = len(self._history["losses"]) + 1
+        self._writer.add_session_log(start, global_step=next_epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        names = {"loss": "losses", "accuracy": "accuracies", "rate": "learning_rates"}
+        self._write({name: self._history[key][-1] for name, key in names.items()})
+
+    def write_test(self, test):
+        """Writes the held-out figures of both sets of weights.
+
+        Args:
+          test: {"sgd": {"loss": float, "accuracy": float}, "swa": the same}.
+        """
+        for weights, figures in test.items():
+            self._write({f"{weights}_{name}": figures[name] for name in figures})
+
+    def close(self):
+        """Closes the file of events."""
+        self._open.close()
+
+    def _write(self, values):
+        summary = tf.compat.v1.Summary()
+        for name, value in values.items():
+            summary.value.add(tag=name, simple_value=value)
+        self._writer.add_summary(summary, global_step=len(self._history["losses"]))
+        self._writer.flush()
+
+
+def accuracy_name(logs):
+    """The name under which Keras logs the accuracy; it depends on its version."""
+    return "acc" if "acc" in logs else "accuracy"

@@ -1,0 +1,114 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""Files: what is written appears whole or not at all, and a failure is one line."""
+
+import contextlib
+import glob
+import json
+import os
+import shutil
+
+from swa.training.errors import FAILED, UserError, reason, shortened, shown
+
+TEMPORARY = ".tmp"  # the end of a file's name while it is written
+
+
+@contextlib.contextmanager
+def one_line_errors(path, kinds=(OSError,), advice=""):
+    """Within it a failure to write is a UserError that names `path`."""
+    try:
+        yield
+    except kinds as error:
+        # TensorFlow's begins with a temporary file's name
+        words = reason(error).split("; ")[-1]
+        message = f"{shortened(path)} cannot be written: {words}.{advice}"
+        raise UserError(message, FAILED) from error
+
+
+def read_json(name, path):
+    """What the JSON file `path` holds, which the flag or variable `name` names.
+
+    Raises:
+      UserError: there is no such file, or no JSON in it.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
+        got = f"{shown(path)}: {reason(error)}"
+        raise UserError(f"{name} must be a readable JSON file, got {got}.") from None
+
+
+def write(path, content):
+    """Writes bytes to the file `path`, which appears whole or not at all.
+
+    Raises:
+      UserError: it cannot be written; an earlier file of that name stays.
+    """
+    temporary = path + TEMPORARY
+    with one_line_errors(path):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+
+def write_json(path, values):
+    """Writes `values` as JSON to the file `path`. NaN and Inf become null.
+
+    Raises:
+      UserError: it cannot be written; an earlier file of that name stays.
+    """
+    finite = json.loads(json.dumps(values), parse_constant=lambda name: None)
+    text = json.dumps(finite, indent=2, sort_keys=True) + "\n"
+    write(path, text.encode())
+
+
+def remove(folder, *patterns):
+    """Removes what in `folder` matches: files, and folders with all they hold.
+
+    Raises:
+      UserError: it cannot be removed.
+    """
+    for pattern in patterns:
+        for path in glob.glob(os.path.join(glob.escape(folder), pattern)):
+            with one_line_errors(path):
+                if os.path.isdir(path) and not os.path.islink(path):
+                    shutil.rmtree(path)
+                else:
+                    os.unlink(path)
+
+
+class Resource(contextlib.AbstractContextManager):
+    """What is to be closed, or used as a context."""
+
+    def __exit__(self, *error):
+        self.close()
+
+
+class TensorFlowPath(Resource):
+    """A path to a folder, which it makes, that TensorFlow takes literally.
+
+    TensorFlow reads [, ] and \\ in a path as a pattern, and wants UTF-8. Linux shows a
+    process its open files as paths of plain letters.
+
+    Args:
+      folder: str.
+
+    Attributes:
+      path: str, good until `close`.
+    """
+
+    def __init__(self, folder):
+        os.makedirs(folder, exist_ok=True)
+        self._descriptor = os.open(folder, os.O_RDONLY)
+        path = f"/proc/self/fd/{self._descriptor}"
+        self.path = path if os.path.isdir(path) else folder
+
+    def close(self):
+        """Closes the open folder."""
+        os.close(self._descriptor)

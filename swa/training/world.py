@@ -1,0 +1,48 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""Which ranks train together, as the environment says before any of them is joined."""
+
+import re
+from typing import NamedTuple
+
+from swa.training.errors import UserError, wrong
+
+MOST_RANKS = 4096
+
+
+class World(NamedTuple):
+    """The ranks, and which of them this process is."""
+
+    engine: str = ""  # what joins them: "", "horovod" or "hccl"
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0  # among those of this machine
+    local_size: int = 1
+
+    @property
+    def is_writer(self):
+        """bool: whether this rank writes the files."""
+        return self.rank == 0
+
+
+def number_in(environ, name, default, least, most=MOST_RANKS):
+    """The integer that a variable holds.
+
+    Args:
+      environ: mapping of environment variables.
+      name: str, of the variable.
+      default: int where it is not set, or None if it has to be set.
+      least: int.
+      most: int.
+
+    Raises:
+      UserError: naming the variable, the rule and the value.
+    """
+    text = environ.get(name, default)
+    if text is None:
+        raise UserError(f"{name} must be set where there are several ranks, got none.")
+    if not re.fullmatch("[0-9]{1,10}", str(text)) or int(text) < least:
+        raise wrong(f"{name} must be an integer >= {least}", text)
+    if int(text) > most:
+        raise wrong(f"{name} must be at most {most}", text)
+    return int(text)

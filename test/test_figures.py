@@ -1,0 +1,76 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""An epoch's figures: kept, printed on one line, and judged."""
+
+import argparse
+import math
+import time
+
+import pytest
+
+from swa.training.figures import Figures
+
+
+def make_figures(verbose=1):
+    config = argparse.Namespace(train_epochs=3, verbose=verbose)
+    figures = Figures(config, argparse.Namespace(lr=0.25), rows=100)
+    figures.set_model(argparse.Namespace(stop_training=False))
+    return figures
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """A list whose last number is the time; the clock of the wall is set back."""
+    numbers = [10.0]
+    monkeypatch.setattr(time, "monotonic", lambda: numbers[-1])
+    monkeypatch.setattr(time, "time", lambda: -numbers[-1])
+    return numbers
+
+
+@pytest.mark.parametrize("name", ["acc", "accuracy"])
+def test_each_epoch_adds_a_value_to_every_list(now, name):
+    figures = make_figures()
+    figures.on_train_begin()
+    now.append(12.0)
+    figures.on_epoch_end(0, {"loss": 0.5, name: 0.75})
+    assert figures.history == {
+        "seconds": [2.0],
+        "losses": [0.5],
+        "accuracies": [0.75],
+        "learning_rates": [0.25],
+    }
+
+
+def test_the_line_has_the_epoch_and_the_speed(now, capsys):
+    figures = make_figures()
+    figures.on_train_begin()
+    now.append(12.0)
+    figures.on_epoch_end(1, {"loss": 0.5, "acc": 0.75})
+    assert capsys.readouterr().out == (
+        "Epoch 2/3 - loss: 0.5000 - accuracy: 0.7500 - lr: 0.25 - samples/s: 50\n"
+    )
+
+
+def test_verbose_0_prints_no_epoch(now, capsys):
+    figures = make_figures(verbose=0)
+    figures.on_train_begin()
+    now.append(12.0)
+    figures.on_epoch_end(0, {"loss": 0.5, "acc": 0.75})
+    assert capsys.readouterr().out == ""
+
+
+def test_before_the_first_epoch_nothing_has_diverged():
+    assert not make_figures().has_diverged
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_no_number_ends_the_training(now, capsys, loss):
+    figures = make_figures(verbose=0)
+    figures.on_train_begin()
+    now.append(12.0)
+    figures.on_epoch_end(0, {"loss": 0.5, "acc": 0.75})
+    assert not figures.has_diverged and not figures.model.stop_training
+    now.append(14.0)
+    figures.on_epoch_end(1, {"loss": loss, "acc": 0.75})
+    assert figures.has_diverged and figures.model.stop_training
+    assert f"epoch 2: the loss is {loss}; stopped." in capsys.readouterr().out

@@ -1,0 +1,463 @@
+# Copyright 2026 The SWA for TensorFlow authors
+# SPDX-License-Identifier: MIT
+"""What is refused, in one line, when training begins, and that nothing is left behind.
+
+Arguments alone: test_schedules. Rows: test_rows, test_equal_batches. States:
+test_state. Rates that cannot be set: test_rate_of_batches.
+"""
+
+import numpy as np
+import pytest
+from support.callback_kit import (
+    CLASSES,
+    FEATURES,
+    ROWS,
+    SAMPLED,
+    assert_averaged,
+    assert_statistics,
+    at,
+    both_modes,
+    build,
+    data,
+    equal,
+    fit,
+    only_eager,
+    recorder,
+    refused,
+)
+
+# Settings that contradict the run
+
+
+@both_modes
+def test_start_epoch_must_be_below_epochs(kit):
+    with refused("start_epoch must be below epochs.*7.*7"):
+        fit(build(kit), kit.SWA(7), epochs=7)
+
+
+@both_modes
+def test_swa_lr_above_the_compiled_rate_is_refused(kit):
+    with refused("swa_lr must not be above.*0.1, got 0.5"):
+        fit(build(kit), kit.SWA(3, "constant", 0.5))
+
+
+def test_a_schedule_whose_one_sample_is_the_batch_norm_epoch_is_refused(kit):
+    model = build(kit)
+    swa = kit.SWA(4, swa_freq=2, snapshot="cycle_end")
+    with refused("the batch-norm epoch"):
+        swa.plan(5, 4, 0.1, True)
+    with refused("the batch-norm epoch"):
+        fit(model, swa, epochs=5)
+    assert swa.plan(5, 4, 0.1, False).sampled_epochs == [5]
+    fit(model, swa, epochs=6)
+    assert swa.n_averaged == len(swa.plan(6, 4).sampled_epochs) == 1
+
+
+def test_ranks_must_be_able_to_sum(tf_kit):
+    with refused("ranks must be.*got 2"):
+        tf_kit.SWA(3, ranks=2)
+    with refused("ranks must be.*got 2"):
+        tf_kit.update_bn(build(tf_kit), data()[0], ranks=2)
+
+
+# Frameworks
+
+
+def test_a_model_of_the_other_keras_is_refused(tf_kit):
+    pytest.importorskip("keras")
+    from swa.keras import SWA as KerasSWA
+
+    swa = KerasSWA(3)
+    swa.set_model(build(tf_kit))
+    swa.set_params({"epochs": 7})
+    with refused("model must be a keras model"):
+        swa.on_train_begin()
+
+
+def test_another_tensorflow_is_refused(tf_kit, monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf, "__version__", "2.4.1")
+    with pytest.raises(RuntimeError, match="TensorFlow 1.15, found 2.4.1"):
+        tf_kit.SWA(3)
+
+
+@both_modes
+@pytest.mark.parametrize("within", ["compile", "fit"])
+def test_a_distribution_strategy_is_refused(tf_kit, within):
+    import tensorflow as tf
+
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
+    with refused("tf.distribute strategy scope"):
+        with strategy.scope():
+            model = build(tf_kit)
+            if within == "fit":
+                fit(model, tf_kit.SWA(3))
+        fit(model, tf_kit.SWA(3))
+
+
+@only_eager("has the graph function")
+@pytest.mark.parametrize(
+    "cause", ["sample_weight_mode", "target_tensors", "tf.train", "experimental_run"]
+)
+def test_each_cause_of_the_eager_graph_function_is_named(tf_kit, cause):
+    import tensorflow as tf
+
+    layers = tf_kit.keras.layers
+    model = tf_kit.keras.Sequential([layers.Dense(1, input_shape=(3, FEATURES))])
+    x = np.ones((ROWS, 3, FEATURES), "float32")
+    options = {
+        "sample_weight_mode": dict(sample_weight_mode="temporal"),
+        "target_tensors": dict(target_tensors=[tf_kit.keras.Input((3, 1))]),
+        "tf.train": dict(optimizer=tf.compat.v1.train.GradientDescentOptimizer(0.1)),
+        "experimental_run": dict(experimental_run_tf_function=False),
+    }[cause]
+    options = dict(dict(optimizer="sgd", loss="mse"), **options)
+    model.compile(**options)
+    with refused(cause):
+        fit(model, tf_kit.SWA(2), rows=(x, x[..., :1]))
+    if cause in ("sample_weight_mode", "tf.train"):
+        # Keras takes target_tensors in its graph function alone
+        model.compile(run_eagerly=True, **options)
+        swa = tf_kit.SWA(2)
+        fit(model, swa, rows=(x, x[..., :1]))
+        assert swa.n_averaged == 3
+
+
+# Two callbacks
+
+
+@both_modes
+@pytest.mark.parametrize("batch_norm", [True, False], ids=["batch norm", "plain"])
+def test_a_second_swa_in_one_fit_is_refused_and_the_model_trains_on(kit, batch_norm):
+    model = build(kit, batch_norm)
+    seen = recorder(kit)
+    with refused("callbacks must hold one SWA in a fit of"):
+        fit(model, kit.SWA(2, "constant", 0.01), kit.SWA(3))
+    fit(model, seen)
+    np.testing.assert_allclose(seen.rates, 0.1, rtol=1e-6)
+    assert not equal(seen.weights[0], seen.weights[1])
+    fit(model, kit.SWA(2), seen)
+    assert_averaged(model, seen.weights[1 : 3 if batch_norm else 4])
+
+
+@both_modes
+def test_a_callback_given_twice_is_refused(kit):
+    swa = kit.SWA(2)
+    with refused("callbacks must hold one SWA"):
+        fit(build(kit), swa, swa)
+
+
+@both_modes
+@pytest.mark.parametrize("same", [True, False], ids=["the same one", "another"])
+def test_swa_in_a_nested_fit_of_the_same_model_is_refused(kit, same):
+    model = build(kit, False)
+    swa = kit.SWA(2)
+    inner = swa if same else kit.SWA(2)
+    nest = at(kit, "on_epoch_end", lambda model: fit(model, inner), 1)
+    with refused("nested fits included, got a second"):
+        fit(model, swa, nest)
+    fit(model, swa)
+    assert swa.n_averaged == 3
+
+
+@both_modes
+def test_a_nested_fit_of_another_model_is_no_concern(kit):
+    model = build(kit)
+    other = build(kit)
+    seen = recorder(kit)
+    nest = at(kit, "on_epoch_end", lambda model: fit(other, kit.SWA(2)), 1)
+    fit(model, kit.SWA(2), nest, seen)
+    assert_averaged(model, seen.weights[SAMPLED], data()[0])
+    assert_statistics(other.get_weights(), data()[0])
+
+
+# What a refusal leaves
+
+
+@both_modes
+def test_a_refusal_leaves_the_earlier_average_and_the_next_fit(tf_kit):
+    model = build(tf_kit, False)
+    swa = tf_kit.SWA(2)
+    seen = recorder(tf_kit)
+    fit(model, swa, seen)
+    average = swa.averaged_weights
+    with refused("renorm"):
+        fit(of_one_norm(tf_kit, renorm=True), swa)
+    with refused("start_epoch must be below"):
+        fit(model, swa, epochs=2)
+    assert equal(swa.averaged_weights, average) and swa.n_averaged == 3
+    swa.restore()
+    assert equal(model.get_weights(), seen.weights[-1])
+    fit(model, swa, seen)
+    assert_averaged(model, seen.weights[1:])
+
+
+@both_modes
+def test_a_refusal_leaves_the_model_usable_without_swa(kit):
+    model = build(kit)
+    swa = kit.SWA(3, swa_freq=9, snapshot="cycle_end")
+    with refused("swa_freq must leave an epoch to be sampled"):
+        fit(model, swa)
+    before = model.get_weights()
+    fit(model, epochs=1)
+    assert not equal(before, model.get_weights())
+
+
+# Batch norm whose moments cannot be known
+
+
+def of_one_norm(kit, **options):
+    layers = kit.keras.layers
+    norm = layers.BatchNormalization(**options)
+    hidden = layers.Dense(4, input_shape=(FEATURES,))
+    head = layers.Dense(CLASSES, activation="softmax")
+    model = kit.keras.Sequential([hidden, norm, head])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+@both_modes
+def test_renorm_is_refused(tf_kit):
+    with refused("batch-norm layer '.*' must not use renorm"):
+        fit(of_one_norm(tf_kit, renorm=True), tf_kit.SWA(3))
+
+
+def test_a_wrapped_train_function_and_batch_norm_are_refused(kit):
+    """In graph mode, which alone has a train function."""
+    model = build(kit)
+    model._make_train_function()
+    inner = model.train_function
+    model.train_function = lambda values: inner(values)
+    with refused("train_function must be Keras's own"):
+        fit(model, kit.SWA(2, "constant", 0.01))
+    before = model.get_weights()
+    fit(model, epochs=1)
+    assert not equal(before, model.get_weights())
+
+
+def test_a_batch_norm_in_a_loop_is_refused_by_name(tf_kit):
+    """In graph mode, which hides a loop's moments."""
+    layers = tf_kit.keras.layers
+    keras = tf_kit.keras
+
+    class Cell(layers.Layer):
+        units = state_size = output_size = 3
+
+        def build(self, shape):
+            self.norm = layers.BatchNormalization(name="within")
+            self.norm.build((None, 3))
+            super().build(shape)
+
+        def call(self, inputs, states):
+            output = self.norm(inputs + states[0])
+            return output, [output]
+
+    inputs = keras.Input((5, 3))
+    model = keras.Model(inputs, layers.Dense(1)(layers.RNN(Cell())(inputs)))
+    model.compile("sgd", "mse")
+    x = np.random.RandomState(1).randn(ROWS, 5, 3).astype("float32")
+    # stock Keras itself fails with such a model, at the first batch and in many lines
+    with refused("batch-norm layer 'within'"):
+        fit(model, tf_kit.SWA(2), rows=(x, x[:, 0, :1]))
+
+
+def test_a_batch_norm_within_a_tf_function_is_refused_by_name(tf_kit):
+    """In graph mode, which hides its moments; eager mode: test_models."""
+    import tensorflow as tf
+
+    layers = tf_kit.keras.layers
+
+    class Traced(tf_kit.keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.norm = layers.BatchNormalization(name="within")
+            self.head = layers.Dense(CLASSES, activation="softmax")
+
+        @tf.function
+        def call(self, inputs, training=None):
+            return self.head(self.norm(inputs, training=training))
+
+    model = Traced()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    fit(model, epochs=1)
+    with refused("batch-norm layer 'within'"):
+        fit(model, tf_kit.SWA(2))
+    with refused("batch-norm layer 'within'"):
+        tf_kit.update_bn(model, data()[0])
+    model.norm.trainable, still = False, model.norm.get_weights()
+    tf_kit.update_bn(model, data()[0])
+    assert equal(model.norm.get_weights(), still)
+    swa = tf_kit.SWA(2)
+    seen = recorder(tf_kit)
+    fit(model, swa, seen)
+    assert swa.batch_norm_epoch is None
+    assert_averaged(model, seen.weights[1:])
+
+
+@only_eager("reads the code of a call")
+def test_a_call_that_always_runs_as_a_graph_is_refused_by_name(tf_kit):
+    from tensorflow.python.eager import function  # whose `defun` tf.contrib has
+
+    layers = tf_kit.keras.layers
+
+    class Norm(layers.BatchNormalization):
+        @function.defun
+        def call(self, inputs, training=None):
+            return super(Norm, self).call(inputs, training=training)
+
+    model = tf_kit.keras.Sequential([Norm(name="own"), layers.Dense(1)])
+    x = data()[0]
+    model.compile("sgd", "mse")
+    with refused("batch-norm layer 'own'"):
+        fit(model, tf_kit.SWA(2), rows=(x, x[:, :1]))
+
+
+# Batch norm of the user's own
+
+
+def own_norm(kit, rule):
+    """A layer with the statistics of batch norm.
+
+    Args:
+      rule: function of the inputs (rows, features) -> mean, variance.
+    """
+    import tensorflow as tf
+
+    class Own(kit.keras.layers.Layer):
+        axis = -1
+
+        def build(self, shape):
+            options = dict(shape=(int(shape[-1]),), trainable=False)
+            self.moving_mean = self.add_weight(
+                name="moving_mean", initializer="zeros", **options
+            )
+            self.moving_variance = self.add_weight(
+                name="moving_variance", initializer="ones", **options
+            )
+            super().build(shape)
+
+        def call(self, inputs):
+            mean, variance = rule(inputs)
+            self.move(self.moving_mean, mean, inputs)
+            self.move(self.moving_variance, variance, inputs)
+            return (inputs - mean) / tf.sqrt(variance + 1e-3)
+
+        def move(self, variable, new, inputs):
+            step = (variable - new) * 0.1
+            if kit.name == "keras":
+                self.add_update([tf.compat.v1.assign_sub(variable, step)], inputs)
+            elif kit.is_eager:
+                self.add_update(lambda: variable.assign_sub(step))
+            else:
+                self.add_update(lambda: variable.assign_sub(step), inputs=True)
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    return Own()
+
+
+def sums(x):
+    import tensorflow as tf
+
+    rows = tf.cast(tf.shape(x)[0], tf.float32)
+    mean = tf.reduce_sum(x, 0) / rows
+    return mean, tf.reduce_sum(tf.square(x - mean), 0) / rows
+
+
+def raw_moments(x):
+    import tensorflow as tf
+
+    mean = tf.reduce_mean(x, 0)
+    return mean, tf.reduce_mean(tf.square(x), 0) - tf.square(mean)
+
+
+def deviations(x):
+    import tensorflow as tf
+
+    mean, variance = tf.nn.moments(x, [0])
+    return mean, tf.sqrt(variance)
+
+
+def switch_norm(x):
+    import tensorflow as tf
+
+    mean, variance = tf.nn.moments(x, [0])
+    layer_mean, layer_variance = tf.nn.moments(x, [1], keepdims=True)
+    return (
+        0.5 * mean + 0.5 * tf.reduce_mean(layer_mean),
+        0.5 * variance + 0.5 * tf.reduce_mean(layer_variance),
+    )
+
+
+def masked(x):
+    import tensorflow as tf
+
+    mask = tf.cast(x > 0, tf.float32)
+    count = tf.reduce_sum(mask, 0) + 1.0
+    mean = tf.reduce_sum(x * mask, 0) / count
+    return mean, tf.reduce_sum(mask * tf.square(x - mean), 0) / count
+
+
+def deviations_from_another_mean(x):
+    import tensorflow as tf
+
+    mean = tf.reduce_mean(x, 0)
+    return mean, tf.reduce_mean(tf.square(x - tf.reduce_mean(x, 1, True)), 0)
+
+
+def deviations_not_squared(x):
+    import tensorflow as tf
+
+    mean = tf.reduce_mean(x, 0)
+    return mean, tf.reduce_mean(x - mean, 0)
+
+
+OTHER_RULES = [sums, raw_moments, deviations, switch_norm, masked]
+OTHER_RULES += [deviations_from_another_mean, deviations_not_squared]
+
+
+@both_modes
+@pytest.mark.parametrize("behind", [True, False], ids=["behind one", "alone"])
+@pytest.mark.parametrize("rule", OTHER_RULES, ids=lambda rule: rule.__name__)
+def test_a_batch_norm_by_another_rule_is_refused_by_name(kit, rule, behind):
+    layers = kit.keras.layers
+    own = own_norm(kit, rule)
+    before = [layers.BatchNormalization()] if behind else []
+    model = kit.keras.Sequential(
+        [layers.Dense(8, input_shape=(FEATURES,))]
+        + before
+        + [own, layers.Dense(CLASSES, activation="softmax")]
+    )
+    model.compile(kit.keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
+    trained = model.get_weights()
+    with refused(f"batch-norm layer '{own.name}'"):
+        fit(model, kit.SWA(2))
+    assert equal(model.get_weights(), trained)
+    fit(model, epochs=1)
+    assert not equal(model.get_weights()[:1], trained[:1])
+
+
+# Falls: a batch norm of the user's own by plain moments is right in graph mode
+
+
+@both_modes
+def test_a_users_batch_norm_by_plain_moments_is_right_or_refused(kit):
+    import tensorflow as tf
+
+    own = own_norm(kit, lambda x: tf.nn.moments(x, [0]))
+    layers = kit.keras.layers
+    hidden = layers.Dense(8, input_shape=(FEATURES,))
+    model = kit.keras.Sequential([hidden, own, layers.Dense(1)])
+    model.compile(kit.keras.optimizers.SGD(0.01), "mse")
+    x = data()[0]
+    if kit.is_eager:  # nothing shows there where its moments come from
+        with refused(f"batch-norm layer '{own.name}'"):
+            fit(model, kit.SWA(2), rows=(x, x[:, :1]))
+        return
+    fit(model, kit.SWA(2), rows=(x, x[:, :1]))
+    kernel, bias = hidden.get_weights()
+    outputs = np.float64(x) @ kernel + bias
+    np.testing.assert_allclose(own.get_weights()[0], outputs.mean(0), atol=1e-5)
+    np.testing.assert_allclose(own.get_weights()[1], outputs.var(0), rtol=1e-5)
