@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import List, NamedTuple
 
@@ -155,15 +156,17 @@ class Results:
     def __init__(self, path):
         self._path = pathlib.Path(path)
         self.by_name = json.loads(self._path.read_text()) if self._path.exists() else {}
+        self._lock = threading.Lock()
 
     def note(self, fault, stage, caught_by):
         """Keeps what a stage says of a fault; an empty `caught_by`: not caught."""
         entry = {"file": fault.file, "behaviour": fault.behaviour, "stage": stage}
-        self.by_name[fault.name] = dict(entry, caught_by=caught_by)
         print(f"{fault.name}: {caught_by or 'not caught'}", flush=True)
         temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.by_name, indent=1))
-        temporary.replace(self._path)
+        with self._lock:
+            self.by_name[fault.name] = dict(entry, caught_by=caught_by)
+            temporary.write_text(json.dumps(self.by_name, indent=1))
+            temporary.replace(self._path)
 
     def caught_by(self, fault):
         """The test that catches the fault; empty: none is known."""
