@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import List, NamedTuple
 
@@ -130,14 +131,16 @@ def failures(tree, tests, is_eager, *options, seconds=FIRST_SECONDS):
 
 
 def tests_of_names(tree, names):
-    """(ids of the tests of these names, names that no file has)."""
-    ids, missing = [], []
+    """(pytest's arguments that choose these tests, names that no file has)."""
+    files, missing = [], []
     for name in names:
         paths = sorted((tree / "test").glob("test_*.py"))
         paths = [p for p in paths if re.search(rf"^def {name}\(", p.read_text(), re.M)]
-        ids += [f"test/{path.name}::{name}" for path in paths]
+        files += [f"test/{path.name}" for path in paths]
         missing += [] if paths else [name]
-    return ids, missing
+    # by -k, because a file that is skipped has no test of that name
+    arguments = [*dict.fromkeys(files), "-k", " or ".join(names)]
+    return arguments if files else [], missing
 
 
 def all_tests(tree, is_of_trainer):
@@ -153,15 +156,17 @@ class Results:
     def __init__(self, path):
         self._path = pathlib.Path(path)
         self.by_name = json.loads(self._path.read_text()) if self._path.exists() else {}
+        self._lock = threading.Lock()
 
     def note(self, fault, stage, caught_by):
         """Keeps what a stage says of a fault; an empty `caught_by`: not caught."""
         entry = {"file": fault.file, "behaviour": fault.behaviour, "stage": stage}
-        self.by_name[fault.name] = dict(entry, caught_by=caught_by)
         print(f"{fault.name}: {caught_by or 'not caught'}", flush=True)
         temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.by_name, indent=1))
-        temporary.replace(self._path)
+        with self._lock:
+            self.by_name[fault.name] = dict(entry, caught_by=caught_by)
+            temporary.write_text(json.dumps(self.by_name, indent=1))
+            temporary.replace(self._path)
 
     def caught_by(self, fault):
         """The test that catches the fault; empty: none is known."""
@@ -186,12 +191,12 @@ def run_first(faults, results, tests, folder):
 
     def run(fault):
         tree = copy_of_tree(folder)
-        ids, missing = tests_of_names(tree, fault.tests)
+        named, missing = tests_of_names(tree, fault.tests)
         for name in missing:
             print(f"{fault.name}: no test is named {name}")
         fault.plant(tree)
-        ids = tests or ids
-        failed = failures(tree, ids, fault.is_eager, "-x") if ids else []
+        chosen = tests or named
+        failed = failures(tree, chosen, fault.is_eager, "-x") if chosen else []
         results.note(fault, "first", "".join(failed[:1]))
         shutil.rmtree(str(tree.parent))
 
