@@ -62,10 +62,10 @@ class GraphMode:
         self._calls = []  # of moment_search.BatchNormCall
         self._phase = backend.learning_phase()  # an int, where the user has fixed it
         self._function, self._forms = None, Forms(None)
+        self._other_forms = Forms(None)  # of a train function beside that of `fit`
         self._next_rate = math.nan
         self._has_run = False  # whether the last batch ran by a form of SWA's
-        self._rate_feed = {}  # while batches set the rate: the placeholder, its value
-        self._rate_fetch = []  # while batches set the rate: the negated rate
+        self._rate_forms = []  # the _RateForm, while batches set the rate
 
     @property
     def runs_training(self):
@@ -106,7 +106,7 @@ class GraphMode:
         if sets_rate and self._can_set_next_rate():
             self._rate_form()
         if layers:
-            self._pass_updates()
+            self._pass_updates(self._function)
         if not self._feeds_initial_values():
             _check_not_finalized(self.variables[0].graph)
             self.put(self.read())  # Keras makes its operations at the first use
@@ -166,16 +166,23 @@ class GraphMode:
         self._take_new_function()
         if self._can_set_next_rate():
             form = self._rate_form()
-            self._rate_fetch = [form.negated_rate]
-            self._rate_feed = {form.placeholder: 0.0}  # each batch brings its own
-            self._forms.change(self._rate_fetch, form.updates_op, self._rate_feed)
+            self._rate_forms = [form]
+            feed_dict = {form.placeholder: 0.0}  # each batch brings its own
+            self._forms.change([form.negated_rate], form.updates_op, feed_dict)
 
     def start_pass(self):
-        """From now on batches train nothing, and fetch their moments."""
+        """From now on batches train nothing, and fetch their moments.
+
+        A callback may train by another function than `fit`: it trains nothing either.
+        """
         self.stop()
         self._take_new_function()
-        updates, feed_dict = self._pass_updates(), self._function.feed_dict
-        self._forms.change(self._fetches(), updates, feed_dict)
+        function, other = self._function, self.model.train_function
+        updates = self._pass_updates(function)
+        self._forms.change(self._fetches(), updates, function.feed_dict)
+        if other is not function and is_of_keras(other):
+            self._other_forms = Forms(other)
+            self._other_forms.change([], self._pass_updates(other), other.feed_dict)
 
     def begin_batch(self, next_rate):
         """A batch begins.
@@ -185,8 +192,8 @@ class GraphMode:
         """
         self._forms.values.clear()
         self._next_rate = next_rate
-        for placeholder in self._rate_feed:
-            self._rate_feed[placeholder] = next_rate
+        for form in self._rate_forms:
+            self._function.feed_dict[form.placeholder] = next_rate
 
     def end_batch(self):
         """What the batch tells.
@@ -206,9 +213,9 @@ class GraphMode:
 
     def _end_rate(self, values):
         """The rate that the batch used; sets the next one where the batch has not."""
-        for negated_rate in self._rate_fetch:
-            if negated_rate in values:
-                return -float(values[negated_rate])
+        for form in self._rate_forms:
+            if form.negated_rate in values:
+                return -float(values[form.negated_rate])
         if math.isnan(self._next_rate):
             return math.nan
         self._check_optimizer()
@@ -236,7 +243,8 @@ class GraphMode:
     def stop(self):
         """Gives the train function back as it was."""
         self._forms.restore()
-        self._rate_feed, self._rate_fetch = {}, []
+        self._other_forms.restore()
+        self._rate_forms = []
 
     def forward(self, batches, receive):
         """Runs the model on each batch in training mode; no weight changes.
@@ -283,9 +291,11 @@ class GraphMode:
                 updates_op = rate.assign(placeholder, read_value=False)
             return _RateForm(negated_rate, updates_op, placeholder)
 
-        return self._made_once((moment_search.variable_op(rate), *fetched), make)
+        return self._made_once(
+            function, [moment_search.variable_op(rate), *fetched], make
+        )
 
-    def _pass_updates(self):
+    def _pass_updates(self, function):
         """Runs the updates that are neither the optimizer's nor re-estimated."""
         parts = parts_of(self.model) + self.model.metrics
         layer_updates = [
@@ -306,13 +316,12 @@ class GraphMode:
             is_of_layer = update in operations or assigned & updated
             return is_of_layer and not assigned & statistics
 
-        updates = moment_search.leaves([self._function.updates_op])
+        updates = moment_search.leaves([function.updates_op])
         kept = [update for update in updates if is_kept(update)]
-        return self._made_once(tuple(self._fetches()), lambda: tf.group(*kept))
+        return self._made_once(function, self._fetches(), lambda: tf.group(*kept))
 
-    def _made_once(self, key, make):
-        """What a function makes; kept with the train function that it is made for."""
-        function = self._function
+    def _made_once(self, function, key, make):
+        """What `make` makes; kept with the train function that it is made for."""
         operations = vars(function).setdefault("_swa_operations", {})
         key = (function.updates_op, *key)
         if key not in operations:

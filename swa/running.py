@@ -65,9 +65,13 @@ class Guard:
         return self.is_open and self._began_in_fit and not _is_fit_running(self._model)
 
     def is_failing(self):
-        """Whether an exception passes: eager `fit` calls the last hooks even then."""
+        """Whether an exception passes: eager `fit` calls the last hooks even then.
+
+        A loop by hand may end in an `except` clause, where one is at hand as well.
+        """
         error = sys.exc_info()[1]
-        return error is not None and error is not self._error_before
+        is_new = error is not None and error is not self._error_before
+        return self._began_in_fit and is_new
 
     def check_alone(self, model):
         """Gives back what was cut off, by whichever SWA of the model.

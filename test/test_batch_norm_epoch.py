@@ -8,7 +8,6 @@ Kinds of models: test_models. Kinds of rows: test_rows.
 import numpy as np
 import pytest
 from support.callback_kit import (
-    BATCH,
     CYCLIC,
     FEATURES,
     SAMPLED,
@@ -162,67 +161,16 @@ def test_moments_that_are_taken_away_leave_the_trained_weights(kit):
     assert equal(model.get_weights(), seen.weights[2])
 
 
-# Falls: a model compiled anew in mid-fit, in graph mode
+# Mid-fit
 
 
-def test_a_model_compiled_anew_in_mid_fit_goes_on_as_before(kit):
-    """As Keras does: `fit` keeps the train function that it had when it began."""
+def test_a_model_with_another_optimizer_in_mid_fit_is_refused(kit):
+    """Graph mode: `fit` goes on with the function and the optimizer that it had."""
 
     def compile_anew(model):
         model.compile("sgd", "sparse_categorical_crossentropy")
 
     model = build(kit)
     again = at(kit, "on_epoch_end", compile_anew, 1)
-    fit(model, kit.SWA(2, "constant", 0.01), again)
-    assert_statistics(model.get_weights(), data()[0])
-
-
-# Falls: batch norm whose training mode is a flag of the user's, in graph mode
-
-
-def test_a_batch_whose_flag_is_off_moves_no_statistics(tf_kit):
-    import tensorflow as tf
-
-    keras = tf_kit.keras
-    layers = tf_kit.keras.layers
-    flag = keras.backend.variable(True, dtype="bool")
-    phase = tf.cast(keras.backend.learning_phase(), "bool")
-    inputs = keras.Input((FEATURES,))
-    norm = layers.BatchNormalization()
-    outputs = norm(inputs, training=tf.logical_and(phase, flag))
-    model = compiled(tf_kit, inputs, layers.Dense(1)(outputs))
-
-    class Sets(keras.callbacks.Callback):
-        def on_batch_begin(self, batch, logs=None):
-            keras.backend.set_value(flag, batch in trained)
-
-    x = data()[0] + 3
-    for trained in (range(4), range(1), ()):
-        before = norm.get_weights()[2:]
-        swa = tf_kit.SWA(2)
-        fit(model, swa, Sets(), rows=(x, x[:, :1]))
-        assert swa.batch_norm_epoch == 4
-        if trained:
-            assert_moments(
-                norm, np.concatenate([x[i * BATCH :][:BATCH] for i in trained])
-            )
-        else:
-            np.testing.assert_allclose(norm.get_weights()[2], before[0], rtol=1e-5)
-            np.testing.assert_allclose(norm.get_weights()[3], before[1], rtol=1e-5)
-
-
-def test_a_flag_that_the_user_feeds(tf_kit):
-    import tensorflow as tf
-
-    shape = (2, 1, 3)
-    for value in (False, True):
-        flag = tf.compat.v1.placeholder_with_default(False, ())
-        norm = tf_kit.keras.layers.BatchNormalization()
-        inputs = tf_kit.keras.Input(shape)
-        outputs = tf_kit.keras.layers.Flatten()(norm(inputs, training=flag))
-        model = tf_kit.keras.Model(inputs, tf_kit.keras.layers.Dense(1)(outputs))
-        model.compile("sgd", "mse", feed_dict={flag: value})
-        x = np.float64(data()[0]).reshape((-1, *shape))
-        fit(model, tf_kit.SWA(2), rows=(x, x[:, 0, 0, :1]))
-        mean = x.mean((0, 1, 2)) if value else np.zeros(3)
-        np.testing.assert_allclose(norm.get_weights()[2], mean, atol=1e-6)
+    with pytest.raises(ValueError, match="must keep its optimizer while fit with SWA"):
+        fit(model, kit.SWA(2, "constant", 0.01), again)

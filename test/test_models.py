@@ -338,7 +338,7 @@ def test_a_function_that_training_does_not_run_is_no_concern(tf_kit):
     assert_averaged(model, seen.weights[SAMPLED], x)
 
 
-# Falls: inputs without a feature axis
+# Inputs without a feature axis
 
 
 def test_inputs_of_rank_one_get_no_axis(tf_kit):
@@ -362,37 +362,3 @@ def test_inputs_of_rank_one_get_no_axis(tf_kit):
     assert_moments(norm, x[:, :2] + 1)
     swa.apply(rows)
     assert_moments(norm, x[:, :2])
-
-
-@only_eager("makes it a column")
-@pytest.mark.parametrize("kind", ["int32", "string", "two"])
-def test_an_input_of_one_axis_is_fed_as_it_is(tf_kit, kind):
-    import tensorflow as tf
-
-    keras = tf_kit.keras
-    layers = tf_kit.keras.layers
-    (_, y) = data()
-    codes = np.arange(ROWS) ** 2 % 5
-    norm = layers.BatchNormalization()
-    is_text = kind == "string"
-    dtypes = ["int32", "int32"] if kind == "two" else [kind]
-    inputs = [keras.Input((), dtype=dtype) for dtype in dtypes]
-    as_number = tf.strings.to_number if is_text else tf.identity
-    one_hot = layers.Lambda(lambda t: tf.one_hot(tf.cast(as_number(t), "int32"), 5))
-    hidden = norm(layers.add([one_hot(inputs[0]), one_hot(inputs[-1])]))
-    out = layers.Dense(CLASSES, activation="softmax")(hidden)
-    model = keras.Model(inputs, out)
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    rows = [codes.astype(str if is_text else "i4")] * len(inputs)
-
-    def assert_mean_is_of(count):
-        mean = np.eye(5)[codes[:count]].mean(0) * 2
-        np.testing.assert_allclose(norm.get_weights()[2], mean, rtol=1e-5)
-
-    swa = tf_kit.SWA(2, validation=(rows, y), validation_rows=rows)
-    fit(model, swa, rows=(rows, y))
-    assert_mean_is_of(ROWS)
-    swa.apply([column[:40] for column in rows])
-    assert_mean_is_of(40)
-    tf_kit.update_bn(model, rows)
-    assert_mean_is_of(ROWS)

@@ -37,7 +37,7 @@ TINY = "--device=cpu --train_epochs=4 --num_samples=512 --batch_size=64 --swa_fr
 # commands that no test here runs, and where what they do is tested instead
 ELSEWHERE = {
     "bash test/run_tests.sh": "runs this test",
-    "bash test/run_tests.sh test/test_callback.py -k early_stop": "checked below",
+    "bash test/run_tests.sh test/test_stops.py -k batch_norm": "checked below",
     "bash test/check_npu.sh": "needs an NPU; test_check_npu.py has an imitation",
     "bash test/train_full_1p.sh --help": "compared with the table of flags below",
     "SWA_TEST_NPU=all bash test/run_tests.sh test/test_npu_matrix.py": "a minute",
@@ -420,7 +420,7 @@ def test_the_flag_table_is_the_launchers_help(launcher):
         text = " ".join(entry.split())
         default = re.search(r"default is (\S+)$", text)
         found[re.match(r"\w+", text)[0]] = default[1].rstrip(",") if default else ""
-    assert set(found) == set(table) - {"check"}
+    assert set(found) == set(table)
     for name, default in found.items():
         if name == "train_epochs":
             assert default == {"train_full_1p.sh": "100"}.get(launcher, "40")

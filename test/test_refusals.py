@@ -437,27 +437,3 @@ def test_a_batch_norm_by_another_rule_is_refused_by_name(kit, rule, behind):
     assert equal(model.get_weights(), trained)
     fit(model, epochs=1)
     assert not equal(model.get_weights()[:1], trained[:1])
-
-
-# Falls: a batch norm of the user's own by plain moments is right in graph mode
-
-
-@both_modes
-def test_a_users_batch_norm_by_plain_moments_is_right_or_refused(kit):
-    import tensorflow as tf
-
-    own = own_norm(kit, lambda x: tf.nn.moments(x, [0]))
-    layers = kit.keras.layers
-    hidden = layers.Dense(8, input_shape=(FEATURES,))
-    model = kit.keras.Sequential([hidden, own, layers.Dense(1)])
-    model.compile(kit.keras.optimizers.SGD(0.01), "mse")
-    x = data()[0]
-    if kit.is_eager:  # nothing shows there where its moments come from
-        with refused(f"batch-norm layer '{own.name}'"):
-            fit(model, kit.SWA(2), rows=(x, x[:, :1]))
-        return
-    fit(model, kit.SWA(2), rows=(x, x[:, :1]))
-    kernel, bias = hidden.get_weights()
-    outputs = np.float64(x) @ kernel + bias
-    np.testing.assert_allclose(own.get_weights()[0], outputs.mean(0), atol=1e-5)
-    np.testing.assert_allclose(own.get_weights()[1], outputs.var(0), rtol=1e-5)

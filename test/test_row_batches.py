@@ -349,7 +349,7 @@ import sys
 sys.path.insert(0, {root!r})
 sys.path.insert(0, {root!r} + "/test")
 from swa.tfkeras import update_bn
-from test_rows import model_of, rows
+from test_row_batches import model_of, rows
 
 tf.keras.backend.set_session(session_of([[["use_off_line", "b", True]]]))
 model = model_of(tf)

@@ -169,7 +169,7 @@ def test_a_state_of_another_model_is_refused_when_training_begins(tf_kit):
     assert_averaged(model, seen.weights[1:])
 
 
-# Falls: a loaded state that survives a late refusal
+# Refused
 
 
 def test_a_refused_fit_leaves_the_loaded_state(kit):
