@@ -31,11 +31,18 @@ class Loan:
         self._read, self._write, self._is_same = read, write, is_same
         self.is_open, self.before, self.ours = False, None, []
 
+    def open(self, before):
+        """Notes the value that is to be given back."""
+        self.is_open, self.before, self.ours = True, before, []
+
+    def close(self):
+        """Forgets it: the value of now stays."""
+        self.is_open, self.before, self.ours = False, None, []
+
     def put(self, value):
-        """Sets the value; the first one opens the loan."""
+        """Sets the value; the first one opens the loan with what was there."""
         if not self.is_open:
-            self.before, self.ours = self._read(), []
-            self.is_open = True
+            self.open(self._read())
         # noted before and after, because a Ctrl-C may come in between
         self.ours = [*self.ours, value]
         self._write(value)
@@ -50,7 +57,7 @@ class Loan:
         """Sets the value from before, unless the user has set another one meanwhile."""
         if self.is_open and self.is_ours():
             self._write(self.before)
-        self.is_open, self.before, self.ours = False, None, []
+        self.close()
 
 
 class Attributes:

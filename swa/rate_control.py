@@ -60,13 +60,16 @@ class RateControl:
     def end(self):
         """Training has ended: the compiled rate, whoever has set another one."""
         if self.sets_rate:
-            self._put(self._compiled_rate)
-        self.give_back()
+            self._write(self._compiled_rate)
+            self._loan.close()
+        else:
+            self.give_back()
 
     def _put(self, rate):
+        if self.sets_rate and not self._loan.is_open:
+            # another callback may have set a rate since `compile`
+            self._loan.open(self._compiled_rate)
         self._loan.put(rate)
-        if self.sets_rate:  # another callback may have set one since `compile`
-            self._loan.before = self._compiled_rate
 
     def _write(self, rate):
         self._mode.rate.value = rate
