@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from swa.moments import Moments, merged, merged_over_ranks, summing
+from swa.moments import Moments, merged, merged_over_ranks, sum_function
 
 CHANNELS = 3
 NO_ROWS = Moments(0, np.zeros(CHANNELS), np.zeros(CHANNELS))
@@ -240,12 +240,12 @@ def test_ranks_are_an_object_or_a_function_that_sums():
         return arrays
 
     ranks = Ranks()
-    assert summing(None) is None
-    assert summing(sum_over_ranks) is sum_over_ranks
-    assert summing(ranks) == ranks.sum
+    assert sum_function(None) is None
+    assert sum_function(sum_over_ranks) is sum_over_ranks
+    assert sum_function(ranks) == ranks.sum
 
 
 @pytest.mark.parametrize("ranks", [4, "horovod", [sum], (), object()])
 def test_ranks_that_cannot_sum_are_refused_by_name(ranks):
     with pytest.raises(ValueError, match="ranks must be a function that sums .*got"):
-        summing(ranks)
+        sum_function(ranks)
