@@ -249,6 +249,10 @@ def main():
     faults = [fault for fault in faults if fault not in lost]
     results = Results(options.results)
     with tempfile.TemporaryDirectory() as folder:
+        broken = failures(copy_of_tree(folder), ["test"], False, "--collect-only")
+        if broken:  # else each fault would seem to be caught
+            print(f"cannot be imported where no fault is planted: {' '.join(broken)}")
+            return 1
         run_first(faults, results, options.tests, folder)
         for is_of_trainer, is_eager in [(False, False), (False, True), (True, False)]:
             missed = [fault for fault in faults if not results.caught_by(fault)]
