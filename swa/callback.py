@@ -438,11 +438,14 @@ class SWA:
     def _run_with_average(self):
         if self.n_averaged and self._run.has_begun:
             return self._run
-        missing = "fit must begin after load_state"
         if not self.n_averaged:
-            missing = "no sample has been taken yet"
+            raise ValueError(
+                f"there is no average: no sample has been taken yet, got n_averaged "
+                f"{self.n_averaged}."
+            )
         raise ValueError(
-            f"there is no average: {missing}, got n_averaged {self.n_averaged}."
+            f"there is no average: fit must begin after load_state, got n_averaged "
+            f"{self.n_averaged}."
         )
 
 

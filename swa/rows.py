@@ -131,7 +131,7 @@ class Rows:
         starts = range(0, count, size)[: self._steps]
         is_last_short = len(starts) > 1 and starts[-1] + size > count
         if is_last_short and has_static_shapes():
-            raise _unequal_batches(self._name, f"{count} rows for batch_size {size}")
+            _refuse_unequal_batches(self._name, f"{count} rows for batch_size {size}")
         return (_slice_of(arrays, start, start + size) for start in starts)
 
     def _parts(self, x):
@@ -183,11 +183,11 @@ def check_shapes(session, fetches, arrays):
     shapes = [array.shape for array in arrays]
     first = _FIRST_SHAPES.setdefault(session, {}).setdefault(names, shapes)
     if shapes != first and has_static_shapes():
-        raise _unequal_batches("x", f"{shapes} after {first}")
+        _refuse_unequal_batches("x", f"{shapes} after {first}")
 
 
-def _unequal_batches(name, batches):
-    return ValueError(
+def _refuse_unequal_batches(name, batches):
+    raise ValueError(
         f"{name} must give batches of equal size on an NPU, got {batches}. "
         f"Choose a batch_size that divides the rows, the same at each call, or leave "
         f"some out."

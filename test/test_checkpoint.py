@@ -202,7 +202,9 @@ def test_a_checkpoint_of_another_make_is_named_in_plain_words(tmp_path):
     lines = []
     with pytest.raises(UserError, match="none of the 1 in"):
         checkpoint.Folder(str(tmp_path), 3).find(lines.append)
-    assert lines == [f"warning: {path} cannot be used: this trainer did not write it."]
+    name = os.path.basename(path)
+    reason = f"this trainer did not write {name}."
+    assert lines == [f"warning: {path} cannot be used: {reason}"]
 
 
 def test_a_broken_one_is_named_by_its_own_path(tmp_path):

@@ -223,11 +223,15 @@ def _values(snapshot, run):
 def _read(path):
     """Reads a checkpoint; TensorFlow compares each array with its checksum."""
     if not os.path.exists(path + ".index"):  # which is written last
-        raise _BadCheckpoint("there is no .index of it, removed or never written.")
+        raise _BadCheckpoint(
+            f"there is no {os.path.basename(path)}.index, removed or never written."
+        )
     try:
         arrays = arrays_of(path)
         if META not in arrays:
-            raise _BadCheckpoint("this trainer did not write it.")
+            raise _BadCheckpoint(
+                f"this trainer did not write {os.path.basename(path)}."
+            )
         meta = json.loads(arrays[META].decode())
         if meta["format"] != FORMAT:
             raise _BadCheckpoint(f"its format is {meta['format']}, not {FORMAT}.")
