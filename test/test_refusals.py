@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """What is refused, in one line, when training begins, and that nothing is left behind.
 
-Arguments alone: test_schedules. Rows: test_rows, test_equal_batches. States:
+Arguments alone: test_schedules. Rows: test_rows, test_row_batches. States:
 test_state. Rates that cannot be set: test_rate_of_batches.
 """
 
