@@ -55,7 +55,7 @@ class Graph:
         self.optimized = _optimized(session, self.all, feeds, fetches, targets)
         self.rewritten = None  # references.Rewritten
         self.shapes = None  # of the feeds, static from the first call on
-        self.number, self.has_run = -1, False
+        self.number, self.has_run, self.reads = -1, False, 0
 
     def not_fed(self):
         """The operations that the device runs."""

@@ -143,7 +143,8 @@ class NpuSession:
         if settings.has_defect("leak"):
             self.leaked.append(np.ones(500_000))
         if settings.has_defect("noisy_reads") and graph.reads_variables():
-            if self.calls % 2:
+            graph.reads += 1
+            if graph.reads % 2:
                 results = [_off_by_a_bit(result) for result in results]
         if settings.has_defect("stale_reads") and graph.reads_variables():
             for name, result in zip(graph.fetches, results):
