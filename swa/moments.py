@@ -74,18 +74,34 @@ def merged_over_ranks(own, sum_over_ranks):
     Returns:
       List of Moments of all ranks together.
     """
-    totals = sum_over_ranks([np.asarray(one.count, np.int64) for one in own])
-    shares = [one.count / max(int(total), 1) for one, total in zip(own, totals)]
-    means = sum_over_ranks([one.mean * share for one, share in zip(own, shares)])
+    totals = sum_over_ranks([np.asarray(layer.count, np.int64) for layer in own])
+    shares = [
+        layer.count / max(int(total), 1)  # a layer may have seen no row on any rank
+        for layer, total in zip(own, totals)
+    ]
+    means = sum_over_ranks([layer.mean * share for layer, share in zip(own, shares)])
     means = [np.asarray(mean, np.float64) for mean in means]
-    spreads = [o.variance + np.square(o.mean - mean) for o, mean in zip(own, means)]
-    spreads = sum_over_ranks([one * share for one, share in zip(spreads, shares)])
-    spreads = [np.asarray(one, np.float64) for one in spreads]
-    return [Moments(int(n), *moments) for n, *moments in zip(totals, means, spreads)]
+    variances = sum_over_ranks(
+        [
+            (layer.variance + np.square(layer.mean - mean)) * share
+            for layer, mean, share in zip(own, means, shares)
+        ]
+    )
+    return [
+        Moments(int(count), mean, np.asarray(variance, np.float64))
+        for count, mean, variance in zip(totals, means, variances)
+    ]
 
 
 def sum_function(ranks):
-    """The function that sums arrays over `ranks`; None for one process.
+    """The function that sums arrays over `ranks`.
+
+    Args:
+      ranks: None for one process; a function of a list of arrays that returns the sum
+        of each over all processes; or an object with such a method `sum`.
+
+    Returns:
+      The function, or None for one process.
 
     Raises:
       ValueError: `ranks` is neither None, a function, nor an object with `sum`.
