@@ -12,6 +12,7 @@ import math
 import sys
 import threading
 import traceback
+import weakref
 
 import numpy as np
 import tensorflow as tf
@@ -30,28 +31,28 @@ __all__ = ["EagerMode"]
 class PythonFunctions:
     """Has every `tf.function` of the process run as Python while somebody holds it.
 
-    `tf.config.experimental_run_functions_eagerly` sets the same switch. It is counted
-    here, because models in several threads may hold it at once.
+    `tf.config.experimental_run_functions_eagerly` sets the same switch. Its holders are
+    counted here, because models in several threads may hold it at once.
     """
 
     def __init__(self):
-        self._lock, self._holders, self._before = threading.Lock(), set(), False
+        self._lock, self._holders = threading.Lock(), weakref.WeakSet()
+        self._before = False
 
     def hold(self, holder):
         """Switches it on."""
         with self._lock:
             if not self._holders:
                 self._before = def_function.RUN_FUNCTIONS_EAGERLY
-            self._holders.add(id(holder))
+            self._holders.add(holder)
             def_function.RUN_FUNCTIONS_EAGERLY = True
 
     def release(self, holder):
         """Switches it back with the last holder; others change nothing."""
         with self._lock:
-            if id(holder) in self._holders:
-                self._holders.discard(id(holder))
-                if not self._holders:
-                    def_function.RUN_FUNCTIONS_EAGERLY = self._before
+            if set(self._holders) == {holder}:
+                def_function.RUN_FUNCTIONS_EAGERLY = self._before
+            self._holders.discard(holder)  # last, because a Ctrl-C may come before
 
 
 _python_functions = PythonFunctions()

@@ -30,6 +30,9 @@ from support.callback_kit import (
     slots_of,
     twins,
 )
+from tensorflow.python.eager import def_function
+
+from swa import eager
 
 in_either_phase = pytest.mark.parametrize(
     "epoch", [2, 3], ids=["averaging", "batch-norm epoch"]
@@ -208,6 +211,26 @@ def test_ctrl_c_at_any_line_leaves_trained_weights_or_the_whole_average(kit):
         np.testing.assert_allclose(after.rates, 0.1, rtol=1e-6, err_msg=where)
         assert not equal(after.begun, after.trained[-1]), where
         assert "fit" not in vars(model), where
+
+
+def test_ctrl_c_at_any_line_leaves_functions_compiled():
+    def hold_and_release(functions, holder):
+        functions.hold(holder)
+        functions.release(holder)
+
+    with Interruption() as interruption:
+        hold_and_release(eager.PythonFunctions(), eager.Attributes())
+    assert interruption.lines > 5
+    for line in range(1, interruption.lines + 1):
+        functions, holder = eager.PythonFunctions(), eager.Attributes()
+        try:
+            with Interruption(line):
+                hold_and_release(functions, holder)
+        except KeyboardInterrupt:
+            functions.release(holder)
+        assert def_function.RUN_FUNCTIONS_EAGERLY is False, line
+        hold_and_release(functions, holder)
+        assert def_function.RUN_FUNCTIONS_EAGERLY is False, line
 
 
 # What the user does after an interrupt
