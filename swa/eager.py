@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import def_function  # 1.15 sets the switch, has no getter
 from tensorflow.python.keras.backend import eager_learning_phase_scope
-from tensorflow.python.keras.engine import training_utils
+from tensorflow.python.keras.engine import training_arrays, training_utils
 
 from swa.layers import batch_norms_of, check_supported, parts_of
 from swa.lending import Attributes
@@ -232,9 +232,8 @@ def _hook_layer(layer, attributes, receive):
 
 def _is_array_loop_running():
     """Whether Keras's older loop runs, which compiles its own step."""
-    name = "tensorflow_core.python.keras.engine.training_arrays"
     frames = traceback.walk_stack(sys._getframe(1))
-    return any(frame.f_globals.get("__name__") == name for frame, _ in frames)
+    return any(frame.f_globals is vars(training_arrays) for frame, _ in frames)
 
 
 def _read(variable):

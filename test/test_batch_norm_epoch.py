@@ -5,6 +5,8 @@
 Kinds of models: test_models. Kinds of rows: test_rows.
 """
 
+import threading
+
 import numpy as np
 import pytest
 from support.callback_kit import (
@@ -23,7 +25,9 @@ from support.callback_kit import (
     equal,
     fit,
     on_two_ranks,
+    only_eager,
     recorder,
+    twins,
 )
 
 
@@ -159,6 +163,28 @@ def test_moments_that_are_taken_away_leave_the_trained_weights(kit):
         fit(model, swa, at(kit, "on_batch_begin", clear), seen)
     assert swa.batch_norm_epoch is None
     assert equal(model.get_weights(), seen.weights[2])
+
+
+@only_eager("has a switch that models in two threads share")
+def test_another_threads_fit_ends_within_it(tf_kit):
+    first, second = twins(tf_kit)
+    seen = recorder(tf_kit)
+    has_ended = threading.Event()
+
+    def train_the_second():
+        fit(second, tf_kit.SWA(2))
+        has_ended.set()
+
+    thread = threading.Thread(target=train_the_second)
+
+    def wait(model):
+        thread.start()
+        thread.join()
+
+    fit(first, tf_kit.SWA(2), seen, at(tf_kit, "on_batch_end", wait, 3, 0))
+    assert has_ended.is_set()
+    for model in (first, second):
+        assert_averaged(model, seen.weights[SAMPLED], data()[0])
 
 
 # Mid-fit

@@ -115,6 +115,21 @@ def test_an_epoch_of_more_batches_than_float16_counts(float16):
     np.testing.assert_allclose(seen.rates, planned, rtol=2e-3)
 
 
+@both_modes
+def test_a_metric_that_reads_the_rate_shows_the_batchs_own(kit):
+    def rate(true, predicted):
+        return optimizer.lr * 1.0
+
+    model = build(kit)
+    optimizer = model.optimizer
+    model.compile(optimizer, model.loss, metrics=[rate])
+    swa = kit.SWA(*CYCLIC)
+    # batches of equal size, since Keras weighs a metric by rows
+    history = fit(model, swa, epochs=6, batch_size=10)
+    planned = swa.plan(6, 5).rates.mean(1)
+    np.testing.assert_allclose(history["rate"], planned, rtol=1e-6, atol=1e-9)
+
+
 # Other callbacks that set the rate
 
 

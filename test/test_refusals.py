@@ -124,6 +124,68 @@ def test_each_cause_of_the_eager_graph_function_is_named(tf_kit, cause):
         assert swa.n_averaged == 3
 
 
+class DataFrame:
+    """As pandas has it, which Keras tells by this name; here only its `values`."""
+
+    def __init__(self, values):
+        self.values, self.shape = values, values.shape
+
+    def __len__(self):
+        return len(self.values)
+
+
+@only_eager("has another loop for other rows")
+@pytest.mark.parametrize("kind", ["frame", "list of series", "dict", "HDF5 matrix"])
+def test_rows_that_eager_mode_trains_by_another_loop_are_refused(
+    tf_kit, tmp_path, kind
+):
+    import h5py
+
+    x, y = data()
+    path = str(tmp_path / "rows.h5")
+    with h5py.File(path, "w") as file:
+        file["x"] = x
+    h5py.get_config().default_file_mode = "r"  # else it warns of its next default
+    model = build(tf_kit)
+    rows = {
+        "frame": lambda: DataFrame(x),
+        "list of series": lambda: [DataFrame(x)],
+        "dict": lambda: {model.input_names[0]: DataFrame(x)},
+        "HDF5 matrix": lambda: tf_kit.keras.utils.HDF5Matrix(path, "x"),
+    }[kind]()
+    before = model.get_weights()
+    with refused("x must be arrays, tensors, a Sequence or a data set in eager mode"):
+        fit(model, tf_kit.SWA(2), rows=(rows, y))
+    assert equal(model.get_weights(), before)
+
+
+@only_eager("has another loop for other rows")
+def test_the_remedies_for_other_rows_in_eager_mode_work(tf_kit):
+    x, y = data()
+    for rows, options in (
+        (DataFrame(x).values, {}),
+        (DataFrame(x), {"run_eagerly": True}),
+    ):
+        model = build(tf_kit, **options)
+        seen = recorder(tf_kit)
+        fit(model, tf_kit.SWA(2), seen, rows=(rows, y))
+        assert_averaged(model, seen.weights[SAMPLED], x)
+
+
+def test_a_finalized_graph_is_refused(kit):
+    import tensorflow as tf
+
+    model = build(kit)
+    fit(model, epochs=1)
+    before = model.get_weights()
+    tf.compat.v1.get_default_graph().finalize()
+    with refused("graph must not be finalized before fit"):
+        fit(model, kit.SWA(2, "constant", 0.01))
+    assert equal(model.get_weights(), before)
+    fit(model, epochs=1)
+    assert not equal(model.get_weights(), before)
+
+
 # Two callbacks
 
 

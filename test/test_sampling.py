@@ -5,7 +5,6 @@
 import numpy as np
 import pytest
 from support.callback_kit import (
-    BATCH,
     CLASSES,
     CYCLIC,
     FEATURES,
@@ -23,7 +22,6 @@ from support.callback_kit import (
     equal,
     fit,
     mean_of,
-    rate_of,
     recorder,
     refused,
     spoil,
@@ -395,72 +393,3 @@ def test_a_new_head_with_the_same_optimizer_is_averaged(tf_kit):
     model.compile(optimizer, "sparse_categorical_crossentropy")
     fit(model, swa, seen)
     assert_averaged(model, seen.weights[SAMPLED])
-
-
-# A loop of the user's
-
-
-def train_by_hand(model, members, epochs):
-    """As in a GAN's: `train_on_batch`, and each hook called by the user."""
-    x, y = data()
-    starts = range(0, ROWS, BATCH)
-
-    def call(hook, *arguments):
-        for member in members:
-            getattr(member, hook)(*arguments)
-
-    call("set_model", model)
-    call("set_params", {"epochs": epochs, "steps": len(starts)})
-    call("on_train_begin")
-    for epoch in range(epochs):
-        call("on_epoch_begin", epoch)
-        for batch, start in enumerate(starts):
-            call("on_batch_begin", batch, {})
-            rows = slice(start, start + BATCH)
-            model.train_on_batch(x[rows], y[rows])
-            call("on_batch_end", batch, {})
-        call("on_epoch_end", epoch, {})
-    call("on_train_end")
-
-
-@both_modes
-def test_a_loop_by_hand_calls_the_hooks(kit):
-    model = build(kit)
-    swa = kit.SWA(*CYCLIC)
-    seen = recorder(kit)
-    train_by_hand(model, (swa, seen), epochs=6)
-    assert_averaged(model, [seen.weights[1], seen.weights[3]], data()[0])
-    assert rate_of(kit, model) == pytest.approx(0.1)
-    assert_rates(seen.rates, swa, 6)
-
-
-@both_modes
-def test_a_loop_by_hand_may_end_in_an_except_clause(kit):
-    model = build(kit, False)
-    swa = kit.SWA(2)
-    seen = recorder(kit)
-
-    def fail(model):
-        raise KeyboardInterrupt
-
-    try:
-        train_by_hand(model, (swa, seen, at(kit, "on_batch_end", fail, 4)), epochs=6)
-    except KeyboardInterrupt:
-        swa.on_train_end()
-    assert swa.n_averaged == 3
-    assert_averaged(model, seen.weights[1:])
-
-
-@both_modes
-def test_a_callback_list_of_the_users_is_given_back(kit):
-    from tensorflow.python.keras import callbacks as tf_callbacks  # not in tf.keras
-
-    kinds = kit.keras.callbacks if kit.name == "keras" else tf_callbacks
-    swa = kit.SWA(*CYCLIC)
-    seen = recorder(kit)
-    model = build(kit)
-    callbacks = kinds.CallbackList([swa, seen])
-    for _ in range(2):
-        train_by_hand(model, [callbacks], epochs=4)
-        assert callbacks.callbacks == [swa, seen]
-    assert_rates(seen.rates, swa, 4)

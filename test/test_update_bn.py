@@ -5,12 +5,14 @@
 import numpy as np
 import pytest
 from support.callback_kit import (
+    BATCHES,
     FEATURES,
     ROWS,
     assert_moments,
     assert_statistics,
     both_modes,
     build,
+    compiled,
     data,
     equal,
     fit,
@@ -33,6 +35,39 @@ def test_weights_set_by_hand_get_statistics_and_nothing_else_changes(kit):
     after = model.get_weights()
     assert_statistics(after, x)
     assert equal(after[:4] + after[6:], before[:4] + before[6:])
+
+
+@both_modes
+def test_a_layer_that_counts_its_calls_keeps_its_count(kit):
+    backend = kit.keras.backend
+
+    class Counter(kit.keras.layers.Layer):
+        def build(self, shape):
+            options = dict(shape=(), dtype="int64", initializer="zeros")
+            self.calls = self.add_weight("calls", trainable=False, **options)
+            super().build(shape)
+
+        def call(self, inputs):
+            if kit.is_eager:
+                self.add_update(lambda: self.calls.assign_add(1))
+            else:
+                self.add_update([backend.update_add(self.calls, 1)], inputs)
+            return inputs + 0.0
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    counter = Counter()
+    norm = kit.keras.layers.BatchNormalization()
+    inputs = kit.keras.layers.Input((FEATURES,))
+    model = compiled(kit, inputs, kit.keras.layers.Dense(1)(counter(norm(inputs))))
+    x = data()[0]
+    fit(model, rows=(x, x[:, :1]), epochs=1)
+    before = model.get_weights()
+    kit.update_bn(model, x, batch_size=7)
+    assert_moments(norm, x)
+    assert equal(counter.get_weights(), [BATCHES])
+    assert equal(model.get_weights()[4:], before[4:])
 
 
 @both_modes
