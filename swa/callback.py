@@ -126,8 +126,7 @@ class SWA:
         avg_fn: Optional[Callable[..., np.ndarray]] = None,
     ) -> None:
         super().__init__()
-        if not tf.__version__.startswith("1.15"):
-            raise RuntimeError(f"swa needs TensorFlow 1.15, found {tf.__version__}.")
+        _check_tensorflow()
         self.settings = schedules.checked(
             start_epoch, lr_schedule, swa_lr, swa_lr2, swa_freq, snapshot
         )
@@ -447,6 +446,11 @@ class SWA:
             f"there is no average: fit must begin after load_state, got n_averaged "
             f"{self.n_averaged}."
         )
+
+
+def _check_tensorflow():
+    if not tf.__version__.startswith("1.15"):
+        raise RuntimeError(f"swa needs TensorFlow 1.15, found {tf.__version__}.")
 
 
 def check_model(keras, model, settings):
