@@ -15,12 +15,12 @@ BLOCK = 1 << 16  # elements: the step of one block stays in a core's cache
 
 
 def is_averaged(dtype) -> bool:
-    """Whether weights of this numpy dtype have a mean: floating point ones do."""
+    """Whether weights of this numpy dtype are averaged: floating point ones are."""
     return np.issubdtype(dtype, np.floating)
 
 
 def is_finite(array) -> bool:
-    """Whether no element is NaN or Inf, whatever the sum of them would be."""
+    """Whether no element of an array is NaN or Inf."""
     blocks = (array.reshape(-1)[i : i + BLOCK] for i in range(0, array.size, BLOCK))
     return all(np.isfinite(block).all() for block in blocks)
 
@@ -36,7 +36,7 @@ class Average:
     Attributes:
       mean: list of arrays of at least float32, one for each floating-point weight.
       n_averaged: int, sets in the mean.
-      n_skipped: int, sets left out since they held NaN or Inf.
+      n_skipped: int, sets left out because they held NaN or Inf.
     """
 
     def __init__(self, avg_fn=None):
@@ -52,28 +52,24 @@ class Average:
 
         Returns:
           False if one of them holds NaN or Inf: the mean is then unchanged.
+
+        Raises:
+          ValueError: `avg_fn` returns another shape than the mean's, NaN or Inf.
         """
         weights = [array for array in weights if is_averaged(array.dtype)]
         if not all(is_finite(array) for array in weights):
             self.n_skipped += 1
             return False
         if not self.n_averaged:
-            self.mean = [_as_mean(array) for array in weights]  # one set is its mean
+            # the mean of a single set is the set
+            self.mean = [_as_mean(array) for array in weights]
         elif self._avg_fn is None:
             for mean, array in zip(self.mean, weights):
                 _fold(mean.reshape(-1), array.reshape(-1), self.n_averaged + 1)
         else:
-            means = [
-                np.array(self._avg_fn(m, w, self.n_averaged), m.dtype)
-                for m, w in zip(self.mean, weights)
+            self.mean = [
+                self._by_avg_fn(mean, array) for mean, array in zip(self.mean, weights)
             ]
-            for before, mean in zip(self.mean, means):
-                if mean.shape != before.shape:
-                    raise ValueError(
-                        f"avg_fn must return an array of the mean's shape "
-                        f"{before.shape}, got {mean.shape}."
-                    )
-            self.mean = means
         self.n_averaged += 1
         return True
 
@@ -94,9 +90,30 @@ class Average:
         ]
 
     def load(self, mean, n_averaged, n_skipped):
-        """Goes on from a mean of `n_averaged` sets; the arrays are copied."""
+        """Replaces the mean.
+
+        Args:
+          mean: list of arrays, one for each floating-point weight. They are copied.
+          n_averaged: int, sets in it.
+          n_skipped: int, sets left out of it.
+        """
         self.mean = [_as_mean(np.asarray(array)) for array in mean]
         self.n_averaged, self.n_skipped = n_averaged, n_skipped
+
+    def _by_avg_fn(self, mean, weights):
+        """The new mean of one array by the rule of the user's."""
+        new = np.array(self._avg_fn(mean, weights, self.n_averaged), mean.dtype)
+        if new.shape != mean.shape:
+            raise ValueError(
+                f"avg_fn must return an array of the mean's shape {mean.shape}, got "
+                f"{new.shape}."
+            )
+        if not is_finite(new):
+            raise ValueError(
+                f"avg_fn must return finite numbers, got NaN or Inf for an array of "
+                f"shape {mean.shape}."
+            )
+        return new
 
 
 def _as_mean(array):

@@ -43,7 +43,7 @@ class Statistics:
 
         Args:
           layer: one of `layers`.
-          count: int, values of each channel in the batch; without any, nothing changes.
+          count: int, values of each channel in the batch; 0 changes nothing.
           mean, variance: arrays with one value for each channel.
           is_unbiased: bool, whether the variance is divided by count - 1, as the
             fused kernel's is, and not by count.
@@ -60,7 +60,7 @@ class Statistics:
         self._moments[layer] = moments.merged(self._moments[layer], batch)
 
     def merge_ranks(self, sum_over_ranks):
-        """Makes them those of the rows of all ranks, in the order of `layers`.
+        """Replaces the moments by those of the rows of all ranks.
 
         Args:
           sum_over_ranks: function of a list of arrays, or None for one rank.
@@ -86,7 +86,7 @@ class Statistics:
 
         Args:
           arrays: list of arrays or None, one for each of `weights`.
-          weights: list of the model's variables, in which one may stand more than once.
+          weights: list of the model's variables, which may contain one twice.
 
         Returns:
           New list; layers that saw no row keep what `arrays` has for them.
@@ -118,10 +118,10 @@ def re_estimated(mode, layers, arrays, *, batches, sum_over_ranks):
     """The statistics that a model's layers have on some rows, by a forward pass.
 
     Args:
-      mode: the model's GraphMode or EagerMode, which has found the layers.
+      mode: the model's GraphMode or EagerMode, after `trained_batch_norms`.
       layers: list of batch-norm layers.
       arrays: list of arrays or None, as `Statistics.with_statistics` takes them.
-      batches: of rows.Rows for the mode's model.
+      batches: iterator of `rows.Rows.batches` for the mode's model.
       sum_over_ranks: function of a list of arrays, or None.
 
     Returns:
@@ -155,9 +155,11 @@ def update_bn_of(keras):
     ) -> None:
         """Gives every trainable batch-norm layer the statistics of all rows of `x`.
 
-        mean and (population) variance of each layer's inputs, whatever the batches;
-        one forward pass in training mode, no other weight changes. Frozen layers are
-        left as they are.
+            moving_mean = sum(z) / n,  moving_variance = sum((z - moving_mean)^2) / n
+
+        Here z are a layer's inputs in a forward pass in training mode, n of them in
+        each channel, however the rows are split into batches. No other weight changes.
+        Frozen layers keep their statistics.
 
         Args:
           model: a built model, with weights from anywhere.
@@ -181,9 +183,9 @@ def update_bn_of(keras):
         """
         sum_over_ranks = moments.sum_function(ranks)
         rows = Rows(x, batch_size, steps)
-        mode = keras.mode(keras, model)
+        mode = keras.make_mode(keras, model)
         layers = mode.trained_batch_norms()
-        trained = batch_norms_of(model, trained=True)
+        trained = batch_norms_of(model, only_trainable=True)
         check_training_mode(model, trained, mode.runs_training)
         warn_of_unknown_statistics(model)
         if layers:

@@ -3,11 +3,13 @@
 """The callback, the same for `tf.keras` and stand-alone Keras.
 
 A binding (`swa.tfkeras`, `swa.keras`) mixes `SWA` with its own Callback class and
-says in a `Keras` how its models are asked. Epochs count from zero inside.
+describes its Keras in a `Keras`. Epochs count from zero inside.
 """
 
 import contextlib
+import gc
 import math
+import weakref
 from collections import namedtuple
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
@@ -26,10 +28,14 @@ __all__ = ["Keras", "SWA"]
 # What a binding knows about its Keras:
 #   name: str, as users write it
 #   module: the module
-#   mode(keras, model): the model's swa.graph.GraphMode or swa.eager.EagerMode
+#   make_mode(keras, model): the model's swa.graph.GraphMode or swa.eager.EagerMode
 #   weights(model): list of variables in `get_weights()` order
 #   updates(model): list of the update operations of the layers that are not frozen
-Keras = namedtuple("Keras", "name module mode weights updates")
+Keras = namedtuple("Keras", "name module make_mode weights updates")
+
+# Those of all callbacks, and how many bytes of others' may wait for the collector
+_AVERAGES = weakref.WeakSet()
+_MAY_WAIT = 1 << 24
 
 
 class SWA:
@@ -93,9 +99,11 @@ class SWA:
     Attributes:
       lr: float, the rate of the current batch.
       n_averaged: int, samples in the average.
-      n_skipped: int, samples left out since they held NaN or Inf.
+      n_skipped: int, samples left out because they held NaN or Inf.
       averaged_weights: list of arrays, in `model.get_weights()` order.
       batch_norm_epoch: int counted from one, or None: the forward-only epoch.
+      is_forward_only: bool, whether the forward-only epoch runs now.
+      state: dict, with which another process goes on.
 
     Raises:
       ValueError: an argument out of its range; when training begins,
@@ -138,14 +146,17 @@ class SWA:
         self._avg_fn = avg_fn
         self._average = averaging.Average(avg_fn)
         self._run = NotBegun()  # the last `fit`
-        self._guard = Guard(self._end_interrupted)
-        self._compiled_rate = math.nan  # before any callback's on_train_begin
+        self._guard = Guard()
+        self._optimizer, self._compiled_rate = None, math.nan  # as of `set_model`
 
     # What users read and call
 
     @property
     def lr(self) -> float:
-        """float: the learning rate of the current batch (nan: no model yet)."""
+        """float: the learning rate of the current batch; nan: there is no model yet.
+
+        Between two epochs it is that of the last batch.
+        """
         if self._guard.is_open:
             rate = self._run.rate_control.rates.current
             if not math.isnan(rate):
@@ -169,19 +180,28 @@ class SWA:
 
     @property
     def is_forward_only(self) -> bool:
-        """bool: whether the batches of now belong to the forward-only epoch.
+        """bool: whether the current batches belong to the forward-only epoch.
 
-        A loop of one's own leaves its optimizer step out then.
+        A loop of your own leaves its optimizer step out then.
         """
         return self._guard.is_open and self._run.stage is PASS
 
     @property
     def averaged_weights(self) -> List[np.ndarray]:
-        """List of numpy arrays in `model.get_weights()` order."""
+        """The average, with the batch-norm statistics of the forward-only epoch.
+
+        Before that epoch the statistics are the mean of the samples' own.
+
+        Returns:
+          List of numpy arrays, with shapes and dtypes as of `model.get_weights()`.
+
+        Raises:
+          ValueError: no average yet.
+        """
         run = self._run_with_average()
         return [
             np.array(weight if mean is None else mean)  # an integer weight has no mean
-            for weight, mean in zip(run.mode.read(), run.averaged())
+            for weight, mean in zip(run.mode.read(), run.final or run.averaged())
         ]
 
     def plan(
@@ -207,7 +227,9 @@ class SWA:
           ValueError: what a `fit` of these epochs would be refused for.
         """
         if learning_rate is None:
-            learning_rate = self._run.base_rate if self._run.has_begun else self.lr
+            learning_rate = self._run.base_rate
+            if math.isnan(learning_rate):  # neither a `fit` nor a state has told it
+                learning_rate = self.lr
         if batch_norm is None:
             batch_norm = bool(self._run.layers)
         return schedules.plan(
@@ -242,8 +264,9 @@ class SWA:
 
         Weights that the user has changed since SWA set them stay. While `fit` runs,
         the forward-only epoch keeps the averaged weights, because it needs them.
-        Training that an exception cut off, and a loop of one's own that has not come
-        to `on_train_end`, end here: the rate and the train function are given back too.
+        Training that an exception cut off, and a loop of your own that has not come to
+        `on_train_end`, end here: the rate and the train function are given back too.
+        Without anything to undo it does nothing.
         """
         if self._guard.is_open and not self._guard.is_fit_running():
             self._end_interrupted()
@@ -254,7 +277,7 @@ class SWA:
     def average_applied(
         self, x: Any = None, batch_size: int = 32, steps: int = None
     ) -> Iterator[None]:
-        """Within it the model has the averaged weights; exact restore after.
+        """In the block the model has the averaged weights, afterwards its own exactly.
 
         Args:
           x: training rows for matching batch-norm statistics; without them the
@@ -273,7 +296,10 @@ class SWA:
 
     @contextlib.contextmanager
     def trained_weights(self) -> Iterator[None]:
-        """Within it the model has the last trained weights and statistics."""
+        """In the block the model has the last trained weights and statistics.
+
+        It has them already where SWA has not put the average over them.
+        """
         if not self._run.has_begun or not self._run.weights.trained:
             yield
             return
@@ -283,7 +309,7 @@ class SWA:
             yield
 
     def get_config(self) -> Dict[str, Any]:
-        """dict: the constructor's plain arguments."""
+        """dict: the constructor's arguments but for validation, ranks and avg_fn."""
         return {
             **self.settings._asdict(),
             "batch_size": self.batch_size,
@@ -292,7 +318,16 @@ class SWA:
 
     @property
     def state(self) -> Dict[str, Any]:
-        """dict of plain values and numpy arrays, for `load_state`."""
+        """dict of plain values and numpy arrays, for `load_state`.
+
+        Keys:
+          settings: dict of the schedule's arguments.
+          learning_rate: float, the rate from which the schedule is computed.
+          batches_per_epoch: int; 0: not known yet.
+          n_averaged, n_skipped: int.
+          average: list of arrays of at least float32, one for each floating-point
+            weight, in `model.get_weights()` order.
+        """
         return {
             "settings": dict(self.settings._asdict()),
             "learning_rate": self._run.base_rate,
@@ -304,6 +339,9 @@ class SWA:
 
     def load_state(self, state: Dict[str, Any]) -> None:
         """Goes on from a `state`: the next `fit` continues that training.
+
+        A model that this callback has trained gets its trained weights back, as by
+        `restore`.
 
         Args:
           state: dict, as the property `state` gave it.
@@ -339,28 +377,32 @@ class SWA:
     # Keras's hooks, as the stages of `swa.run.Run` follow each other
 
     def set_model(self, model: Any) -> None:
-        """Called before any callback's `on_train_begin`: the rate is the compiled."""
+        """Notes the compiled rate, before any callback's `on_train_begin`."""
         super().set_model(model)
         if isinstance(model, self._keras.module.Model):
+            self._optimizer = getattr(model, "optimizer", None)
             self._compiled_rate = self._rate_of(model)
 
     def on_train_begin(self, logs=None):
-        """Refuses what cannot work before anything is changed; starts anew."""
+        """Refuses what cannot work, before anything is changed."""
         check_model(self._keras, self.model, self.settings)
-        self._guard.check_alone(self.model)
+        was_cut_off = self._guard.end_cut_off(self.model)
+        if was_cut_off or self.model.optimizer is not self._optimizer:
+            self.set_model(self.model)  # once more, because the rate is another one
         average, earlier = self._average, self._run
         if self._run.has_begun:
             average, earlier = averaging.Average(self._avg_fn), NotBegun()
         options = Options(
             self.settings, self._sum_over_ranks, self._validation, self.verbose
         )
-        mode = self._keras.mode(self._keras, self.model)
+        mode = self._keras.make_mode(self._keras, self.model)
         run = Run(mode, options, self.params, average, self._compiled_rate, earlier)
         run.begin()
-        # a loop of one's own has no fit that sets it
+        # a loop by hand has no `fit` that sets it
         self.model.stop_training = getattr(self.model, "stop_training", False)
         self._average, self._run = average, run
-        self._guard.open(self.model)
+        _free_unused_averages(besides=average)
+        self._guard.open(self.model, self._end_interrupted)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Says where averaging starts."""
@@ -368,7 +410,7 @@ class SWA:
 
     def on_batch_begin(self, batch, logs=None):
         """Begins the pass or the rates of an epoch with its first batch."""
-        self._run.begin_batch(batch)
+        self._run.begin_batch()
 
     def on_batch_end(self, batch, logs=None):
         """Counts the batches that ran."""
@@ -393,7 +435,7 @@ class SWA:
             )
 
     def on_train_end(self, logs=None):
-        """Sets the average where it is right to; gives everything else back."""
+        """Sets the average, if the pass has ended or there is no batch norm."""
         if self._guard.is_failing():
             self._end_interrupted()
             return
@@ -427,11 +469,9 @@ class SWA:
             run.weights.put(estimate)
 
     def _end_interrupted(self):
-        """Gives back all that training held which did not come to its end."""
+        """Gives back what training that was cut off has left, and the weights."""
         if self._run.has_begun and self._run.mode.is_usable():
-            if self._guard.is_open:
-                self._run.give_back()
-            self._run.weights.give_back()
+            self._run.give_back()
         self._guard.close()
 
     def _run_with_average(self):
@@ -448,13 +488,36 @@ class SWA:
         )
 
 
+def _free_unused_averages(besides):
+    """Frees what callbacks hold that are not used any more, if it is much.
+
+    Keras's list of callbacks is a cycle, so that only the collector frees them.
+
+    Args:
+      besides: averaging.Average, the one of the `fit` that begins.
+    """
+    others = [average for average in _AVERAGES if average is not besides]
+    if sum(array.nbytes for average in others for array in average.mean) > _MAY_WAIT:
+        gc.collect()
+    _AVERAGES.add(besides)
+
+
 def _check_tensorflow():
     if not tf.__version__.startswith("1.15"):
         raise RuntimeError(f"swa needs TensorFlow 1.15, found {tf.__version__}.")
 
 
 def check_model(keras, model, settings):
-    """Raises ValueError for a model that cannot be averaged so, in one line."""
+    """Refuses a model that SWA cannot train with these settings.
+
+    Args:
+      keras: Keras.
+      model: what the callback was given as the model.
+      settings: schedules.Settings.
+
+    Raises:
+      ValueError: in one line.
+    """
     kind = f"{type(model).__module__}.{type(model).__name__}"
     if not isinstance(model, keras.module.Model):
         raise ValueError(f"model must be a {keras.name} model, got {kind}.")

@@ -3,56 +3,66 @@
 """How SWA takes part in `fit` in eager mode.
 
 Keras keeps one compiled step for each model and fetches it before training begins, so
-that it cannot be exchanged. In the batch-norm epoch functions run as Python instead:
-the step then calls a method of the model in the place of gradients and optimizer, and
-batch-norm layers hand the moments of their inputs over.
+that SWA cannot exchange it. In the batch-norm epoch every `tf.function` runs as Python
+instead. The step then calls a method of SWA's in the place of gradients and optimizer,
+and the batch-norm layers hand over the moments of their inputs.
 """
 
 import math
-import sys
 import threading
-import traceback
 import weakref
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import def_function  # 1.15 sets the switch, has no getter
 from tensorflow.python.keras.backend import eager_learning_phase_scope
-from tensorflow.python.keras.engine import training_arrays, training_utils
+from tensorflow.python.keras.engine import training_utils
 
 from swa.layers import batch_norms_of, check_supported, parts_of
 from swa.lending import Attributes
 from swa.moments import values_per_channel
 from swa.optimizer_rate import OptimizerRate
+from swa.running import is_array_loop_running
 
 __all__ = ["EagerMode"]
 
+RNN = tf.keras.layers.RNN
+
 
 class PythonFunctions:
-    """Has every `tf.function` of the process run as Python while somebody holds it.
+    """The process's switch by which every `tf.function` runs as Python.
 
-    `tf.config.experimental_run_functions_eagerly` sets the same switch. Its holders are
-    counted here, because models in several threads may hold it at once.
+    `tf.config.experimental_run_functions_eagerly` sets it too. It is on while it has
+    any holder, because models in several threads may need it at once.
     """
 
     def __init__(self):
-        self._lock, self._holders = threading.Lock(), weakref.WeakSet()
+        self._lock = threading.RLock()  # a finalizer may run within `hold`
+        self._holders = set()  # ids
         self._before = False
 
     def hold(self, holder):
-        """Switches it on."""
+        """Switches it on.
+
+        Args:
+          holder: object; once it is gone it holds the switch no more.
+        """
         with self._lock:
+            weakref.finalize(holder, self._release, id(holder))
             if not self._holders:
                 self._before = def_function.RUN_FUNCTIONS_EAGERLY
-            self._holders.add(holder)
+            self._holders.add(id(holder))
             def_function.RUN_FUNCTIONS_EAGERLY = True
 
     def release(self, holder):
-        """Switches it back with the last holder; others change nothing."""
+        """Restores the switch if `holder` is the last one."""
+        self._release(id(holder))
+
+    def _release(self, holder_id):
         with self._lock:
-            if set(self._holders) == {holder}:
+            if self._holders == {holder_id}:
                 def_function.RUN_FUNCTIONS_EAGERLY = self._before
-            self._holders.discard(holder)  # last, because a Ctrl-C may come before
+            self._holders.discard(holder_id)  # last, because a Ctrl-C may come before
 
 
 _python_functions = PythonFunctions()
@@ -64,7 +74,7 @@ class EagerMode:
     The methods of `swa.graph.GraphMode` are described there.
     """
 
-    repeats_rows = runs_training = True
+    continues_rows = runs_training = True
 
     def __init__(self, keras, model):
         self._keras, self.model = keras, model
@@ -73,44 +83,68 @@ class EagerMode:
         self._next_rate = math.nan
         self._attributes = Attributes()  # exchanged in the pass
         self._moments = []  # of the current batch, as arguments of Statistics.add
-        self._is_collecting = False  # whether the layers' calls are the batch's
-
-    def check(self):
-        """Refuses a model that Keras trains by a function which cannot be changed."""
-        model = self.model
-        if not model.run_eagerly and not model._experimental_run_tf_function:
-            raise ValueError(
-                f"experimental_run_tf_function must be left on in eager mode when "
-                f"model {model.name!r} is compiled, got False, as Keras sets it with "
-                f"an optimizer of tf.train, sample_weight_mode or target_tensors. Use "
-                f"run_eagerly=True, or leave them out."
-            )
+        self._is_collecting = False  # whether a layer's call belongs to the batch
 
     def prepare(self, sets_rate):
         self.variables = self._keras.weights(self.model)
         flags = getattr(self.model, "_compiled_trainable_state", {})
         layers = self.trained_batch_norms(flags)
-        if layers and not self.model.run_eagerly and _is_array_loop_running():
+        if layers and not self.model.run_eagerly:
+            self._check_step()
+        return layers
+
+    def _check_step(self):
+        """Refuses what Keras trains by a compiled step that SWA cannot reach."""
+        model = self.model
+        if not model._experimental_run_tf_function:
+            raise ValueError(
+                f"experimental_run_tf_function must be left on in eager mode with "
+                f"batch normalization when model {model.name!r} is compiled, got "
+                f"False, as Keras sets it with an optimizer of tf.train, "
+                f"sample_weight_mode or target_tensors. Use run_eagerly=True, or leave "
+                f"them out."
+            )
+        if is_array_loop_running(model):
             raise ValueError(
                 f"x must be arrays, tensors, a Sequence or a data set in eager mode "
-                f"with batch normalization, because Keras trains model "
-                f"{self.model.name!r} on other rows by a function that SWA cannot "
-                f"change. Of a DataFrame give x.values, or compile the model with "
-                f"run_eagerly=True."
+                f"with batch normalization, because Keras trains model {model.name!r} "
+                f"on other rows by a function that SWA cannot change. Of a DataFrame "
+                f"give x.values, or compile the model with run_eagerly=True."
             )
-        return layers
 
     def trained_batch_norms(self, flags=None):
         """As in graph mode.
 
         Args:
-          flags: dict of layer -> whether it is trained, where not as `trainable` says.
+          flags: dict of layer -> whether it is trained. A layer that is not in it, or
+            any where it is None, is trained if it is trainable.
         """
-        is_trained, layers = (flags or {}).get, batch_norms_of(self.model)
-        self._layers = [layer for layer in layers if is_trained(layer, layer.trainable)]
+        is_trained = (flags or {}).get
+        self._layers = [
+            layer
+            for layer in batch_norms_of(self.model)
+            if is_trained(layer, layer.trainable)
+        ]
         for layer in self._layers:
             check_supported(layer)
+        self._check_cells()
         return self._layers
+
+    def _check_cells(self):
+        """Refuses a cell whose batch norm would see its first time step twice.
+
+        Keras calls a cell once more to know what it returns, unless its RNN unrolls it.
+        Only the `call` of RNN itself does.
+        """
+        for part in parts_of(self.model):
+            if isinstance(part, RNN) and type(part).call is not RNN.call:
+                norms = set(batch_norms_of(part.cell)).intersection(self._layers)
+                for norm in norms:
+                    raise ValueError(
+                        f"batch-norm layer {norm.name!r} must be in a cell of "
+                        f"tf.keras.layers.RNN in eager mode, got {part.name!r} of "
+                        f"{type(part).__name__}. Freeze it before compile()."
+                    )
 
     def read(self):
         return tf.keras.backend.batch_get_value(self.variables)
@@ -141,7 +175,7 @@ class EagerMode:
     def start_pass(self):
         # Keras calls it in the place of gradients and optimizer
         self._attributes.put(self.model, "_backwards", self._end_forward)
-        self._hook_layers(self._attributes, self._collect)
+        self._hook_model(self._attributes, self._collect)
         _python_functions.hold(self)
 
     def _end_forward(self, tape, loss):
@@ -156,7 +190,7 @@ class EagerMode:
         attributes = Attributes()
         weights = [np.array(array) for array in self.read()]
         try:
-            self._hook_layers(attributes, receive)
+            self._hook_model(attributes, receive)
             _python_functions.hold(attributes)
             with eager_learning_phase_scope(1):
                 for batch in batches:
@@ -176,8 +210,10 @@ class EagerMode:
         is_single = isinstance(batch, list) and len(batch) == 1
         return batch[0] if is_single else batch
 
-    def _hook_layers(self, attributes, receive):
-        """Has layers hand over the moments of their inputs, and keep none.
+    def _hook_model(self, attributes, receive):
+        """Has the layers hand over the moments of their inputs.
+
+        Their own statistics do not move meanwhile.
 
         Args:
           attributes: Attributes, which gives the layers back.
@@ -187,10 +223,10 @@ class EagerMode:
         for layer in self._layers:
             _hook_layer(layer, attributes, receive)
         for part in parts_of(self.model):
-            # a wrapper that would else be called twice with the first time step
+            # else the wrapper calls its layer once more, to know what it returns
             if hasattr(part, "_always_use_reshape"):
                 attributes.put(part, "_always_use_reshape", True)
-            # so would a cell, unless its time steps are unrolled
+            # else Keras calls a cell once more too
             if batch_norms_of(getattr(part, "cell", None)):
                 attributes.put(part, "unroll", True)
 
@@ -200,7 +236,7 @@ class EagerMode:
 
 
 def _hook_layer(layer, attributes, receive):
-    """Has a layer hand over the moments of its inputs, as `_hook_layers` says.
+    """Has a layer hand over the moments of its inputs, as `_hook_model` says.
 
     Keras's `call` computes them in one of two methods, which get the inputs. It assigns
     the mean first, then the variance.
@@ -228,12 +264,6 @@ def _hook_layer(layer, attributes, receive):
     attributes.put(layer, "_assign_moving_average", hand_over)
     for name in ("_moments", "_fused_batch_norm"):
         attributes.put(layer, name, counting(getattr(layer, name)))
-
-
-def _is_array_loop_running():
-    """Whether Keras's older loop runs, which compiles its own step."""
-    frames = traceback.walk_stack(sys._getframe(1))
-    return any(frame.f_globals is vars(training_arrays) for frame, _ in frames)
 
 
 def _read(variable):

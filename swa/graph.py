@@ -22,13 +22,14 @@ from swa.layers import (
 )
 from swa.optimizer_rate import OptimizerRate
 from swa.rows import check_shapes
+from swa.running import is_array_loop_running
 from swa.train_function import Forms, is_of_keras
 
 __all__ = ["GraphMode"]
 
 # The operations by which a batch sets the next one's rate: the rate that it used,
 # negated; its updates, which end by setting the rate; the placeholder of that rate.
-_RateForm = namedtuple("_RateForm", "negated_rate updates_op placeholder")
+_RateOps = namedtuple("_RateOps", "negated_rate updates_op placeholder")
 
 
 class GraphMode:
@@ -44,11 +45,12 @@ class GraphMode:
       model: as given.
       variables: list of the model's weights, in `get_weights()` order.
       rate: `swa.optimizer_rate.OptimizerRate` of the model's optimizer.
-      repeats_rows: bool, whether rows of an epoch cut short come in the next one.
+      continues_rows: bool, whether the epoch after one that was cut short goes on
+        with the rows that it left unread, instead of with the first ones.
       runs_training: bool, whether the model can run in training mode as it is now.
     """
 
-    repeats_rows = False
+    continues_rows = False
 
     def __init__(self, keras, model):
         self._keras, self.model = keras, model
@@ -64,19 +66,16 @@ class GraphMode:
         self._function, self._forms = None, Forms(None)
         self._other_forms = Forms(None)  # of a train function beside that of `fit`
         self._next_rate = math.nan
-        self._has_run = False  # whether the last batch ran by a form of SWA's
-        self._rate_forms = []  # the _RateForm, while batches set the rate
+        self._feeds_rate = False  # whether the batches are fed the next rate
+        self._rate_ops = _RateOps(None, None, None)
 
     @property
     def runs_training(self):
         is_off = isinstance(self._phase, int) and not self._phase
-        return bool(self.model.inputs) and not is_off  # else it is not yet built here
-
-    def check(self):
-        """Nothing to refuse: in graph mode Keras trains in one way only."""
+        return bool(self.model.inputs) and not is_off  # without inputs it is not built
 
     def prepare(self, sets_rate):
-        """Finds the batch-norm layers that are trained, and makes all operations.
+        """Finds the trained batch-norm layers, and makes the operations of training.
 
         Args:
           sets_rate: bool, whether SWA sets the rate of training.
@@ -104,7 +103,7 @@ class GraphMode:
                 f"Call model.compile() again, or freeze batch normalization."
             )
         if sets_rate and self._can_set_next_rate():
-            self._rate_form()
+            self._made_rate_ops()
         if layers:
             self._pass_updates(self._function)
         if not self._feeds_initial_values():
@@ -116,8 +115,8 @@ class GraphMode:
         """Finds where updates get the moments of batch-norm layers.
 
         Args:
-          updates: list of operations; None: those of the layers that the flags of
-            now call trainable.
+          updates: list of operations; None: those of the layers that are trainable
+            by their current flags.
 
         Returns:
           List of the layers.
@@ -129,7 +128,7 @@ class GraphMode:
         updates = self._keras.updates(self.model) if updates is None else updates
         outputs = tf.nest.flatten(getattr(self.model, "outputs", None) or ())
         ops = moment_search.leaves([*updates, *outputs])
-        trained = batch_norms_of(self.model, trained=True)
+        trained = batch_norms_of(self.model, only_trainable=True)
         moment_search.check_outside_functions(trained, ops)
         layers = batch_norms_of(self.model)
         self._calls = [
@@ -156,7 +155,7 @@ class GraphMode:
 
     def is_usable(self):
         """Whether the session of this graph is still there."""
-        session = _session()
+        session = get_session()
         is_ours = not self.variables or session.graph is self.variables[0].graph
         return is_ours and not getattr(session, "_closed", False)
 
@@ -165,10 +164,10 @@ class GraphMode:
         self.stop()
         self._take_new_function()
         if self._can_set_next_rate():
-            form = self._rate_form()
-            self._rate_forms = [form]
-            feed_dict = {form.placeholder: 0.0}  # each batch brings its own
-            self._forms.change([form.negated_rate], form.updates_op, feed_dict)
+            self._rate_ops = ops = self._made_rate_ops()
+            feed_dict = {ops.placeholder: 0.0}  # `begin_batch` sets the value
+            self._forms.change([ops.negated_rate], ops.updates_op, feed_dict)
+            self._feeds_rate = True
 
     def start_pass(self):
         """From now on batches train nothing, and fetch their moments.
@@ -192,8 +191,8 @@ class GraphMode:
         """
         self._forms.values.clear()
         self._next_rate = next_rate
-        for form in self._rate_forms:
-            self._function.feed_dict[form.placeholder] = next_rate
+        if self._feeds_rate:
+            self._function.feed_dict[self._rate_ops.placeholder] = next_rate
 
     def end_batch(self):
         """What the batch tells.
@@ -208,14 +207,12 @@ class GraphMode:
         """
         values = dict(self._forms.values)
         self._forms.values.clear()
-        self._has_run = bool(values)
         return self._end_rate(values), self._moments(values)
 
     def _end_rate(self, values):
         """The rate that the batch used; sets the next one where the batch has not."""
-        for form in self._rate_forms:
-            if form.negated_rate in values:
-                return -float(values[form.negated_rate])
+        if self._feeds_rate and self._rate_ops.negated_rate in values:
+            return -float(values[self._rate_ops.negated_rate])
         if math.isnan(self._next_rate):
             return math.nan
         self._check_optimizer()
@@ -224,13 +221,14 @@ class GraphMode:
         return rate
 
     def _take_new_function(self):
-        """Takes the train function that Keras has made since, where `fit` runs it.
+        """Takes the train function that Keras has made anew, where `fit` runs it.
 
-        Keras makes another one for the first sample weights. The loop over arrays keeps
-        the one that it began with.
+        Keras makes it for the first sample weights. Its loop over arrays goes on with
+        the function that it began with.
         """
         self._check_optimizer()
-        if self.model.train_function is not self._function and not self._has_run:
+        is_new = self.model.train_function is not self._function
+        if is_new and not is_array_loop_running(self.model):
             self.prepare(sets_rate=False)
 
     def _check_optimizer(self):
@@ -244,7 +242,7 @@ class GraphMode:
         """Gives the train function back as it was."""
         self._forms.restore()
         self._other_forms.restore()
-        self._rate_forms = []
+        self._feeds_rate = False
 
     def forward(self, batches, receive):
         """Runs the model on each batch in training mode; no weight changes.
@@ -259,11 +257,11 @@ class GraphMode:
         """
         inputs, fetches = self.model._feed_inputs, self._fetches()
         for arrays in batches:
-            check_shapes(_session(), fetches, arrays)
+            check_shapes(get_session(), fetches, arrays)
             feeds = dict(zip(inputs, arrays))
             if not isinstance(self._phase, int):
                 feeds[self._phase] = True
-            values = _session().run(fetches, feeds)
+            values = get_session().run(fetches, feeds)
             for moments_of_call in self._moments(dict(zip(fetches, values))):
                 receive(*moments_of_call)
 
@@ -277,7 +275,7 @@ class GraphMode:
         """
         return is_of_keras(self._function) and not self._function.feed_dict
 
-    def _rate_form(self):
+    def _made_rate_ops(self):
         function, rate = self._function, self.rate.variable
         # a metric may read the rate, so that all of these come before it changes
         fetched = [*function.outputs, *function.fetches]
@@ -289,14 +287,14 @@ class GraphMode:
             before = [function.updates_op, negated_rate, *fetched]
             with tf.control_dependencies(before):
                 updates_op = rate.assign(placeholder, read_value=False)
-            return _RateForm(negated_rate, updates_op, placeholder)
+            return _RateOps(negated_rate, updates_op, placeholder)
 
         return self._made_once(
             function, [moment_search.variable_op(rate), *fetched], make
         )
 
     def _pass_updates(self, function):
-        """Runs the updates that are neither the optimizer's nor re-estimated."""
+        """The operation of the pass's updates: the layers' own but for statistics."""
         parts = parts_of(self.model) + self.model.metrics
         layer_updates = [
             update for part in parts for update in getattr(part, "_updates", None) or ()
@@ -373,14 +371,14 @@ class GraphMode:
     # Small things
 
     def _feeds_initial_values(self):
-        """Whether each weight has an initial value of its own to be fed."""
+        """Whether each weight has an initial value that can be fed for it alone."""
         values = [variable.initializer.inputs[1] for variable in self.variables]
         is_feedable = all(value.graph.is_feedable(value) for value in values)
         return is_feedable and len(set(values)) == len(values)
 
     @contextlib.contextmanager
     def _building(self):
-        """Where operations are made: outside of all that surrounds the call."""
+        """Where operations are made, whatever scopes the caller is in."""
         graph = self.variables[0].graph
         _check_not_finalized(graph)
         with graph.as_default(), tf.control_dependencies(None), tf.name_scope("swa"):
@@ -395,12 +393,8 @@ def _check_not_finalized(graph):
         )
 
 
-def _session():
-    return get_session()
-
-
 def _initialize(pairs):
     """Sets variables: an initializer assigns what it is fed, no operation is added."""
     feeds = {variable.initializer.inputs[1]: value for variable, value in pairs}
     initializers = [variable.initializer for variable, _ in pairs]
-    _session().run(initializers, feeds)
+    get_session().run(initializers, feeds)

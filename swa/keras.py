@@ -34,9 +34,9 @@ def checked_updates(model):
       ValueError: the model has such a batch norm, and it is not frozen.
     """
     updates = list(model.updates)
-    for layer in batch_norms_of(model, trained=True):
-        own = leaves(layer.updates)
-        if own and set(own).isdisjoint(leaves(updates)):
+    for layer in batch_norms_of(model, only_trainable=True):
+        layer_updates = leaves(layer.updates)
+        if layer_updates and set(layer_updates).isdisjoint(leaves(updates)):
             raise ValueError(
                 f"batch-norm layer {layer.name!r} must be called by the model itself "
                 f"in stand-alone Keras, which does not update it within another layer. "
@@ -48,9 +48,13 @@ def checked_updates(model):
 class KerasMode(GraphMode):
     """Graph mode, whatever TensorFlow's mode: Keras 2.3.1 has no other."""
 
-    def check(self):
-        """Refuses a batch norm that Keras does not update."""
+    def prepare(self, sets_rate):
         checked_updates(self.model)
+        return super().prepare(sets_rate)
+
+
+def _weights(model):
+    return [weight for layer in model.layers for weight in layer.weights]
 
 
 class SWA(callback.SWA, keras.callbacks.Callback):
@@ -58,8 +62,8 @@ class SWA(callback.SWA, keras.callbacks.Callback):
     _keras = callback.Keras(
         name="keras",
         module=keras,
-        mode=KerasMode,
-        weights=lambda model: [w for layer in model.layers for w in layer.weights],
+        make_mode=KerasMode,
+        weights=_weights,
         updates=checked_updates,
     )
 

@@ -16,28 +16,30 @@ __all__ = [
     "warn_of_unknown_statistics",
 ]
 
+# attributes in which a layer keeps others
 _BELOW = "_layers layers layer forward_layer backward_layer cell cells".split()
-# where both Kerases define batch normalization, and the methods that make its moments
-_KERAS = "keras.layers.normalization"
-_MOMENTS = {"_moments", "_fused_batch_norm", "_assign_moving_average"}
+# the module in which both Kerases define batch normalization
+_BATCH_NORM_MODULE = "keras.layers.normalization"
+# its methods that compute the moments
+_MOMENT_METHODS = {"_moments", "_fused_batch_norm", "_assign_moving_average"}
 # the name of a variable that holds statistics of the inputs
 _STATISTIC = re.compile(r"(^|[/_])(moving|running)_[^/]*$")
 
 
-def parts_of(model, trained=False):
+def parts_of(model, only_trainable=False):
     """A model, its layers and what they hold, however deep.
 
     Args:
       model: a model or a layer.
-      trained: bool, whether frozen parts, and what is in them, are left out.
+      only_trainable: bool, whether frozen parts, and what is in them, are left out.
 
     Returns:
-      List of the parts, each once, in their order.
+      List of the parts, each once, in their order, a part before what holds it.
     """
     parts, waiting = {}, [model]
     while waiting:
         part = waiting.pop()
-        if id(part) in parts or trained and not part.trainable:
+        if id(part) in parts or only_trainable and not part.trainable:
             continue
         parts[id(part)] = part  # dictionaries keep their order
         for name in _BELOW:
@@ -48,18 +50,21 @@ def parts_of(model, trained=False):
     return list(parts.values())[::-1]
 
 
-def batch_norms_of(model, trained=False):
+def batch_norms_of(model, only_trainable=False):
     """Every layer with batch-norm statistics.
 
     Args:
       model: a model or a layer.
-      trained: bool, whether frozen layers are left out.
+      only_trainable: bool, whether frozen layers are left out.
 
     Returns:
       List of layers, each once, in their order.
     """
-    names, parts = ("moving_mean", "moving_variance"), parts_of(model, trained)
-    return [part for part in parts if all(hasattr(part, name) for name in names)]
+    return [
+        part
+        for part in parts_of(model, only_trainable)
+        if hasattr(part, "moving_mean") and hasattr(part, "moving_variance")
+    ]
 
 
 def statistics_of(layer):
@@ -79,7 +84,7 @@ def warn_of_unknown_statistics(model):
     known = {id(weight) for layer in batch_norms_of(model) for weight in layer.weights}
     names = [
         repr(variable.name)
-        for part in parts_of(model, trained=True)
+        for part in parts_of(model, only_trainable=True)
         for variable in getattr(part, "_non_trainable_weights", ())
         if id(variable) not in known and _STATISTIC.search(variable.name)
     ]
@@ -104,7 +109,7 @@ def check_supported(layer):
       layer: a batch-norm layer that is trained.
 
     Raises:
-      ValueError: a layer of another kind, or with an option that makes it one.
+      ValueError: a layer of another kind, or with an option that changes its moments.
     """
     for option in ("renorm", "virtual_batch_size", "adjustment"):
         if getattr(layer, option, None):
@@ -122,7 +127,7 @@ def check_supported(layer):
 
 
 def check_training_mode(model, layers, runs_training):
-    """Refuses batch norms of a model that cannot run in training mode.
+    """Refuses a model whose batch norms cannot run in training mode.
 
     Args:
       model: the model.
@@ -135,18 +140,21 @@ def check_training_mode(model, layers, runs_training):
     if layers and not runs_training:
         raise ValueError(
             f"model must run batch normalization in training mode, got "
-            f"{model.name!r}, whose {layers[0].name!r} does not. Call predict() "
-            f"once if it is subclassed, fix no learning phase, or freeze it."
+            f"{model.name!r}, whose {layers[0].name!r} does not. If the model is "
+            f"subclassed, call predict() once. Else fix no learning phase, or freeze "
+            f"the layer."
         )
 
 
 def _leaves_moments_to_keras(kind):
-    """Whether a class reaches the `call` of Keras's batch normalization unchanged."""
+    """Whether Keras's own code computes the moments of a class's layers."""
     for base in kind.__mro__:
         own = vars(base)
-        if "call" in own and base.__module__.endswith(_KERAS):
+        if "call" in own and base.__module__.endswith(_BATCH_NORM_MODULE):
             return True
-        if not _MOMENTS.isdisjoint(own) or "call" in own and not _names_call(own):
+        if not _MOMENT_METHODS.isdisjoint(own):
+            return False
+        if "call" in own and not _names_call(own):
             return False
     return False
 

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 """What SWA exchanges for a while, and how it is given back.
 
-One rule for weights, rates, attributes and train functions: giving back looks first.
-A value that is no longer SWA's has been changed by the user, and stays.
+One rule for weights, rates, attributes and train functions: before SWA gives a value
+back it looks at the one that is there now. If that is not SWA's, the user has changed
+it, and it stays.
 """
 
 import operator
@@ -14,7 +15,7 @@ ABSENT = object()  # the value of an attribute that is not there
 
 
 class Loan:
-    """A value of the user's that SWA exchanges for values of its own.
+    """A value of the user's that SWA replaces for a while.
 
     Args:
       read: function () -> the value now.
@@ -29,21 +30,21 @@ class Loan:
 
     def __init__(self, read, write, is_same):
         self._read, self._write, self._is_same = read, write, is_same
-        self.is_open, self.before, self.ours = False, None, []
+        self.close()
 
     def open(self, before):
         """Notes the value that is to be given back."""
         self.is_open, self.before, self.ours = True, before, []
 
     def close(self):
-        """Forgets it: the value of now stays."""
+        """Forgets the value from before; the current one stays."""
         self.is_open, self.before, self.ours = False, None, []
 
     def put(self, value):
         """Sets the value; the first one opens the loan with what was there."""
         if not self.is_open:
             self.open(self._read())
-        # noted before and after, because a Ctrl-C may come in between
+        # in `ours` already while it is written, because a Ctrl-C may come then
         self.ours = [*self.ours, value]
         self._write(value)
         self.ours = [value]
@@ -67,14 +68,23 @@ class Attributes:
         self._loans = []
 
     def put(self, owner, name, value):
-        """Sets an attribute, past Keras, which would track variables in it."""
+        """Sets an attribute.
+
+        It is written to the owner's `__dict__`, because Keras's `__setattr__` would
+        track variables in it.
+
+        Args:
+          owner: the object.
+          name: str.
+          value: of the attribute.
+        """
         attributes = vars(owner)
 
-        def write(value):
-            if value is ABSENT:
+        def write(new):
+            if new is ABSENT:
                 del attributes[name]
             else:
-                attributes[name] = value
+                attributes[name] = new
 
         loan = Loan(lambda: attributes.get(name, ABSENT), write, operator.is_)
         self._loans.append(loan)

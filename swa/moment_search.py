@@ -7,8 +7,9 @@ Keras's layer moves its statistics by assignments such as
     moving_mean -= (moving_mean - mean) * (1 - momentum)
 
 The search follows the assigned value to its origin. The origin of the mean must be a
-`Mean` or an output of a fused kernel. The origin of the variance must belong to it: the
-`Mean` of the squared deviations from that mean, or an output of the same kernel.
+`Mean` or an output of a fused kernel. The origin of the variance must be made of the
+same inputs: the `Mean` of the squared deviations from that mean, or an output of the
+same kernel.
 A layer for which this does not hold is refused by name when training begins.
 """
 
@@ -39,16 +40,18 @@ BatchNormCall = namedtuple(
 # The tensor of a moment, the tensor to fetch it by, and `follows_phase` as above.
 _Origin = namedtuple("_Origin", "tensor fetch follows_phase")
 
-# from an update to its assignment
-_LEADING = ("NoOp", "Merge", "Switch", "Identity", "ReadVariableOp")
-# these keep the elements of their first input where they are
-_KEEPING = ("Identity", "Switch", "RefSwitch", "Enter", "Cast", "StopGradient")
-# Keras makes the assigned value of a moment by these
-_MAKING = _KEEPING + ("Merge", "Squeeze", "Sub", "Mul")
+# a `tf.function`, and control flow v2, whose bodies are graphs of their own
+_HIDING = ("PartitionedCall", "If", "While", "Case")
+# they lead from an update to its assignment
+_UPDATE_PATH = ("NoOp", "Merge", "Switch", "Identity", "ReadVariableOp")
+# they keep the elements of their first input where they are
+_SAME_ELEMENTS = ("Identity", "Switch", "RefSwitch", "Enter", "Cast", "StopGradient")
+# they lead from an assigned value to the moment that Keras makes it of
+_MOMENT_PATH = _SAME_ELEMENTS + ("Merge", "Squeeze", "Sub", "Mul")
 
 
 def variable_op(variable):
-    """The operation that stands for a variable in its graph."""
+    """The operation that creates a variable in its graph."""
     return variable.handle.op if hasattr(variable, "handle") else variable.op
 
 
@@ -56,13 +59,18 @@ def leaves(updates):
     """The operations that updates consist of: groups are taken apart.
 
     Args:
-      updates: list of operations and tensors. Pairs of a variable and its value, as
-        stand-alone Keras has them, are left out.
+      updates: list of operations and tensors. Left out are pairs of a variable and its
+        value, as stand-alone Keras has them, and operations of a graph that is gone,
+        as Keras leaves them in a layer that was saved as a SavedModel.
 
     Returns:
       List of operations, each once.
     """
-    start = [getattr(u, "op", u) for u in updates if not isinstance(u, tuple)]
+    start = [
+        getattr(update, "op", update)
+        for update in updates
+        if getattr(update, "graph", None) is not None
+    ]
     ops = _walk(start, lambda op: op.control_inputs if op.type == "NoOp" else ())
     return [op for op in ops if op.type != "NoOp"]
 
@@ -76,7 +84,7 @@ def assignments_of(update):
     Returns:
       Dict of assignments, by the operation of the variable that is assigned.
     """
-    ops = _walk([update], lambda op: _inputs_of(op) if op.type in _LEADING else ())
+    ops = _walk([update], lambda op: _inputs_of(op) if op.type in _UPDATE_PATH else ())
     return {
         _skip_back(op.inputs[0]).op: op for op in ops if op.type.startswith("Assign")
     }
@@ -86,7 +94,8 @@ def batch_norm_calls(updates, layers):
     """The calls of batch-norm layers whose statistics some updates move.
 
     Args:
-      updates: list of operations, groups among them, or of pairs, which have none.
+      updates: list of operations, groups among them. Pairs of a variable and its
+        value, as stand-alone Keras has them, are left out.
       layers: list of layers with `moving_mean` and `moving_variance`.
 
     Returns:
@@ -119,15 +128,15 @@ def check_outside_functions(layers, ops):
       ops: list of operations that training runs.
 
     Raises:
-      ValueError: one of `ops` depends on a `tf.function`, or on a branch of control
-        flow v2, that uses a layer's statistics.
+      ValueError: one of `ops` depends on a `tf.function`, or on a branch or loop of
+        control flow v2, that uses a layer's statistics.
     """
     for layer in layers:
         handles = [
             variable_op(variable).outputs[0] for variable in statistics_of(layer)
         ]
         users = [op for handle in handles for op in handle.consumers()]
-        functions = [op for op in users if op.type.endswith(("PartitionedCall", "If"))]
+        functions = [op for op in users if op.type.endswith(_HIDING)]
         if functions and not set(functions).isdisjoint(_walk(ops, _inputs_of)):
             raise ValueError(
                 f"batch-norm layer {layer.name!r} must be called outside of "
@@ -138,19 +147,20 @@ def check_outside_functions(layers, ops):
 
 
 def _calls_of(layer, of_mean, of_variance):
-    """The calls of a layer in which its statistics are assigned by these."""
+    """Pairs each assignment of a layer's mean with that of the same call's variance."""
     means = filter(None, map(_origin, of_mean))
     variances = list(filter(None, map(_origin, of_variance)))
     candidates = [
         _call_of(layer, mean, variance) for mean in means for variance in variances
     ]
     calls = [call for call in candidates if call is not None]
+    # each assignment must belong to exactly one pair
     if len(calls) != max(len(of_mean), len(of_variance)):
         raise ValueError(
             f"batch-norm layer {layer.name!r} must take its statistics from the plain "
             f"moments of its inputs, outside of loops and of conditions other than "
-            f"Keras's learning phase; SWA found others. Freeze the layer, or train "
-            f"without SWA."
+            f"Keras's learning phase, got others. Freeze the layer, or train without "
+            f"SWA."
         )
     return calls
 
@@ -158,12 +168,13 @@ def _calls_of(layer, of_mean, of_variance):
 def _origin(assignment):
     """The _Origin of the one moment that an assigned value is made of, or None."""
     walked = _walk(
-        [assignment.inputs[1]], lambda t: t.op.inputs if t.op.type in _MAKING else ()
+        [assignment.inputs[1]],
+        lambda t: t.op.inputs if t.op.type in _MOMENT_PATH else (),
     )
-    moments = [tensor for tensor in walked if _is_moment(tensor.op)]
-    if len(moments) != 1:
+    moment_tensors = [tensor for tensor in walked if _is_moment(tensor.op)]
+    if len(moment_tensors) != 1:
         return None
-    tensor = moments[0]
+    (tensor,) = moment_tensors
     # a tensor in a branch cannot be fetched, but the `Merge` behind the branch can
     merges = [
         merged
@@ -211,7 +222,7 @@ def _branches(op):
 
 
 def _is_of_training(context):
-    """Whether it is the branch that is taken while the learning phase is 1."""
+    """Whether a context is the branch that is taken while the learning phase is 1."""
     return getattr(context, "branch", None) == 1 and _is_phase(context.pred)
 
 
@@ -225,7 +236,7 @@ def _is_phase(predicate):
 
 def _skip_back(tensor):
     """The tensor before the operations that keep its elements."""
-    while tensor.op.type in _KEEPING:
+    while tensor.op.type in _SAME_ELEMENTS:
         tensor = tensor.op.inputs[0]
     return tensor
 

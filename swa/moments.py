@@ -20,7 +20,9 @@ Moments = namedtuple("Moments", "count mean variance")
 
 
 def values_per_channel(shape, axes) -> int:
-    """The count of values that the moments of a tensor are taken of.
+    """The count of values of which the moments of a tensor are taken.
+
+        n = product of shape[axis] over the axes
 
     Args:
       shape: sequence of int, the tensor's dimensions.
@@ -39,16 +41,16 @@ def merged(first, second: Moments) -> Moments:
     A mean of batch variances would lack the last term, which is their spread.
 
     Args:
-      first: Moments, or None or a count of 0 for no rows.
+      first: Moments; a count of 0 where there were no rows.
       second: Moments of at least one row.
 
     Returns:
-      Moments of float64: 40,000 batches leave no trace of rounding.
+      Moments of float64.
 
     Reference:
       Chan, Golub and LeVeque, 1979, Updating formulae for computing variances.
     """
-    if first is None or not first.count:
+    if not first.count:
         return second
     count = first.count + second.count
     share, delta = second.count / count, second.mean - first.mean
@@ -63,11 +65,11 @@ def merged_over_ranks(own, sum_over_ranks):
         n = sum(n_r),  mean = sum(mean_r * n_r / n)
         variance = sum((variance_r + (mean_r - mean)^2) * n_r / n)
 
-    Deviations are taken from the common mean, which float32 can hold; a sum of
-    squares minus the square of a sum cannot be.
+    Deviations are taken from the common mean, because ranks may sum in float32, in
+    which the difference of a sum of squares and a squared sum would lose its digits.
 
     Args:
-      own: list or view of Moments, one for each layer; a count may be 0.
+      own: list or dict view of Moments, one for each layer; a count may be 0.
       sum_over_ranks: function of a list of arrays that returns the sum of each over
         all ranks. It is called three times; counts are int64.
 
@@ -76,7 +78,7 @@ def merged_over_ranks(own, sum_over_ranks):
     """
     totals = sum_over_ranks([np.asarray(layer.count, np.int64) for layer in own])
     shares = [
-        layer.count / max(int(total), 1)  # a layer may have seen no row on any rank
+        layer.count / max(int(total), 1)  # 0 where no rank's layer has seen a row
         for layer, total in zip(own, totals)
     ]
     means = sum_over_ranks([layer.mean * share for layer, share in zip(own, shares)])

@@ -29,12 +29,12 @@ class OptimizerRate:
 
     @property
     def is_settable(self):
-        """bool: whether the rate can be read and set: it is no function."""
+        """bool: whether the rate can be read and set; a schedule cannot."""
         rate = getattr(self.optimizer, "lr", None)
         # a LossScaleOptimizer wraps the one that has the rate
         inner = getattr(self.optimizer, "_optimizer", self.optimizer)
         initial = getattr(inner, "_hyper", {}).get("learning_rate")
-        if callable(initial):  # each read would call it
+        if callable(initial):  # a schedule or a function, which a read would call
             return False
         is_number = isinstance(rate, Real) and isinstance(initial, Real)
         return hasattr(rate, "load") or is_number

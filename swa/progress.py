@@ -17,11 +17,11 @@ class Progress:
     Attributes:
       params: dict, Keras's of now.
       epoch: int, -1 before the first.
-      last_epoch: int, the last one that is to run.
+      last_epoch: int, the epoch that ends training; an early stop moves it forward.
       batches_announced: int, batches of this epoch by Keras's params; 0: not known.
       batches_done: int, batches of this epoch that ran.
       batches_of_first_epoch: int, 0 until it has ended.
-      stopped_in_batch: bool, whether the last batch left the model told to stop.
+      stopped_in_batch: bool, whether `stop_training` was set after the last batch.
     """
 
     def __init__(self, params, batches_of_first_epoch):
@@ -38,7 +38,7 @@ class Progress:
 
     @property
     def is_whole(self):
-        """Whether every batch of the epoch ran."""
+        """Whether every batch of the current epoch ran."""
         return 0 < self.batches_done >= self.batches_expected
 
     @property
@@ -47,7 +47,7 @@ class Progress:
         return 0 < self.batches_announced == self.batches_done
 
     @property
-    def is_last_of_fit(self):
+    def is_last_for_keras(self):
         """Whether Keras ends `fit` after this epoch in any case."""
         return self.epoch >= self.params["epochs"] - 1
 
@@ -66,6 +66,6 @@ class Progress:
         self.stopped_in_batch = is_stopping
 
     def end_epoch(self):
-        """Counts the first epoch's batches."""
+        """Notes how many batches the first epoch had."""
         if not self.batches_of_first_epoch:
             self.batches_of_first_epoch = self.batches_done

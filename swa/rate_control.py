@@ -1,6 +1,10 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""How the rates of a run get into its optimizer, and how the rate is given back."""
+"""How the rates of a run get into its optimizer, and how the rate is given back.
+
+The first rate of an epoch is set here. The mode sets each following one, in graph mode
+by the session call of the batch before.
+"""
 
 import math
 
@@ -12,14 +16,15 @@ __all__ = ["RateControl"]
 
 
 class RateControl:
-    """Sets the learning rate of each epoch's first batch; the mode sets the others.
+    """Sets the learning rate of each epoch's first batch, and gives the rate back.
 
     Args:
       settings: schedules.Settings.
       mode: the model's `swa.graph.GraphMode` or `swa.eager.EagerMode`.
       compiled_rate: float, the rate before any callback began, which is given back;
         nan: there is none that can be set.
-      base_rate: float, the rate from which the schedule is computed; nan: the compiled.
+      base_rate: float, the rate from which the schedule is computed; nan: it is the
+        compiled one.
 
     Attributes:
       base_rate: float, as above, a number where there is a compiled rate.
@@ -47,18 +52,22 @@ class RateControl:
             self._put(self.rates.current)
 
     def begin_pass(self):
-        """The rate becomes 0: nothing is trained."""
+        """Sets the rate to 0, because nothing is trained."""
         if self._mode.rate.is_settable:
             self.rates.plan([0.0])
             self._put(0.0)
 
     def give_back(self):
-        """Sets the rate from before, unless another than SWA has set it since."""
-        self._loan.ours = [*self._loan.ours, *self.rates.ours]
+        """Sets the rate from before, unless the user or a callback has changed it."""
+        self._loan.ours = [*self._loan.ours, *self.rates.may_be_set]
         self._loan.give_back()
 
     def end(self):
-        """Training has ended: the compiled rate, whoever has set another one."""
+        """Gives the rate back after training.
+
+        With a schedule the compiled rate is set even if another callback has changed
+        it, because the rate of `fit` was SWA's.
+        """
         if self.sets_rate:
             self._write(self._compiled_rate)
             self._loan.close()

@@ -23,8 +23,8 @@ class Rates:
     def __init__(self):
         self.history, self.batch = [], 0
         self._planned = [math.nan]  # by batch; the last one holds for all that follow
-        self._used = {}  # by batch, where it was another one than planned
-        self._left = math.nan  # the last rate of the epoch before
+        self._used = {}  # by batch, for those that did not use the planned rate
+        self._last_of_epoch_before = math.nan
         self._is_as_planned = True
 
     @property
@@ -38,9 +38,9 @@ class Rates:
         return self.of(self.batch + 1)
 
     @property
-    def ours(self):
-        """List of floats: the rates that an optimizer may have been left with."""
-        return [self._left, self.current, self.following]
+    def may_be_set(self):
+        """List of floats: the rates of which an optimizer may hold any now."""
+        return [self._last_of_epoch_before, self.current, self.following]
 
     def of(self, batch):
         """float: the rate of a batch, the used one where it is known."""
@@ -53,11 +53,11 @@ class Rates:
         Args:
           rates: sequence of floats, at least one, by batch; nan: the user sets it.
         """
-        self._left = self.current
+        self._last_of_epoch_before = self.current
         self._planned, self._used, self.batch = [float(rate) for rate in rates], {}, 0
 
     def note_used(self, rate):
-        """Takes down the rate that the current batch used.
+        """Records the rate that the current batch used.
 
         Args:
           rate: float; nan: it is not known.
@@ -88,8 +88,11 @@ def is_same_rate(rate, planned):
     Returns:
       bool; False where one of them is nan.
     """
-    if abs(rate - planned) <= 1e-6 * abs(planned):  # two roundings to float32
+    if abs(rate - planned) <= 1e-6 * abs(planned):  # float32 has rounded it twice
         return True
+    if math.isnan(rate) or math.isnan(planned):
+        return False
     rounded = np.float16(planned)
-    distance = abs(rate - float(rounded))
-    return np.float16(rate) == rate and distance <= np.spacing(rounded)
+    is_float16 = np.float16(rate) == rate
+    is_neighbour = abs(rate - float(rounded)) <= np.spacing(rounded)
+    return is_float16 and is_neighbour

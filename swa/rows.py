@@ -13,7 +13,7 @@ from tensorflow.python.keras.engine import training_utils
 
 from swa.schedules import check_count
 
-__all__ = ["Rows", "check_shapes", "has_static_shapes"]
+__all__ = ["Rows", "check_shapes", "has_static_shapes", "is_endless"]
 
 _ENDLESS = (itertools.cycle, itertools.repeat, itertools.count)
 _SPARSE = (
@@ -40,7 +40,7 @@ class Rows:
       name: str, what messages call `x`.
 
     Attributes:
-      is_spent_once_read: bool, whether they can be read one time only.
+      is_spent_once_read: bool, whether they can be read only once.
 
     Raises:
       ValueError: `batch_size` or `steps` below 1, or rows without end and no `steps`.
@@ -50,10 +50,10 @@ class Rows:
         check_count("batch_size", batch_size, 1)
         if steps is not None:
             check_count("steps", steps, 1)
-        elif _is_endless(x):
+        elif is_endless(x):
             raise ValueError(
-                f"steps must be given for rows without end, got None for "
-                f"x of type {type(x).__name__}."
+                f"steps must be given for rows without end, got None for {name} of "
+                f"type {type(x).__name__}."
             )
         self._x = x
         self._batch_size = int(batch_size)
@@ -64,6 +64,9 @@ class Rows:
     def batches(self, model):
         """The batches, as Keras gives them to a model.
 
+        What can be told without reading is refused by this call, the rest while the
+        batches are read.
+
         Args:
           model: its inputs say how many arrays a batch has, and their order.
 
@@ -73,12 +76,13 @@ class Rows:
           yet, lists or dicts, as the rows are.
 
         Raises:
-          ValueError: sparse or ragged rows; on an NPU, arrays that do not fill their
-            last batch; while the batches are read: none at all, or one that does not
-            fit the inputs.
+          ValueError: sparse or ragged rows or inputs; arrays of unequal length; on an
+            NPU, arrays that do not fill their last batch; while the batches are read:
+            none at all, or one that does not fit the inputs.
         """
         names = getattr(model, "_feed_input_names", ())
-        self._parts(model.inputs or [])  # refused where they are sparse
+        for tensor in model.inputs or []:
+            self._refuse_sparse(tensor)
         batches = itertools.islice(self._batches(len(names)), self._steps)
         return self._standardized(batches, model, names)
 
@@ -88,7 +92,7 @@ class Rows:
             is_empty = False
             arrays = tf.nest.map_structure(_dense, self._parts(batch))
             if names and isinstance(arrays, list) and len(arrays) != len(names):
-                raise ValueError(  # Keras would take the first of them
+                raise ValueError(  # Keras would use the first arrays alone
                     f"{self._name} must hold {len(names)} array(s), one for each input "
                     f"of the model, got {len(arrays)}."
                 )
@@ -110,7 +114,9 @@ class Rows:
 
     def _batches(self, input_count):
         """Iterates over the batches; `input_count` is 0 where it is not known yet."""
-        x = _rows_of_tuple(self._x, input_count) if _is_tuple(self._x) else self._x
+        x = self._x
+        if _is_tuple(x):
+            x = self._x_of_tuple(x, input_count)
         if isinstance(x, tf.compat.v2.data.Dataset) and not tf.executing_eagerly():
             items = _graph_items(x)
         elif _is_symbolic(x):
@@ -128,6 +134,10 @@ class Rows:
         size = self._batch_size
         counts = [int(array.shape[0]) for array in tf.nest.flatten(arrays)]
         count = max(counts, default=0)
+        if len(set(counts)) > 1:
+            raise ValueError(
+                f"{self._name} must hold arrays with equally many rows, got {counts}."
+            )
         starts = range(0, count, size)[: self._steps]
         is_last_short = len(starts) > 1 and starts[-1] + size > count
         if is_last_short and has_static_shapes():
@@ -142,29 +152,47 @@ class Rows:
             x = [x]
         parts = []
         for part in x:
-            if isinstance(part, _SPARSE):
-                raise ValueError(
-                    f"{self._name} must be dense rows for dense inputs, got a "
-                    f"{type(part).__name__}. Make both dense; fit alone takes others."
-                )
+            self._refuse_sparse(part)
             part = getattr(part, "values", part)  # of a frame
             if hasattr(part, "tocsr"):
-                part = part.tocsr()  # the kind of scipy's that can be sliced by rows
+                part = part.tocsr()  # the one of scipy's that has row slices
             elif not hasattr(part, "shape"):
                 part = np.asarray(part)
             parts.append(part)
         return parts
 
+    def _refuse_sparse(self, part):
+        if isinstance(part, _SPARSE):
+            raise ValueError(
+                f"{self._name} must be dense rows for dense inputs, got a "
+                f"{type(part).__name__}. Make both dense; only fit takes others."
+            )
+
+    def _x_of_tuple(self, x, input_count):
+        """Of (x, y) or (x, y, sample_weight) the rows; else a tuple of inputs."""
+        is_nested = bool(x) and isinstance(x[0], (list, tuple, dict))
+        if len(x) == input_count and not is_nested:
+            return x
+        if len(x) in (2, 3) and (input_count == 1 or is_nested):
+            return x[0]
+        raise ValueError(
+            f"{self._name} must be the model's inputs or (x, y), got a tuple of "
+            f"{len(x)} that could be either. Give inputs as a list."
+        )
+
 
 def has_static_shapes():
-    """Whether Keras's session is an NPU's: a graph has the shapes of its first call."""
+    """Whether Keras's session is that of an Ascend NPU.
+
+    Its compiler fixes the shapes of a graph at the first call.
+    """
     if tf.executing_eagerly():
         return False
     session = get_session()
     config = getattr(session, "_config", None) or tf.compat.v1.ConfigProto()
     optimizers = config.graph_options.rewrite_options.custom_optimizers
     maps = [item.parameter_map for item in optimizers if item.name == "NpuOptimizer"]
-    # to read a key that is not there would make an entry of it
+    # `in` first, because reading a missing key of a protobuf map would add it
     return any("dynamic_input" not in m or not m["dynamic_input"].b for m in maps)
 
 
@@ -203,11 +231,12 @@ def _dense(array):
 
 
 def _is_symbolic(x):
-    """Whether it is a tensor without a value of its own: a batch for each run."""
+    """Whether it is a tensor of a graph, of which each session call yields a batch."""
     return isinstance(x, tf.Tensor) and not hasattr(x, "numpy")
 
 
-def _is_endless(x):
+def is_endless(x):
+    """Whether rows are known to have no end."""
     if not isinstance(x, tf.compat.v2.data.Dataset):
         return isinstance(x, _ENDLESS) or _is_symbolic(x)
     cardinality = tf.data.experimental.cardinality(x)
@@ -220,25 +249,12 @@ def _is_endless(x):
 def _graph_items(dataset):
     following = tf.compat.v1.data.make_one_shot_iterator(dataset).get_next()
     ended = contextlib.suppress(tf.errors.OutOfRangeError)
-    # `closing`: while this generator waits, Keras would take a session that is entered
+    # not `with session`, because Keras would use it while this generator waits
     with ended, contextlib.closing(tf.compat.v1.Session()) as session:
         while True:
             yield session.run(following)
 
 
 def _is_tuple(x):
-    """Whether it is a tuple that is no rows itself."""
+    """Whether it is a plain tuple: sparse values are named tuples."""
     return isinstance(x, tuple) and not isinstance(x, _SPARSE)
-
-
-def _rows_of_tuple(x, input_count):
-    """Of (x, y) or (x, y, sample_weight) the rows; else a tuple of inputs."""
-    is_nested = isinstance(x[0], (list, tuple, dict))
-    if len(x) == input_count and not is_nested:
-        return x
-    if len(x) in (2, 3) and (input_count == 1 or is_nested):
-        return x[0]
-    raise ValueError(
-        f"x must be the model's inputs or (x, y), got a tuple of {len(x)} "
-        f"that could be either. Give inputs as a list."
-    )

@@ -1,6 +1,15 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""One `fit` with SWA, stage by stage."""
+"""One `fit` with SWA, stage by stage.
+
+Keras's hook                  what happens
+on_train_begin                begin: refuses, finds layers, makes operations
+on_batch_begin, the first     the epoch begins: its rates are planned, or the pass
+on_batch_begin, on_batch_end  mode: sets the next rate, hands over rate and moments
+on_test_begin, the last batch end_batches: the pass ends, statistics are set
+on_epoch_end                  a sample, or an early stop becomes one epoch more
+on_train_end                  end: the average is set, all else is given back
+"""
 
 import math
 import warnings
@@ -14,7 +23,7 @@ from swa.progress import Progress
 from swa.rate_control import RateControl
 from swa.weights import Weights
 
-__all__ = ["NotBegun", "Options", "Run", "check_average"]
+__all__ = ["PASS", "NotBegun", "Options", "Run", "check_average"]
 
 TRAINING, PASS, PASSED = "training", "pass", "passed"
 
@@ -46,7 +55,7 @@ class Run:
         TRAINING --its last epoch begins, n_averaged > 0-->  PASS     (batch norm)
         PASS     --every batch ran-->                        PASSED
         PASS     --cut short-->                              TRAINING (all given back)
-        an early stop with batch norm and data left:         last_epoch = epoch + 1
+        an early stop with batch norm and rows left to read: last_epoch = epoch + 1
 
     Args:
       mode: the model's `swa.graph.GraphMode` or `swa.eager.EagerMode`.
@@ -79,7 +88,7 @@ class Run:
         self.progress = Progress(params, earlier.batches_of_first_epoch)
         self.layers, self._statistics = [], batch_norm.Statistics([])
         self.stage, self.batch_norm_epoch, self.final = TRAINING, None, []
-        self._is_ready = False  # until the model has weights and all is found
+        self._is_ready = False  # whether the model had weights to prepare for
 
     @property
     def base_rate(self):
@@ -99,24 +108,26 @@ class Run:
         Raises:
           ValueError: naming the argument or the layer; the model is then as before.
         """
-        self.mode.check()
         self._check_schedule()
         self._make_ready()
 
     def begin_epoch(self, epoch, params):
-        """Says where averaging starts; the first batch decides what the epoch is."""
-        start, epoch_before = (
-            self._options.settings.start_epoch - 1,
-            self.progress.epoch,
-        )
+        """Says where averaging starts.
+
+        The first batch decides what the epoch is, because the model may have no
+        weights before.
+        """
+        start = self._options.settings.start_epoch - 1
+        epoch_before = self.progress.epoch
         self.progress.begin_epoch(epoch, params)
         if epoch_before < start <= epoch:
             self._say("starting stochastic weight averaging")
 
-    def begin_batch(self, batch):
+    def begin_batch(self):
         """Begins the pass or an epoch of training with its first batch."""
         if not self._is_ready:
             self._make_ready()  # the model got its weights from its first batch
+        batch = self.progress.batches_done
         if batch == 0 and self._is_pass_due():
             self._begin_pass()
         elif batch == 0:
@@ -150,7 +161,7 @@ class Run:
         statistics = self._statistics
         self.mode.stop()
         statistics.merge_ranks(self._options.sum_over_ranks)
-        # else, with NaN or Inf in it or without a batch, the pass is cut short
+        # with NaN or Inf, or without a batch, the pass stays one that was cut short
         if statistics.has_batches() and not statistics.non_finite_layers():
             self.final = statistics.with_statistics(
                 self.averaged(), self.mode.variables
@@ -167,20 +178,26 @@ class Run:
         progress.end_epoch()
         if self.stage is PASS:
             self._cut_pass_short()
-            model.stop_training = True  # as the user's callbacks asked, or the data
-        elif self.stage is PASSED:  # the epoch may be one that SWA has added
-            model.stop_training |= not progress.is_last_of_fit
+            model.stop_training = True  # because the rows or the user have ended it
+        elif self.stage is PASSED:
+            # SWA may have added this epoch to a training that was stopped early
+            model.stop_training |= not progress.is_last_for_keras
         else:
             is_due = schedules.is_sampled(self._options.settings, progress.epoch)
             if progress.batches_done and is_due:
                 self._sample()
-            if model.stop_training and self._needs_pass() and self._has_rows_left():
+            needs_pass = model.stop_training and self._needs_pass()
+            if needs_pass and self._sees_all_rows_next():
                 progress.last_epoch, model.stop_training = progress.epoch + 1, False
 
     def end(self):
         """Sets the average, or says why the trained weights stay."""
+        self.end_batches()
+        if self.stage is PASS:  # a loop by hand has left its last epoch
+            self._cut_pass_short()
         if self.stage is PASSED:
-            self.weights.put(self.final)  # once more: others may have set theirs
+            # once more, because later callbacks may have changed the weights
+            self.weights.put(self.final)
         elif not self._average.n_averaged:
             _warn("no sample was averaged; the trained weights stay.")
         elif self.layers:
@@ -196,9 +213,10 @@ class Run:
         self.rate_control.end()
 
     def give_back(self):
-        """Gives back the train function and the rate."""
+        """Gives back the train function, the rate and the weights."""
         self.mode.stop()
         self.rate_control.give_back()
+        self.weights.give_back()
 
     def averaged(self):
         """The average as arrays in `get_weights()` order, None for integers."""
@@ -245,7 +263,7 @@ class Run:
             self._say("data of unknown length, one learning rate for this epoch")
 
     def _begin_pass(self):
-        """The averaged weights, no rate, and the statistics of no row yet."""
+        """Puts the averaged weights and no rate; the statistics begin with no rows."""
         self._statistics = batch_norm.Statistics(self.layers)
         self.weights.put_over_trained(self.averaged())
         self.stage, self.batch_norm_epoch = PASS, self.progress.epoch + 1
@@ -259,7 +277,6 @@ class Run:
         if self._statistics.non_finite_layers():
             _warn("the rows of the batch-norm epoch hold NaN or Inf.")
         self.give_back()
-        self.weights.give_back()
         self.stage, self.batch_norm_epoch = TRAINING, None
 
     def _sample(self):
@@ -269,12 +286,14 @@ class Run:
                 f"were not averaged."
             )
 
-    def _has_rows_left(self):
-        """Whether one more epoch may run, and sees all rows once."""
+    def _sees_all_rows_next(self):
+        """Whether Keras may run one more epoch, and it would see each row once."""
         progress = self.progress
-        # in graph mode the epoch after one that was cut short begins with new rows
-        is_whole = progress.stopped_in_batch and not self.mode.repeats_rows
-        return (is_whole or progress.is_whole) and not progress.is_last_of_fit
+        if progress.is_last_for_keras:
+            return False
+        if progress.is_whole:
+            return True
+        return progress.stopped_in_batch and not self.mode.continues_rows
 
     def _say(self, what):
         if self._options.verbose > 0:

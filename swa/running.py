@@ -1,15 +1,16 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""Which training runs now, and what has become of one that an exception cut off.
+"""Which training runs now, and what happens to one that an exception has cut off.
 
 No hook is called after an exception or a Ctrl-C. SWA has then still exchanged the
 model's rate, weights or train function, until the model is trained again:
 
-    training began in   now called        SWA
-    `fit`               in that `fit`     goes on: a callback trains in between
-    `fit`, cut off      any training      gives back first
-    a loop by hand      train_on_batch    goes on: it is the loop's next batch
-    a loop by hand      `fit`             gives back first: the loop was cut off
+    training began in   now called          SWA
+    `fit`               in that `fit`       goes on: a callback trains in between
+    `fit`, cut off      any training        gives back first
+    a loop by hand      train_on_batch      goes on: it is the loop's next batch
+    a loop by hand      `fit`               gives back first: the loop was cut off
+    a loop by hand      on_train_begin      gives back first: the loop was cut off
 """
 
 import sys
@@ -17,30 +18,33 @@ import traceback
 
 from swa.lending import Attributes
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "is_array_loop_running"]
 
 _FITS = ("fit", "fit_generator")
 
 
 class Guard:
-    """Stands before a model's training methods from the begin of training to its end.
-
-    Args:
-      give_back: function (), which gives back all that SWA has exchanged, and closes
-        this.
+    """Wraps a model's training methods from the beginning of training to its end.
 
     Attributes:
       is_open: bool, whether training has begun and not ended.
     """
 
-    def __init__(self, give_back):
-        self._give_back = give_back
+    def __init__(self):
+        self._give_back = _nothing
         self._methods = Attributes()
         self._model = self._error_before = None
         self.is_open = self._began_in_fit = False
 
-    def open(self, model):
-        """Training begins: a training method called after it was cut off gives back."""
+    def open(self, model, give_back):
+        """Training begins. If it is cut off, the next training method gives back.
+
+        Args:
+          model: the model.
+          give_back: function (), which gives back all that SWA has exchanged, and
+            calls `close`.
+        """
+        self._give_back = give_back
         self._model, self._error_before = model, sys.exc_info()[1]
         self._began_in_fit = _is_fit_running(model)
         for name in (*_FITS, "train_on_batch"):
@@ -54,6 +58,8 @@ class Guard:
         self.is_open = False  # first, because a Ctrl-C may come after
         self._methods.give_back()
         self._model = self._error_before = None
+        # else a callback that is not used again would wait for the garbage collector
+        self._give_back = _nothing
 
     def is_fit_running(self):
         """Whether this is called from within the `fit` that began."""
@@ -65,16 +71,22 @@ class Guard:
         return self.is_open and self._began_in_fit and not _is_fit_running(self._model)
 
     def is_failing(self):
-        """Whether an exception passes: eager `fit` calls the last hooks even then.
+        """Whether an exception is on its way: eager `fit` calls the last hooks then.
 
-        A loop by hand may end in an `except` clause, where one is at hand as well.
+        A loop by hand may call them in an `except` clause, and is not failing.
         """
         error = sys.exc_info()[1]
         is_new = error is not None and error is not self._error_before
         return self._began_in_fit and is_new
 
-    def check_alone(self, model):
-        """Gives back what was cut off, by whichever SWA of the model.
+    def end_cut_off(self, model):
+        """Gives back what training has left that was cut off, by any SWA of the model.
+
+        Args:
+          model: the model whose training begins.
+
+        Returns:
+          bool, whether there was any.
 
         Raises:
           ValueError: an SWA takes part already in the `fit` of the model that runs now.
@@ -85,9 +97,10 @@ class Guard:
                 f"callbacks must hold one SWA in a fit of {model.name!r}, nested fits "
                 f"included, got a second."
             )
-        for guard in (other, self):
-            if guard.is_open:
-                guard._give_back()
+        cut_off = [guard for guard in {other, self} if guard.is_open]
+        for guard in cut_off:
+            guard._give_back()
+        return bool(cut_off)
 
     def _guarded(self, name, method):
         def guarded(*args, **options):
@@ -102,13 +115,35 @@ class Guard:
         return guarded
 
 
+def _nothing():
+    pass
+
+
+def is_array_loop_running(model):
+    """Whether Keras trains a model in its loop over arrays.
+
+    It fetches the train function once, when it begins.
+    """
+    return _is_running(model, "training_arrays", ("fit_loop", "model_iteration"))
+
+
 def _is_fit_running(model):
     """Whether this is called from within Keras's `fit` of a model."""
+    return _is_running(model, "", _FITS)
+
+
+def _is_running(model, module, functions):
+    """Whether this is called from within one of Keras's functions for a model.
+
+    Args:
+      model: the model.
+      module: str, the end of the name of the module that has the functions.
+      functions: sequence of str, their names. The user's code may have the same ones.
+    """
     for frame, _ in traceback.walk_stack(sys._getframe(1)):
-        # the user's own code may have the same names
-        is_keras = ".keras." in f".{frame.f_globals.get('__name__')}"
-        if is_keras and frame.f_code.co_name in _FITS:
-            names = ("self", "model")
-            if any(frame.f_locals.get(name) is model for name in names):
+        name = f".{frame.f_globals.get('__name__')}"
+        if frame.f_code.co_name in functions and ".keras." in name:
+            models = (frame.f_locals.get("self"), frame.f_locals.get("model"))
+            if name.endswith(module) and any(m is model for m in models):
                 return True
     return False

@@ -18,9 +18,15 @@ from swa.graph import GraphMode
 __all__ = ["SWA", "update_bn"]
 
 
-def _mode(keras, model):
-    """The mode that TensorFlow is in now."""
-    return (EagerMode if tf.executing_eagerly() else GraphMode)(keras, model)
+def _make_mode(keras, model):
+    """The model's mode, as TensorFlow's is now."""
+    if tf.executing_eagerly():
+        return EagerMode(keras, model)
+    return GraphMode(keras, model)
+
+
+def _updates(model):
+    return [*model.get_updates_for(None), *model.get_updates_for(model.inputs)]
 
 
 class SWA(callback.SWA, tf.keras.callbacks.Callback):
@@ -28,9 +34,9 @@ class SWA(callback.SWA, tf.keras.callbacks.Callback):
     _keras = callback.Keras(
         name="tf.keras",
         module=tf.keras,
-        mode=_mode,
+        make_mode=_make_mode,
         weights=lambda model: list(model.weights),
-        updates=lambda m: [*m.get_updates_for(None), *m.get_updates_for(m.inputs)],
+        updates=_updates,
     )
 
 

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: MIT
 """The function that Keras runs for each batch in graph mode, and its forms.
 
-What it fetches, updates and is fed are public attributes. Each variant of them is
+Public attributes say what it fetches, updates and is fed. These three together are
 called a form here. Keras builds a call for a form at its first use, which takes seconds
-on a deep network and a compilation on an NPU, so the built calls are kept.
+on a deep network and a compilation on an NPU. The built calls are therefore kept.
 """
 
 import functools
@@ -36,8 +36,9 @@ class Forms:
         """Gives it another form.
 
         Args:
-          fetches: list of tensors, fetched beside its own. Their values come into
-            `values`, those of the first call after they were cleared.
+          fetches: list of tensors, fetched beside its own. `values` gets what they
+            have in the first call after it was cleared. A callback may call the
+            function once more.
           updates_op: operation to run in the place of its own.
           feed_dict: dict to feed, or None.
         """
@@ -47,12 +48,12 @@ class Forms:
         self._own_feed_dict = function.feed_dict
         self._is_changed = True
         for tensor in fetches:
-            take = functools.partial(self.values.setdefault, tensor)
-            function.fetch_callbacks[tensor] = take
+            keep_first = functools.partial(self.values.setdefault, tensor)
+            function.fetch_callbacks[tensor] = keep_first
         _exchange(function, [*function.fetches, *fetches], updates_op, feed_dict)
 
     def restore(self):
-        """Gives it its own form back; what others fetch since stays."""
+        """Gives it its own form back; what others have added to its fetches stays."""
         if not self._is_changed:
             return
         function = self._function
@@ -64,14 +65,19 @@ class Forms:
 
 
 def _exchange(function, fetches, updates_op, feed_dict):
-    """Exchanges all attributes of a form at once: a Ctrl-C leaves the one or the other.
+    """Exchanges all attributes of a form in one update.
 
-    Keras's built call lies in private attributes. It still compares inputs, fetches and
-    session with those that the call was built for.
+    A Ctrl-C then leaves one form or the other, and no mixture. Keras keeps its built
+    call in private attributes, and compares inputs, fetches and session with those
+    that the call was built for.
     """
     attributes = vars(function)
     forms = attributes.setdefault("_swa_forms", {})
-    private = {name: attributes[name] for name in attributes if name.startswith("_")}
+    private = {
+        name: value
+        for name, value in attributes.items()
+        if name.startswith("_") and not name.startswith("_swa")
+    }
     forms[(function.updates_op, *function.fetches)] = private
     unbuilt = {"_callable_fn": None}
     attributes.update(

@@ -4,7 +4,7 @@
 
 import numpy as np
 
-from swa.rows import Rows, has_static_shapes
+from swa.rows import Rows, has_static_shapes, is_endless
 
 __all__ = ["Validation"]
 
@@ -17,38 +17,38 @@ class Validation:
         `evaluate` takes and can read again: a Sequence or a finite data set. A data
         set adds operations to the graph at each evaluation.
       training_rows: as for `update_bn`, or None.
-      batch_size: int, rows per batch of arrays where training has none; None: 32.
+      batch_size: int, rows per batch of arrays where `fit` has no batch size;
+        None: 32.
 
     Raises:
       ValueError: rows that can be read only once, or have no end.
     """
 
     def __init__(self, held_out, training_rows, batch_size=None):
-        is_tuple = isinstance(held_out, (list, tuple))
-        if is_tuple and len(held_out) not in (2, 3):
+        has_targets = isinstance(held_out, (list, tuple))
+        if has_targets and len(held_out) not in (2, 3):
             raise ValueError(
                 f"validation must be (x, y) or (x, y, sample_weight), got "
                 f"{len(held_out)} items."
             )
         for name, rows in ("validation", held_out), ("validation_rows", training_rows):
-            if rows is not None and Rows(rows).is_spent_once_read:
-                kind = type(rows).__name__
+            if rows is not None and (is_endless(rows) or Rows(rows).is_spent_once_read):
                 raise ValueError(
-                    f"{name} must be rows that can be read again, arrays "
-                    f"or a Sequence, got {kind}."
+                    f"{name} must be rows that end and can be read again, as arrays, a "
+                    f"Sequence or dataset.take(n) can, got {type(rows).__name__}."
                 )
-        self._x, *self._targets = held_out if is_tuple else [held_out]
+        self._x, *self._targets = held_out if has_targets else [held_out]
         self._training_rows = training_rows
         self._batch_size = batch_size or 32
         self._results = {}
-        self._n_averaged = 0  # samples in the average that has `_results`
+        self._n_averaged = 0  # samples in the average that `_results` are of
 
     def begin(self, model, params, has_batch_norm):
         """Starts anew; refuses what cannot be evaluated, before training.
 
         Args:
           model: a built model.
-          params: dict, Keras's: arrays are evaluated as many rows at once as trained.
+          params: dict, Keras's. Arrays are evaluated with the batch size of `fit`.
           has_batch_norm: bool, whether the average needs statistics of its own.
 
         Raises:
@@ -79,7 +79,8 @@ class Validation:
           has_passed: bool, whether the model has the average with its final
             statistics.
           average_applied: function (rows, batch_size) that returns a context in which
-            the model has the average, with the statistics of the rows; None: as it is.
+            the model has the average with the statistics of the rows. With None for
+            rows it keeps the statistics that it has.
 
         Returns:
           dict: swa_loss and swa_<metric>; empty before the first sample.
@@ -97,7 +98,7 @@ class Validation:
         options = dict(zip(("y", "sample_weight"), self._targets))
         if self._targets:
             options["batch_size"] = self._size
-        is_stopping = model.stop_training  # `evaluate` sets it to False
+        is_stopping = model.stop_training  # because `evaluate` sets it to False
         try:
             results = model.evaluate(self._x, verbose=0, **options)
         finally:

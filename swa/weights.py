@@ -3,9 +3,11 @@
 """The weights that SWA puts into a model, and those that were there."""
 
 import contextlib
+import itertools
 
 import numpy as np
 
+from swa.layers import batch_norms_of, statistics_of
 from swa.lending import Loan
 
 __all__ = ["Weights"]
@@ -14,11 +16,11 @@ __all__ = ["Weights"]
 class Weights(Loan):
     """A model's weights, exchanged for the average.
 
-        when                               what is put     given back afterwards
-        the pass or the end of training    the average     the trained weights
-        `apply`                            the average     what was there
-        `average_applied`                  the average     at the end of the block
-        `trained_weights`                  the trained     at the end of the block
+        when                               what is put            given back
+        the pass or the end of training    the average            the trained weights
+        `apply`                            the average            what was there
+        `average_applied`                  the average            at the block's end
+        `trained_weights`                  the trained weights    at the block's end
 
     Values are lists of arrays in `get_weights()` order, or None for a weight that
     stays as it is.
@@ -32,15 +34,20 @@ class Weights(Loan):
         super().__init__(
             lambda: [np.array(array) for array in mode.read()], mode.put, _is_same
         )
+        self._mode = mode
         self._last_trained = []
 
     @property
     def trained(self):
-        """List of arrays: the trained weights; empty while the model has them."""
+        """List of arrays: the last trained weights; empty where SWA put none over."""
         return self._last_trained or self.before or []
 
     def put_over_trained(self, arrays):
-        """Puts the average over the last trained weights of the run."""
+        """Notes the current weights as the trained ones, then puts the average.
+
+        Args:
+          arrays: list of arrays or None.
+        """
         self.is_open, self._last_trained = False, []
         self.put(arrays)
         self._last_trained = self.before
@@ -56,8 +63,9 @@ class Weights(Loan):
     def give_back(self):
         """Puts the weights from before back, unless the user has changed them."""
         if self.is_open and self.is_ours():
-            self._last_trained = []  # else they can still be lent
-        super().give_back()
+            self._write(self.before)
+            self._last_trained = []  # else `trained_weights` still needs them
+        self.close()
 
     @contextlib.contextmanager
     def restored_after(self, keeps=False):
@@ -68,7 +76,7 @@ class Weights(Loan):
         """
         weights, loan = self._read(), (self.is_open, self.before, self.ours)
         if not (self.is_open and self.is_ours()):
-            self.is_open = False  # the user's weights of now are the ones to give back
+            self.is_open = False  # the next `put` notes the weights that the user set
         is_done = False
         try:
             yield
@@ -79,12 +87,21 @@ class Weights(Loan):
                 self.is_open, self.before, self.ours = loan
 
     def _has(self, candidates):
-        """Whether each array of the model is the one of some candidate."""
+        """Whether each array of the model equals that of some candidate.
+
+        A weight that is neither trained nor a statistic is not asked, because a layer
+        may have moved it by an update of its own.
+        """
         if not self.is_open or not self.ours:
             return False
+        model = self._mode.model
+        statistics = map(statistics_of, batch_norms_of(model))
+        asked = {id(w) for w in itertools.chain(model.trainable_weights, *statistics)}
         return all(
-            any(_is_same(array, value) for value in values)
-            for array, values in zip(self._read(), zip(*candidates))
+            id(variable) not in asked or any(_is_same(array, value) for value in values)
+            for variable, array, values in zip(
+                self._mode.variables, self._read(), zip(*candidates)
+            )
         )
 
 

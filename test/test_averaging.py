@@ -217,6 +217,16 @@ def test_avg_fn_of_another_shape_is_refused_and_the_mean_stays(shape):
     assert average.n_averaged == 1
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_avg_fn_that_is_not_finite_is_refused_and_the_mean_stays(value):
+    average = Average(lambda mean, array, n_averaged: mean * value)
+    first = weights(0, [(3, 4)])
+    average.add(first)
+    with pytest.raises(ValueError, match="avg_fn must return finite numbers"):
+        average.add(weights(1, [(3, 4)]))
+    assert_array_equal(average.mean[0], first[0])
+
+
 def test_a_loaded_average_goes_on_as_the_one_it_was():
     sets = sets_of(6)
     half = averaged(sets[:3])

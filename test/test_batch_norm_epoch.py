@@ -42,6 +42,14 @@ def test_the_average_gets_the_statistics_of_all_rows(kit):
 
 
 @both_modes
+def test_afterwards_the_average_has_its_statistics(kit):
+    model = build(kit)
+    swa = kit.SWA(2)
+    fit(model, swa)
+    assert equal(swa.averaged_weights, model.get_weights())
+
+
+@both_modes
 def test_it_changes_no_slot_and_no_iterations(kit):
     model = build(kit)
     seen = recorder(kit)
@@ -107,7 +115,8 @@ def test_a_phase_fixed_after_the_model_was_built_holds_the_statistics(tf_kit):
 
 @both_modes
 @pytest.mark.parametrize("weighted", ["none", "others", "fit"])
-def test_others_that_train_in_between_change_nothing(kit, weighted):
+@pytest.mark.parametrize("settings", [CYCLIC, (2,)], ids=["cyclic", "manual"])
+def test_others_that_train_in_between_change_nothing(kit, settings, weighted):
     """Sample weights that come, or go, in mid-fit make Keras a new train function."""
     (x, y) = data()
     model = build(kit)
@@ -119,13 +128,16 @@ def test_others_that_train_in_between_change_nothing(kit, weighted):
             if batch < 3:  # the batch-norm epoch ends with its last batch
                 self.model.train_on_batch(3 * x[:8] + 1, y[:8], sample_weight=weights)
 
-    swa = kit.SWA(*CYCLIC)
+    swa = kit.SWA(*settings)
     of_fit = dict.fromkeys(range(3), 1.0) if weighted == "fit" else None
     history = fit(model, swa, Between(), seen, class_weight=of_fit)
-    assert_rates(history["lr"], swa, 4)
-    assert_rates(seen.rates, swa, 4)
+    if settings == CYCLIC:
+        assert_rates(history["lr"], swa, 4)
+        assert_rates(seen.rates, swa, 4)
     assert equal(seen.slots[-2], seen.slots[-1])  # `iterations` among them
-    assert_averaged(model, seen.weights[1:2], x)
+    assert_averaged(
+        model, seen.weights[1:2] if settings == CYCLIC else seen.weights[SAMPLED], x
+    )
 
 
 @both_modes

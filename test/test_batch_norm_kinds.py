@@ -450,6 +450,19 @@ def test_batch_norm_in_the_cell_of_a_rolled_rnn(tf_kit):
     assert_cell_is_right(tf_kit, unroll=False)
 
 
+@pytest.mark.only_eager("calls the cell of such a layer once more")
+def test_batch_norm_in_the_cell_of_a_layer_that_never_unrolls_is_refused(tf_kit):
+    class Own(tf_kit.keras.layers.RNN):
+        def call(self, inputs, **options):
+            return super().call(inputs, **options)
+
+    inputs = tf_kit.keras.Input((4, 2))
+    outputs = tf_kit.keras.layers.Dense(1)(Own(recurrent_cell(tf_kit))(inputs))
+    model = tf_kit.keras.Model(inputs, outputs)
+    model.compile("sgd", "mse")
+    assert_refused(tf_kit, model, "within", rows((4, 2)))
+
+
 def test_batch_norm_in_the_cell_of_an_rnn_that_graph_mode_rolls_is_refused(tf_kit):
     _, model, data = recurrent(tf_kit, unroll=False)
     with pytest.raises(ValueError, match="batch-norm layer 'within' must"):

@@ -13,6 +13,7 @@ from support.callback_kit import (
     STAY,
     assert_averaged,
     assert_rates,
+    assert_statistics,
     at,
     best_keeper,
     both_modes,
@@ -22,7 +23,6 @@ from support.callback_kit import (
     equal,
     fit,
     in_order,
-    only_eager,
     rate_of,
     recorder,
     spoil,
@@ -120,16 +120,24 @@ def test_a_file_saved_in_the_batch_norm_epoch_can_go_on(kit, tmp_path):
     assert not equal(seen.weights[0], seen.weights[1])
 
 
-@only_eager("traces the layers to save them")
-def test_a_saved_model_of_every_epoch(tf_kit, tmp_path):
-    """A callback before SWA that saves the whole model, in the last epoch too."""
+@both_modes
+@either_order
+def test_a_saved_model_of_every_epoch(tf_kit, tmp_path, first):
+    """It traces the layers, whose updates then lie in graphs that are gone."""
     folders = [str(tmp_path / str(epoch)) for epoch in range(4)]
 
     def save(model):
         model.save(folders.pop(0), save_format="tf")
 
-    fit(build(tf_kit), at(tf_kit, "on_epoch_end", save), tf_kit.SWA(2))
+    model = build(tf_kit)
+    seen = recorder(tf_kit)
+    saver = at(tf_kit, "on_epoch_end", save)
+    swa = tf_kit.SWA(2)
+    fit(model, *in_order(swa, saver, first), seen)
     assert len(list(tmp_path.iterdir())) == 4
+    assert_averaged(model, seen.weights[SAMPLED], data()[0])
+    swa.apply(data()[0] + 1)
+    assert_statistics(model.get_weights(), data()[0] + 1)
 
 
 # Schedules

@@ -5,6 +5,7 @@
 The last of four epochs, and of three in one test, is the batch-norm epoch.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from support.callback_kit import (
+    FEATURES,
     SAMPLED,
     assert_averaged,
     assert_statistics,
     at,
     both_modes,
     build,
+    compiled,
     data,
     data_set,
     equal,
@@ -88,6 +91,38 @@ def test_an_exception_after_swas_end_leaves_the_average(tf_kit):
         fit(model, seen, tf_kit.SWA(2), fail)
     assert_averaged(model, seen.weights[SAMPLED], data()[0])
     assert rate_of(tf_kit, model) == pytest.approx(0.1)
+
+
+@both_modes
+def test_a_weight_that_a_layer_moves_by_itself_does_not_keep_the_average(kit):
+    """Its updates run in the batch-norm epoch too."""
+    backend = kit.keras.backend
+
+    class Counter(kit.keras.layers.Layer):
+        def build(self, shape):
+            options = dict(shape=(), dtype="float32", initializer="zeros")
+            self.calls = self.add_weight("calls", trainable=False, **options)
+            super().build(shape)
+
+        def call(self, inputs):
+            if kit.is_eager:
+                self.add_update(lambda: self.calls.assign_add(1.0))
+            else:
+                self.add_update([backend.update_add(self.calls, 1.0)], inputs)
+            return inputs + 0.0
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    inputs = kit.keras.layers.Input((FEATURES,))
+    norm = kit.keras.layers.BatchNormalization()(Counter()(inputs))
+    model = compiled(kit, inputs, kit.keras.layers.Dense(1)(norm))
+    x = data()[0]
+    seen = recorder(kit)
+    swa = kit.SWA(2)
+    interrupted(kit, model, swa, 3, seen, rows=(x, x[:, :1]))
+    swa.restore()
+    assert equal(model.get_weights(), seen.weights[2])
 
 
 @both_modes
@@ -231,6 +266,15 @@ def test_ctrl_c_at_any_line_leaves_functions_compiled():
         assert def_function.RUN_FUNCTIONS_EAGERLY is False, line
         hold_and_release(functions, holder)
         assert def_function.RUN_FUNCTIONS_EAGERLY is False, line
+
+
+def test_functions_are_compiled_again_once_their_holder_is_gone():
+    functions, holder = eager.PythonFunctions(), eager.Attributes()
+    functions.hold(holder)
+    assert def_function.RUN_FUNCTIONS_EAGERLY is True
+    del holder
+    gc.collect()
+    assert def_function.RUN_FUNCTIONS_EAGERLY is False
 
 
 # What the user does after an interrupt

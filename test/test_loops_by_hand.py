@@ -12,6 +12,7 @@ from support.callback_kit import (
     EPOCHS,
     ROWS,
     SAMPLED,
+    STAY,
     assert_averaged,
     assert_rates,
     at,
@@ -27,7 +28,7 @@ from support.callback_kit import (
 )
 
 
-def train_by_hand(model, members, epochs):
+def train_by_hand(model, members, epochs, first_batch=0):
     """As in a GAN's: `train_on_batch`, and each hook called by the user."""
     x, y = data()
     starts = range(0, ROWS, BATCH)
@@ -41,7 +42,7 @@ def train_by_hand(model, members, epochs):
     call("on_train_begin")
     for epoch in range(epochs):
         call("on_epoch_begin", epoch)
-        for batch, start in enumerate(starts):
+        for batch, start in enumerate(starts, first_batch):
             call("on_batch_begin", batch, {})
             rows = slice(start, start + BATCH)
             model.train_on_batch(x[rows], y[rows])
@@ -59,6 +60,48 @@ def test_a_loop_by_hand_calls_the_hooks(kit):
     assert_averaged(model, [seen.weights[1], seen.weights[3]], data()[0])
     assert rate_of(kit, model) == pytest.approx(0.1)
     assert_rates(seen.rates, swa, 6)
+
+
+@both_modes
+def test_a_loop_by_hand_may_count_its_batches_from_one(kit):
+    model = build(kit)
+    swa = kit.SWA(*CYCLIC)
+    seen = recorder(kit)
+    train_by_hand(model, (swa, seen), epochs=4, first_batch=1)
+    assert_averaged(model, seen.weights[1:2], data()[0])
+    assert_rates(seen.rates, swa, 4)
+
+
+@both_modes
+def test_a_loop_by_hand_may_compile_after_set_model(kit):
+    model = build(kit, learning_rate=0.5)
+    swa = kit.SWA(*CYCLIC)
+    seen = recorder(kit)
+    swa.set_model(model)
+    optimizer = kit.keras.optimizers.SGD(0.1)
+
+    class Compiling(kit.keras.callbacks.Callback):
+        def set_model(self, model):
+            model.compile(optimizer, "sparse_categorical_crossentropy")
+
+    train_by_hand(model, (swa, Compiling(), seen), epochs=4)
+    assert_rates(seen.rates, swa, 4)
+    assert rate_of(kit, model) == pytest.approx(0.1)
+
+
+@both_modes
+def test_an_except_clause_in_the_batch_norm_epoch_leaves_the_trained_weights(kit):
+    model = build(kit)
+    swa = kit.SWA(2)
+    seen = recorder(kit)
+    breaker = at(kit, "on_batch_end", interrupt, 3, 1)
+    with contextlib.suppress(KeyboardInterrupt):
+        train_by_hand(model, (swa, seen, breaker), EPOCHS)
+    with pytest.warns(RuntimeWarning, match=STAY):
+        swa.on_train_end()
+    assert equal(model.get_weights(), seen.weights[2])
+    assert rate_of(kit, model) == pytest.approx(0.1)
+    assert swa.batch_norm_epoch is None
 
 
 @both_modes
@@ -107,7 +150,9 @@ def inside_another_callback(kit, model, swa, breaker):
 @both_modes
 @pytest.mark.parametrize("train", [by_hand, inside_another_callback])
 @pytest.mark.parametrize("epoch", [2, 3], ids=["averaging", "batch-norm epoch"])
-@pytest.mark.parametrize("follows", ["plain", "swa"])
+@pytest.mark.parametrize(
+    "follows", ["fit", "fit with SWA", "loop", "loop of another SWA"]
+)
 def test_a_fit_after_a_loop_cut_off_trains_at_the_users_rate(
     kit, train, epoch, follows
 ):
@@ -117,14 +162,19 @@ def test_a_fit_after_a_loop_cut_off_trains_at_the_users_rate(
     with contextlib.suppress(KeyboardInterrupt):
         train(kit, model, swa, breaker)
     after = recorder(kit)
-    if follows == "plain":
+    if follows == "fit":
         fit(model, after, epochs=1)
         assert after.rates == pytest.approx([0.1] * BATCHES)
         assert not equal(after.begun[:1], after.weights[0][:1])
-    else:
+        return
+    swa = kit.SWA(2, "constant", 0.05) if follows == "loop of another SWA" else swa
+    if follows == "fit with SWA":
         fit(model, swa, after)
-        assert_averaged(model, after.weights[SAMPLED], data()[0])
-        assert rate_of(kit, model) == pytest.approx(0.1)
+    else:
+        train_by_hand(model, (swa, after), EPOCHS)
+    assert_averaged(model, after.weights[SAMPLED], data()[0])
+    assert_rates(after.rates, swa, EPOCHS)
+    assert rate_of(kit, model) == pytest.approx(0.1)
 
 
 # The forward-only epoch

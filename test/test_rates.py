@@ -45,7 +45,7 @@ def test_the_rates_that_may_be_left_are_of_this_plan_and_the_one_before():
     plan = planned(0.3, 0.2)
     plan.batch = 1
     plan.plan([0.5, 0.4])
-    assert plan.ours == [0.2, 0.5, 0.4]
+    assert plan.may_be_set == [0.2, 0.5, 0.4]
 
 
 def test_the_history_has_the_rates_of_the_batches_that_ran():

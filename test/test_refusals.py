@@ -104,8 +104,10 @@ def test_each_cause_of_the_eager_graph_function_is_named(tf_kit, cause):
     import tensorflow as tf
 
     layers = tf_kit.keras.layers
-    model = tf_kit.keras.Sequential([layers.Dense(1, input_shape=(3, FEATURES))])
-    x = np.ones((ROWS, 3, FEATURES), "float32")
+    dense = layers.Dense(1, input_shape=(3, FEATURES))
+    model = tf_kit.keras.Sequential([dense, layers.BatchNormalization()])
+    plain = tf_kit.keras.Sequential([layers.Dense(1, input_shape=(3, FEATURES))])
+    x = np.random.RandomState(0).randn(ROWS, 3, FEATURES).astype("float32")
     options = {
         "sample_weight_mode": dict(sample_weight_mode="temporal"),
         "target_tensors": dict(target_tensors=[tf_kit.keras.Input((3, 1))]),
@@ -116,12 +118,17 @@ def test_each_cause_of_the_eager_graph_function_is_named(tf_kit, cause):
     model.compile(**options)
     with refused(cause):
         fit(model, tf_kit.SWA(2), rows=(x, x[..., :1]))
+    plain.compile(**options)  # its step need not change
+    samples = []
+    keep = at(tf_kit, "on_epoch_end", lambda model: samples.append(model.get_weights()))
+    fit(plain, tf_kit.SWA(2), keep, rows=(x, x[..., :1]))
+    assert_averaged(plain, samples[1:])
     if cause in ("sample_weight_mode", "tf.train"):
         # Keras takes target_tensors in its graph function alone
         model.compile(run_eagerly=True, **options)
         swa = tf_kit.SWA(2)
         fit(model, swa, rows=(x, x[..., :1]))
-        assert swa.n_averaged == 3
+        assert (swa.n_averaged, swa.batch_norm_epoch) == (2, 4)
 
 
 class DataFrame:

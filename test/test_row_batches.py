@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import IS_EAGER, ROOT
 from support import npu_fake
+from support.callback_kit import FEATURES, two_inputs
 
 from swa.tfkeras import SWA, update_bn
 
@@ -160,6 +161,14 @@ def sparse_rows():
         "RaggedTensorValue": lambda: ragged,
         "RaggedTensor in a data set": lambda: slices((ragged, [0, 1])).batch(2),
     }
+
+
+@pytest.mark.both_modes
+def test_inputs_of_unequal_length_are_refused(kit):
+    model = two_inputs(kit)[0]
+    x = np.ones((8, FEATURES), "f4")
+    with pytest.raises(ValueError, match=r"equally many rows, got \[8, 5\]"):
+        kit.update_bn(model, [x, x[:5]])
 
 
 @pytest.mark.both_modes

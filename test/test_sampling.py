@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: MIT
 """Which weights are averaged and how: epochs, kinds of weights, many runs."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from support.callback_kit import (
@@ -393,3 +396,24 @@ def test_a_new_head_with_the_same_optimizer_is_averaged(tf_kit):
     model.compile(optimizer, "sparse_categorical_crossentropy")
     fit(model, swa, seen)
     assert_averaged(model, seen.weights[SAMPLED])
+
+
+@both_modes
+def test_callbacks_that_are_not_used_any_more_are_freed(kit, monkeypatch):
+    """Keras's list of callbacks is a cycle: a new one for each fit would pile up."""
+    from swa import callback
+
+    monkeypatch.setattr(callback, "_MAY_WAIT", 0)
+    model = build(kit)
+    callbacks = []
+    gc.disable()  # else it may come by chance
+    try:
+        for _ in range(4):
+            swa = kit.SWA(2)
+            fit(model, swa)
+            callbacks.append(weakref.ref(swa))
+    finally:
+        gc.enable()
+    alive = [reference for reference in callbacks if reference() is not None]
+    # that of the fit before, whose average is freed when the next one begins
+    assert len(alive) <= 2

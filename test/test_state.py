@@ -105,6 +105,16 @@ def test_a_state_with_no_epoch_left_can_be_applied(kit):
     assert_mean(model.get_weights(), [final])
 
 
+def test_a_loaded_state_brings_the_rate_of_its_plan(tf_kit):
+    swa = tf_kit.SWA(2, "constant")
+    fit(build(tf_kit, learning_rate=0.2), swa)
+    again = tf_kit.SWA(2, "constant")
+    again.load_state(swa.state)
+    again.set_model(build(tf_kit, learning_rate=0.01))  # as a run may have left it
+    planned = again.plan(6, 4, batch_norm=True).rates
+    np.testing.assert_array_equal(planned, swa.plan(6, 4).rates)
+
+
 @both_modes
 def test_a_loaded_state_is_told_until_a_fit_goes_on_from_it(kit):
     model = build(kit, False)

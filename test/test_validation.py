@@ -176,7 +176,7 @@ def test_with_batch_norm_rows_are_needed(tf_kit):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(validation=(x for x in [1])), "validation must be rows"),
+        (dict(validation=(x for x in [1])), "validation must be rows that end"),
         (dict(validation=[1, 2, 3, 4]), r"validation must be \(x, y\).*got 4 items"),
         (
             dict(validation=HELD_OUT, validation_rows=(x for x in [1])),
@@ -184,7 +184,7 @@ def test_with_batch_norm_rows_are_needed(tf_kit):
         ),
         (
             dict(validation=HELD_OUT, validation_rows=itertools.cycle([HELD_OUT[0]])),
-            "steps must be given for rows without end",
+            "validation_rows must be rows that end",
         ),
     ],
     ids=["generator", "four items", "rows of a generator", "endless rows"],
