@@ -215,7 +215,9 @@ class SWA:
             self.settings, epochs, batches_per_epoch, learning_rate, batch_norm
         )
 
-    def apply(self, x: Any = None, batch_size: int = 32, steps: int = None) -> None:
+    def apply(
+        self, x: Any = None, batch_size: int = 32, steps: Optional[int] = None
+    ) -> None:
         """Makes the average the model's weights; `restore` undoes it.
 
         Args:
@@ -253,7 +255,7 @@ class SWA:
 
     @contextlib.contextmanager
     def average_applied(
-        self, x: Any = None, batch_size: int = 32, steps: int = None
+        self, x: Any = None, batch_size: int = 32, steps: Optional[int] = None
     ) -> Iterator[None]:
         """Within it the model has the averaged weights; exact restore after.
 
