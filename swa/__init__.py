@@ -8,4 +8,4 @@ stand-alone Keras 2.3.1. Importing this package imports no framework.
 Reference: Izmailov et al., 2018, arXiv:1803.05407.
 """
 
-__version__ = "1.0.0"
+__version__ = "2.0.0"

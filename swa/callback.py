@@ -236,7 +236,9 @@ class SWA:
             self.settings, epochs, batches_per_epoch, learning_rate, batch_norm
         )
 
-    def apply(self, x: Any = None, batch_size: int = 32, steps: int = None) -> None:
+    def apply(
+        self, x: Any = None, batch_size: int = 32, steps: Optional[int] = None
+    ) -> None:
         """Makes the average the model's weights; `restore` undoes it.
 
         Args:
@@ -275,7 +277,7 @@ class SWA:
 
     @contextlib.contextmanager
     def average_applied(
-        self, x: Any = None, batch_size: int = 32, steps: int = None
+        self, x: Any = None, batch_size: int = 32, steps: Optional[int] = None
     ) -> Iterator[None]:
         """In the block the model has the averaged weights, afterwards its own exactly.
 

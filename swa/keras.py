@@ -7,7 +7,13 @@
 The same as `swa.tfkeras`, for models of the package `keras`.
 """
 
-import keras  # the package, not this file
+try:
+    import keras  # the package, not this file
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"swa.keras needs Keras 2.3.1 and TensorFlow 1.15 on Python 3.6 or 3.7, got "
+        f"{error}. Run pip install '.[cpu,keras]' in the project's folder."
+    ) from None
 
 from swa import batch_norm, callback
 from swa.graph import GraphMode

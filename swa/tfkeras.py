@@ -9,7 +9,13 @@ swa = SWA(start_epoch=75, lr_schedule="cyclic", swa_lr=0.001, swa_lr2=0.003,
 model.fit(x, y, epochs=100, callbacks=[swa])
 """
 
-import tensorflow as tf
+try:
+    import tensorflow as tf
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"swa.tfkeras needs TensorFlow 1.15 on Python 3.6 or 3.7, got {error}. Run pip "
+        f"install '.[cpu]' in the project's folder; on an NPU take the image's Python."
+    ) from None
 
 from swa import batch_norm, callback
 from swa.eager import EagerMode

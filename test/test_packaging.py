@@ -3,8 +3,10 @@
 """The package as another project gets it: built, installed, imported, trained with."""
 
 import ast
+import inspect
 import os
 import pydoc
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,8 @@ import zipfile
 
 import pytest
 from conftest import ROOT
+
+import swa as package
 
 pytest.importorskip("flit_core")
 
@@ -109,7 +113,28 @@ def test_the_wheel_requires_no_package(wheel):
     metadata = wheel.read(name).decode()
     required = [s for s in metadata.splitlines() if s.startswith("Requires-Dist:")]
     assert required and all("extra ==" in line for line in required)
-    assert "Requires-Python: >=3.6" in metadata
+    assert "Requires-Python: >=3.6,<3.8\n" in metadata
+
+
+def test_the_wheel_tells_licence_subject_and_addresses(wheel):
+    (name,) = [n for n in wheel.namelist() if n.endswith("METADATA")]
+    metadata = wheel.read(name).decode()
+    assert f"Version: {package.__version__}\n" in metadata
+    assert "Classifier: License :: OSI Approved :: MIT License\n" in metadata
+    (keywords,) = re.findall("^Keywords: (.*)$", metadata, re.MULTILINE)
+    assert {"swa", "keras", "ascend"} <= set(keywords.split(","))
+    urls = re.findall("^Project-URL: (.*), (https://.*)$", metadata, re.MULTILINE)
+    assert [url for label, url in urls if "port" in label][0].startswith(
+        "https://github.com/Ascend/ModelZoo-TensorFlow/"
+    )
+    assert ("Paper", "https://arxiv.org/abs/1803.05407") in urls
+
+
+def test_the_wheel_is_marked_as_typed(wheel):
+    assert "swa/py.typed" in wheel.namelist()
+    assert "Classifier: Typing :: Typed" in "".join(
+        wheel.read(n).decode() for n in wheel.namelist() if n.endswith("METADATA")
+    )
 
 
 def test_the_wheel_holds_the_package_and_nothing_beside_it(wheel):
@@ -175,6 +200,51 @@ def test_the_public_surface_has_types():
         code = function.__code__
         names = set(code.co_varnames[: code.co_argcount]) - {"self"}
         assert names | {"return"} <= hints, function.__qualname__
+        for name, parameter in inspect.signature(function).parameters.items():
+            hint = str(parameter.annotation)
+            may_be_none = hint == "typing.Any" or re.match("typing.(Union|Opt)", hint)
+            assert parameter.default is not None or may_be_none, name
+
+
+@pytest.mark.parametrize(
+    "module, extra", [("swa.tfkeras", "'.[cpu]'"), ("swa.keras", "'.[cpu,keras]'")]
+)
+def test_without_its_framework_an_import_says_what_to_install(module, extra):
+    # -S leaves out all that pip installed
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"import {module}"],
+        cwd=str(ROOT),
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: {module} needs ")
+    assert "TensorFlow 1.15 on Python 3.6 or 3.7, got No module named" in last
+    assert f"pip install {extra}" in last
+    assert "During handling" not in done.stderr
+
+
+def test_the_licence_names_both_authors():
+    lines = (ROOT / "LICENSE").read_text().splitlines()
+    holders = [line for line in lines if line.startswith("Copyright (c) ")]
+    assert holders[0] == "Copyright (c) 2026 The SWA for TensorFlow authors"
+    assert holders[1].startswith("Copyright (c) 2019 Simon Larsson")
+    assert "keras-swa" in holders[1] and len(holders) == 2
+
+
+def test_changelog_citation_and_package_have_one_version():
+    versions = re.findall(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert versions[0] == package.__version__ == "2.0.0"
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {package.__version__}\n" in citation
+    assert "1803.05407" in citation and "Izmailov" in citation
+
+
+def test_contributing_is_five_lines_that_lead_to_the_developers_page():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    assert len(re.findall(r"^\d\. ", text, re.MULTILINE)) == 5
+    assert "(docs/developing.md)" in text
 
 
 def test_the_extras_can_be_had_on_this_python():

@@ -503,7 +503,7 @@ def test_every_page_names_what_exists():
 def test_every_link_exists_and_every_anchor_is_a_heading(name):
     links = re.findall(r"\]\(([^)]+)\)", PAGES[name])
     links = [link for link in links if "://" not in link]
-    assert len(links) > 2
+    assert len(links) > (0 if name in ("CHANGELOG.md", "CONTRIBUTING.md") else 2)
     for link in links:
         path, _, anchor = link.partition("#")
         target = ((ROOT / name).parent / path).resolve() if path else ROOT / name
