@@ -20,9 +20,9 @@ import tempfile
 import time
 
 import numpy as np
-from launcher.remedies import remedies
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
 SCRIPT = os.path.join(ROOT, "train-tf.keras-npu.py")
 PROGRAMS = os.path.join(ROOT, "test", "npu_programs.py")
 OPERATOR_LIST = "framework/built-in/tensorflow/npu_supported_ops.json"
@@ -115,6 +115,8 @@ class Lab:
 
     def failures(self):
         """The last lines of every run that failed, and what is known to help."""
+        from swa.training.remedies import remedies
+
         return [
             (name, run.output.splitlines()[-15:] + remedies(run.output))
             for name, run in self._runs.items()
@@ -381,7 +383,6 @@ def _reason(run):
 
 def has_npu():
     """Whether there is any sign of an NPU."""
-    sys.path.insert(0, ROOT)
     from swa.training import machine
 
     return bool(machine.npu_signs(os.environ))
@@ -446,7 +447,8 @@ def main():
             lines += ["", f"last lines of the run {name}:", *tail]
     with open(args.output, "w") as file:
         file.write("\n".join(lines) + "\n")
-    print(f"written to {os.path.abspath(args.output)}: please send it back")
+    path = os.path.abspath(args.output)
+    print(f"written to {path}: please attach it to an issue of the repository")
     return 1 if failed else 0
 
 

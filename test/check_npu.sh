@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: MIT
 #
 # Tries on one NPU what this project claims about NPUs, in about ten minutes; prints a
-# table and writes it to check_npu.txt, to be sent back. Options: --help.
+# table and writes it to check_npu.txt, for an issue of the repository. Options: --help.
 set -euo pipefail
 unset CDPATH
 

@@ -20,6 +20,7 @@ from launcher import log, plan
 from support import launchers
 
 from swa.training import flags
+from swa.training.remedies import remedies
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FULL = "train_full_1p.sh"
@@ -433,6 +434,9 @@ def test_a_failed_run_gives_its_status_and_last_lines(launcher):
 @pytest.mark.parametrize(
     "says, remedy",
     [
+        ("Trying to access resource dense located in device", "check_npu.sh names it"),
+        ("Container localhost does not exist.", "check_npu.sh names it"),
+        ("GeOp1_0GEOP::::DoRunAsync Failed", "the cause is in the lines above it"),
         ("ra rdev init failed, ret 328", "compare hccn_tool -i N -ip -g"),
         ("EJ0001: Failed to initialize the HCCP process", "wait ten seconds, repeat"),
         ("*** in memory_optimizer", "repeat with --memory_optimization=unset"),
@@ -446,6 +450,12 @@ def test_a_failed_run_gets_the_published_remedy(launcher, says, remedy):
     assert (status, lines[-1].startswith("remedy: ")) == (1, True)
     assert remedy in lines[-1]
     assert not any(line.startswith("remedy: ") for line in lines[:-1])
+
+
+def test_a_remedy_that_the_run_has_told_is_not_repeated(launcher):
+    told = f"DoRunAsync Failed; {remedies('DoRunAsync Failed')[0]}."
+    status, _, err = launcher.run(STATUS="1", SAYS=told)
+    assert (status, err.count("remedy: ")) == (1, 1)
 
 
 def test_a_failed_runs_lines_are_not_shown_twice_in_one_place(launcher):

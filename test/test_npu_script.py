@@ -418,6 +418,32 @@ def test_cpu_overrides_a_broken_npu(tmp_path):
         assert json.load(file)["device"] == "cpu"
 
 
+@pytest.mark.parametrize(
+    "stranded, words",
+    [
+        ("resource", "Trying to access resource"),
+        ("container", "Container localhost does not exist"),
+        ("run", "GeOp1_0GEOP::::DoRunAsync Failed"),
+    ],
+)
+def test_a_missing_operation_is_one_line_with_the_remedy(tmp_path, stranded, words):
+    """Whichever of its three messages the adapter ends the run with."""
+    with open(os.path.join(npu_fake.OPP, machine.OPERATOR_LIST)) as file:
+        listed = json.load(file)
+    del listed["Rsqrt"]
+    path = tmp_path / "opp" / machine.OPERATOR_LIST
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(listed))
+    variables = dict(ASCEND_OPP_PATH=str(tmp_path / "opp"), FAKE_NPU_STRANDED=stranded)
+    # as a user has it: the trainer chooses the level of TensorFlow's own messages
+    result, _ = run_script(tmp_path, TF_CPP_MIN_LOG_LEVEL=None, **variables)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("train-tf.keras-npu.py: error: the NPU cannot run a graph: ")
+    assert len(line) < 430 and words in line
+    assert re.search("; remedy: .*is not in the operator list.*check_npu.sh", line)
+
+
 # What the device has to do
 
 PLAIN = """

@@ -18,7 +18,8 @@ import types
 import numpy as np
 import pytest
 from conftest import IS_EAGER, ROOT
-from launcher.remedies import REMEDIES
+
+from swa.training.remedies import REMEDIES
 
 pytestmark = pytest.mark.skipif(IS_EAGER, reason="says nothing about eager mode")
 PAGES = {

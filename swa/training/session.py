@@ -6,7 +6,8 @@ import contextlib
 import os
 
 from swa.training import npu, npu_options
-from swa.training.errors import UserError, reason
+from swa.training.errors import FAILED, UserError, reason, shortened
+from swa.training.remedies import remedies
 
 
 def session_config(config, device):
@@ -85,6 +86,7 @@ def opened(config, device):
 
     Raises:
       UserError: a directory for dumps or profiles cannot be made.
+      UserError: an NPU failed in a way that has a known remedy.
     """
     import tensorflow as tf
 
@@ -105,6 +107,13 @@ def opened(config, device):
     try:
         tf.compat.v1.keras.backend.set_session(session)
         yield session
+    except tf.errors.OpError as error:
+        helps = remedies(error.message) if device.name == "npu" else []
+        if not helps:
+            raise
+        words = shortened(" ".join(error.message.split())).rstrip(".")
+        message = f"the NPU cannot run a graph: {words}; {helps[0]}."
+        raise UserError(message, FAILED) from error
     finally:
         session.close()
         tf.compat.v1.keras.backend.clear_session()

@@ -13,9 +13,9 @@ import tempfile
 from launcher import hosts, options, plan, process, zoo
 from launcher.job import ChildJob
 from launcher.log import BY_SIGNAL, ERRORS, SCREEN
-from launcher.remedies import remedies
 from swa.training import console, files, flags, output
 from swa.training.errors import UserError
+from swa.training.remedies import remedies
 
 TEST = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TRAINER = os.path.join(os.path.dirname(TEST), "train-tf.keras-npu.py")

@@ -33,5 +33,9 @@ REMEDIES = (
 
 
 def remedies(text):
-    """Lines that tell what helps against what a failed run said: a list of str."""
-    return [f"remedy: {what}" for sign, what in REMEDIES if sign in text]
+    """Lines that tell what helps against a failure that says `text`: a list of str.
+
+    Those that `text` has already are left out.
+    """
+    helps = [what for sign, what in REMEDIES if sign in text and what not in text]
+    return [f"remedy: {what}" for what in helps]
