@@ -15,7 +15,7 @@ BLOCK = 1 << 16  # elements: the step of one block stays in a core's cache
 
 
 def is_averaged(dtype) -> bool:
-    """Whether weights of this numpy dtype are averaged: floating point ones are."""
+    """Whether weights of a numpy dtype are averaged: floating point ones are."""
     return np.issubdtype(dtype, np.floating)
 
 

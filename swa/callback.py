@@ -21,7 +21,7 @@ from swa.optimizer_rate import OptimizerRate
 from swa.rows import Rows
 from swa.run import PASS, NotBegun, Options, Run, check_average
 from swa.running import Guard
-from swa.validation import Validation
+from swa.validation import optional_validation
 
 __all__ = ["Keras", "SWA"]
 
@@ -70,9 +70,8 @@ class SWA:
       lr_schedule: 'manual' (the rate is yours), 'constant' (anneal to `swa_lr`
         and stay) or 'cyclic' (then fall from `swa_lr2` to `swa_lr` in each
         cycle of `swa_freq` epochs). See `swa.schedules.epoch_rates`.
-      swa_lr: float > 0 or 'auto' (a tenth of the compiled rate). Measured in
-        docs/results.md, 'constant' gained with the compiled rate itself and not with
-        'auto': try that rate first.
+      swa_lr: float > 0 or 'auto' (a tenth of the compiled rate). docs/results.md
+        tells with which fractions of the compiled rate what was gained.
       swa_lr2: float > 0 or 'auto' (a quarter of the way from swa_lr to the
         compiled rate).
       swa_freq: int >= 1, epochs per sample; >= 2 with 'cyclic'.
@@ -139,9 +138,7 @@ class SWA:
             start_epoch, lr_schedule, swa_lr, swa_lr2, swa_freq, snapshot
         )
         self.batch_size, self.verbose = batch_size, verbose
-        self._validation = None
-        if validation is not None:
-            self._validation = Validation(validation, validation_rows, batch_size)
+        self._validation = optional_validation(validation, validation_rows, batch_size)
         self._sum_over_ranks = moments.sum_function(ranks)
         self._avg_fn = avg_fn
         self._average = averaging.Average(avg_fn)

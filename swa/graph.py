@@ -142,11 +142,15 @@ class GraphMode:
         return layers
 
     def read(self):
-        """The weights as arrays, which may share memory with the variables."""
+        """The weights as a list of arrays, which may share the variables' memory."""
         return self._keras.module.backend.batch_get_value(self.variables)
 
     def put(self, arrays):
-        """Sets the weights, in one session call; None leaves one as it is."""
+        """Sets the weights, in one session call.
+
+        Args:
+          arrays: list of arrays in the order of `variables`; None leaves one as it is.
+        """
         pairs = [(v, a) for v, a in zip(self.variables, arrays) if a is not None]
         if self._feeds_initial_values():
             _initialize(pairs)

@@ -52,7 +52,12 @@ class Progress:
         return self.epoch >= self.params["epochs"] - 1
 
     def begin_epoch(self, epoch, params):
-        """Begins an epoch; Keras's `params` may tell more than before."""
+        """Begins an epoch.
+
+        Args:
+          epoch: int, counted from zero.
+          params: dict, Keras's, which may tell more than before.
+        """
         self.params, self.epoch, self.batches_done = params, epoch, 0
         samples, batch_size = params.get("samples"), params.get("batch_size")
         steps = params.get("steps")

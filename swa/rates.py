@@ -72,7 +72,11 @@ class Rates:
         return is_first
 
     def end_epoch(self, batches):
-        """Writes the rates of the `batches` batches that ran into the history."""
+        """Writes the rates of the batches that ran into the history.
+
+        Args:
+          batches: int, how many they are.
+        """
         self.history.extend(self.of(batch) for batch in range(batches))
 
 

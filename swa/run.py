@@ -301,7 +301,15 @@ class Run:
 
 
 def check_average(average, mode):
-    """Raises ValueError unless an average can be that of a model's weights."""
+    """Refuses an average that cannot be that of a model's weights.
+
+    Args:
+      average: averaging.Average.
+      mode: the model's `swa.graph.GraphMode` or `swa.eager.EagerMode`.
+
+    Raises:
+      ValueError: another number of weights, or another shape, by the weight's name.
+    """
     pairs = zip(mode.variables, _dtypes(mode))
     weights = [weight for weight, dtype in pairs if averaging.is_averaged(dtype)]
     if average.n_averaged and len(average.mean) != len(weights):

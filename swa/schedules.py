@@ -13,9 +13,19 @@ from typing import List, NamedTuple, Optional, Union
 
 import numpy as np
 
-__all__ = ["LR_SCHEDULES", "SNAPSHOTS", "Plan", "Settings", "check_run"]
-__all__ += ["checked", "epoch_rates", "is_sampled", "plan", "resolved_rates"]
-__all__ += ["sampled_epochs"]
+__all__ = [
+    "LR_SCHEDULES",
+    "SNAPSHOTS",
+    "Plan",
+    "Settings",
+    "check_run",
+    "checked",
+    "epoch_rates",
+    "is_sampled",
+    "plan",
+    "resolved_rates",
+    "sampled_epochs",
+]
 
 LR_SCHEDULES = ("manual", "constant", "cyclic")
 SNAPSHOTS = ("cycle_start", "cycle_end")
@@ -24,7 +34,7 @@ Rate = Union[float, str]  # a number, or "auto"
 
 
 class Settings(NamedTuple):
-    """What the user asked for, as typed; `checked` makes one."""
+    """What the user asked for, as typed; `checked` returns it after the checks."""
 
     start_epoch: int  # one-based
     lr_schedule: str = "manual"  # one of LR_SCHEDULES
@@ -43,10 +53,13 @@ class Plan(NamedTuple):
 
 
 def checked(*values, **named) -> Settings:
-    """Returns the `Settings` of these values if they are sound together.
+    """Makes `Settings`, if the values are sound together.
 
     Args:
       *values, **named: the fields of `Settings`.
+
+    Returns:
+      Settings.
 
     Raises:
       ValueError: naming the argument, the rule and the value.
@@ -81,26 +94,25 @@ def check_run(settings, epochs, learning_rate, batch_norm=False, n_averaged=0):
     Args:
       settings: Settings, from `checked`.
       epochs: int, the last epoch of the run, counted from one.
-      learning_rate: float, the compiled rate; nan if it cannot be read, which
-        only 'manual' allows.
+      learning_rate: float, the compiled rate; nan: it is not known, and is not
+        compared with `swa_lr`.
       batch_norm: bool; if so the last epoch takes no sample.
       n_averaged: int, samples taken before, of a run that is continued.
 
     Raises:
       ValueError: naming the argument, the rule and the value.
     """
-    start, frequency, snapshot = settings[0], settings.swa_freq, settings.snapshot
-    if start >= epochs:
+    if settings.start_epoch >= epochs:
         raise ValueError(
-            f"start_epoch must be below epochs, got start_epoch {start!r} "
-            f"and epochs {epochs!r}."
+            f"start_epoch must be below epochs, got start_epoch "
+            f"{settings.start_epoch!r} and epochs {epochs!r}."
         )
     if not n_averaged and not sampled_epochs(settings, epochs, batch_norm):
         before = "before the batch-norm epoch, " if batch_norm else ""
         raise ValueError(
             f"swa_freq must leave an epoch to be sampled {before}got "
-            f"{frequency!r} with snapshot {snapshot!r}, start_epoch "
-            f"{start!r} and epochs {epochs!r}."
+            f"{settings.swa_freq!r} with snapshot {settings.snapshot!r}, start_epoch "
+            f"{settings.start_epoch!r} and epochs {epochs!r}."
         )
     if settings.lr_schedule == "manual":
         return
@@ -116,10 +128,17 @@ def check_run(settings, epochs, learning_rate, batch_norm=False, n_averaged=0):
 
 
 def resolved_rates(settings: Settings, learning_rate: float):
-    """Returns (swa_lr, swa_lr2) as numbers.
+    """The two rates of averaging as numbers.
 
-    swa_lr 'auto' = 0.1 * learning_rate
-    swa_lr2 'auto' = swa_lr + 0.25 * (learning_rate - swa_lr)
+        swa_lr 'auto' = 0.1 * learning_rate
+        swa_lr2 'auto' = swa_lr + 0.25 * (learning_rate - swa_lr)
+
+    Args:
+      settings: Settings, from `checked`.
+      learning_rate: float, the compiled rate.
+
+    Returns:
+      (float, float): swa_lr and swa_lr2.
     """
     low = 0.1 * learning_rate if settings.swa_lr == "auto" else float(settings.swa_lr)
     if settings.swa_lr2 == "auto":
@@ -133,7 +152,7 @@ def epoch_rates(settings, learning_rate, epoch, batches_per_epoch) -> np.ndarray
     With lr0 the compiled rate, e the epoch, s = start_epoch - 1, b the batch,
     n = batches_per_epoch:
 
-      before s, and 'constant' throughout ('anneal'): t = e / s,
+      all schedules before epoch s, 'constant' also from s on: t = e / s,
         rate = lr0                                      for t <= 0.5
                lr0 * (1 - (1 - swa_lr/lr0) * (t-0.5)/0.4)   for t <= 0.9
                swa_lr                                   after
@@ -145,12 +164,12 @@ def epoch_rates(settings, learning_rate, epoch, batches_per_epoch) -> np.ndarray
       settings: Settings, from `checked`.
       learning_rate: float, the compiled rate lr0.
       epoch: int >= 0, counted from zero.
-      batches_per_epoch: int >= 1, or 0 for a data set of unknown length, whose
-        one rate is that of the middle of the epoch.
+      batches_per_epoch: int >= 1; 0: the length is not known, and all batches get the
+        rate of the middle of the epoch.
 
     Returns:
-      float64 array of shape (batches_per_epoch,), or (1,) at unknown length.
-      It is linear in the batch, and does not rise.
+      float64 array of shape (batches_per_epoch,), or (1,) at unknown length. It is
+      linear in the batch, and does not rise. A rate has no unit.
     """
     batches = max(batches_per_epoch, 1)
     if settings.lr_schedule == "manual":
@@ -158,15 +177,30 @@ def epoch_rates(settings, learning_rate, epoch, batches_per_epoch) -> np.ndarray
     low, high = resolved_rates(settings, learning_rate)
     start = settings.start_epoch - 1
     if settings.lr_schedule == "cyclic" and epoch >= start:
-        done = np.arange(batches) + 1.0 if batches_per_epoch else np.array([0.5])
-        progress = ((epoch - start) % settings.swa_freq) * batches + done
-        progress /= settings.swa_freq * batches
+        batches_done = np.arange(1.0, batches + 1) if batches_per_epoch else 0.5
+        epochs_done = (epoch - start) % settings.swa_freq
+        progress = (epochs_done * batches + np.atleast_1d(batches_done)) / (
+            settings.swa_freq * batches
+        )
         return (1.0 - progress) * high + progress * low
     return np.full(batches, np.interp(epoch / start, [0.5, 0.9], [learning_rate, low]))
 
 
 def is_sampled(settings: Settings, epoch: int) -> bool:
-    """Whether the weights at the end of this epoch (from zero) are averaged."""
+    """Whether the weights at the end of an epoch are averaged.
+
+        e >= s  and  (e - s) mod swa_freq == phase
+
+    with e the epoch, s = start_epoch - 1, and phase 0 for 'cycle_start' and
+    swa_freq - 1 for 'cycle_end'.
+
+    Args:
+      settings: Settings, from `checked`.
+      epoch: int, counted from zero.
+
+    Returns:
+      bool.
+    """
     since_start = epoch - (settings.start_epoch - 1)
     phase = 0 if settings.snapshot == "cycle_start" else settings.swa_freq - 1
     return since_start >= 0 and since_start % settings.swa_freq == phase
@@ -178,7 +212,7 @@ def sampled_epochs(settings: Settings, epochs: int, batch_norm: bool = False):
     Args:
       settings: Settings, from `checked`.
       epochs: int, of the run.
-      batch_norm: bool; if so the last epoch is the pass, and not sampled.
+      batch_norm: bool; if so the last epoch is the forward-only one, and not sampled.
 
     Returns:
       List of int.
@@ -207,8 +241,12 @@ def plan(
     """
     check_count("batches_per_epoch", batches_per_epoch, 1)
     check_run(settings, epochs, learning_rate, batch_norm)
-    given = settings, learning_rate
-    rates = np.stack([epoch_rates(*given, e, batches_per_epoch) for e in range(epochs)])
+    rates = np.stack(
+        [
+            epoch_rates(settings, learning_rate, epoch, batches_per_epoch)
+            for epoch in range(epochs)
+        ]
+    )
     if batch_norm:
         rates[-1] = 0.0
     sampled = sampled_epochs(settings, epochs, batch_norm)
@@ -216,7 +254,16 @@ def plan(
 
 
 def check_count(name, value, least):
-    """Raises ValueError unless `value` is an integer of at least `least`."""
+    """Refuses a value that is no integer, or too small.
+
+    Args:
+      name: str, what the message calls it.
+      value: of any type.
+      least: int, the smallest that is allowed.
+
+    Raises:
+      ValueError: naming the argument, the rule and the value.
+    """
     is_count = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_count or value < least:
         rule = f"must be an integer of at least {least}"

@@ -6,7 +6,26 @@ import numpy as np
 
 from swa.rows import Rows, has_static_shapes, is_endless
 
-__all__ = ["Validation"]
+__all__ = ["Validation", "optional_validation"]
+
+
+def optional_validation(held_out, training_rows, batch_size):
+    """The Validation that arguments of `SWA` ask for; None where they ask for none.
+
+    Args:
+      held_out, training_rows, batch_size: as of Validation, or None.
+
+    Raises:
+      ValueError: rows for the statistics, and nothing to evaluate on.
+    """
+    if held_out is not None:
+        return Validation(held_out, training_rows, batch_size)
+    if training_rows is not None:
+        raise ValueError(
+            f"validation must be given with validation_rows, which serve it alone, got "
+            f"{held_out}."
+        )
+    return None
 
 
 class Validation:

@@ -177,6 +177,7 @@ def test_with_batch_norm_rows_are_needed(tf_kit):
     "options, message",
     [
         (dict(validation=(x for x in [1])), "validation must be rows that end"),
+        (dict(validation_rows=HELD_OUT[0]), "validation must be given with"),
         (dict(validation=[1, 2, 3, 4]), r"validation must be \(x, y\).*got 4 items"),
         (
             dict(validation=HELD_OUT, validation_rows=(x for x in [1])),
@@ -187,7 +188,13 @@ def test_with_batch_norm_rows_are_needed(tf_kit):
             "validation_rows must be rows that end",
         ),
     ],
-    ids=["generator", "four items", "rows of a generator", "endless rows"],
+    ids=[
+        "generator",
+        "rows alone",
+        "four items",
+        "rows of a generator",
+        "endless rows",
+    ],
 )
 def test_rows_that_cannot_be_read_again_are_refused_at_once(tf_kit, options, message):
     with refused(message):
