@@ -562,6 +562,16 @@ def test_files_name_no_machine():
         assert word not in TEXT
 
 
+def test_the_chinese_pages_use_the_fields_words():
+    # BN, 采样, 学习率策略, batch, 无限数据集, 不受影响
+    translated = (
+        "批归一化 取样 学习率计划 批大小 没有尽头 如同什么也没有发生 每批".split()
+    )
+    for name, text in PAGES.items():
+        if "zh" in name:
+            assert not [word for word in translated if word in text], name
+
+
 @pytest.mark.parametrize("page", READMES)
 def test_a_readme_is_short(page):
     assert len(PAGES[page].splitlines()) <= 200
