@@ -21,7 +21,6 @@ TASKS = {
     "digits convnet": "digits ConvNet",
 }
 FIRST = "mnist1d mlp"  # the task that more is measured on
-WIDTH = "![Rise of the train loss under noise]", "![噪声之下训练损失的上升]"
 PACKAGES = {
     "this": "SWA",
     "this, eager": "SWA, eager",
@@ -141,7 +140,8 @@ def claims(results):
     )
     figures = (*rise, rise[1] / rise[0])
     text = common.markdown_table(heads, rows), told.format(*figures, *figures)
-    return "\n\n".join([*text, f"{WIDTH[0]}(../test/benchmarks/pictures/width.png)"])
+    picture = "../test/benchmarks/pictures/width.png"
+    return "\n\n".join([*text, f"![Rise of the train loss under noise]({picture})"])
 
 
 def rates(results):
