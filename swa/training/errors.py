@@ -62,5 +62,5 @@ def shortened(text, length=LONGEST_VALUE):
 def reason(error):
     """What an exception says, in one line: the system's words where it has them."""
     text = str(getattr(error, "strerror", None) or error)
-    lines = re.sub("/proc/self/fd/[0-9]+/", "", text).splitlines()  # TensorFlowPath's
+    lines = re.sub("/proc/self/fd/[0-9]+/", "", text).splitlines()  # tensorflow_path's
     return lines[0].rstrip(".") if lines else type(error).__name__
