@@ -41,7 +41,8 @@ def checked(config, environ=os.environ):
     Raises:
       UserError: with the flag, the rule and the value given.
     """
-    start_epoch = config.start_epoch or default_start_epoch(config.train_epochs)
+    three_quarters = max(2, config.train_epochs * 3 // 4)
+    start_epoch = config.start_epoch or three_quarters
     output_dir = config.output_dir or default_output_dir(environ)
     config = config._replace(start_epoch=start_epoch, output_dir=output_dir)
     check_schedule(config)
@@ -49,11 +50,6 @@ def checked(config, environ=os.environ):
     config = config._replace(data_save_path=_data_save_path(config))
     npu_options.check_values(config)
     return config
-
-
-def default_start_epoch(train_epochs):
-    """Three quarters of the epochs."""
-    return max(2, train_epochs * 3 // 4)
 
 
 def default_output_dir(environ):
