@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Trains an MLP with Stochastic Weight Averaging. Parses under any Python.
 
-flags: swa/training/flags.py       the SWA callback: swa_callback in swa/training/fit.py
+flags: swa/training/flags.py       the SWA callback: prepare in swa/training/fit.py
 session: swa/training/session.py   network: swa/training/network.py
 order of a run: swa/training/run.py
 """

@@ -13,7 +13,7 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
-from support import fork_server, npu_fake
+from support import fork_server, machines, npu_fake
 
 pytest.register_assert_rewrite("support.callback_kit")
 
@@ -118,3 +118,31 @@ def npu_forks():
     client = fork_server.Client(environment, "-W", "ignore")
     yield client
     client.close()
+
+
+@pytest.fixture
+def bare_machine(monkeypatch):
+    """A machine without any sign of an NPU, whatever this one is."""
+    from swa.training import machine
+
+    monkeypatch.setattr(machine, "DEVICE_FILES", ())
+    monkeypatch.setattr(machine, "CANN_FOLDERS", ())
+    monkeypatch.setitem(sys.modules, "npu_bridge", None)
+    monkeypatch.delitem(sys.modules, "npu_bridge.npu_init", raising=False)
+
+
+@pytest.fixture
+def npu_machine(bare_machine, monkeypatch, tmp_path):
+    """A device file, an operator list and an importable npu_bridge; its environment."""
+    from swa.training import machine
+
+    (tmp_path / "davinci0").touch()
+    monkeypatch.setattr(machine, "DEVICE_FILES", (str(tmp_path / "davinci*"),))
+    operators = tmp_path / "opp" / machine.OPERATOR_LIST
+    operators.parent.mkdir(parents=True)
+    operators.write_text("{}")
+    machines.install(
+        tmp_path, monkeypatch, init="def npu_clear_session(config=None): pass"
+    )
+    yield {"ASCEND_OPP_PATH": str(tmp_path / "opp"), "ASCEND_DEVICE_ID": "0"}
+    sys.modules.pop("npu_bridge", None)  # ours; monkeypatch puts the old entry back

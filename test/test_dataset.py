@@ -3,6 +3,7 @@
 """Synthetic rows, users' files, and the order of the rows."""
 
 import itertools
+import os
 import zipfile
 
 import numpy as np
@@ -51,6 +52,29 @@ def test_another_seed_gives_other_rows(tmp_path):
         dataset.load(config(tmp_path, seed=seed)).sha256 for seed in (1, 1, 2)
     ]
     assert first == again != other
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            dict(batch_size=65),
+            "batch_size must not be above .*65 and 64 sam",
+        ),
+        (dict(num_classes=65), "num_classes must not be above num_samples, got 65 and"),
+    ],
+)
+def test_a_flag_may_be_as_large_as_the_number_of_samples(tmp_path, changes, message):
+    dataset.load(config(tmp_path, **dict.fromkeys(changes, 64)))
+    with pytest.raises(UserError, match=message):
+        dataset.load(config(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("path", ["/no/such", "", os.devnull])
+def test_a_path_that_is_neither_directory_nor_file_is_refused(path):
+    rule = "data_path must be a directory or an existing .npz file"
+    with pytest.raises(UserError, match=f"{rule}, got {path!r}"):
+        dataset.load(config(path))
 
 
 def rows(count=20, features=5):
@@ -141,6 +165,48 @@ def test_names_in_a_message_are_shortened(tmp_path):
     with pytest.raises(UserError, match="x is missing") as caught:
         dataset.load(config(tmp_path / "d.npz"))
     assert len(str(caught.value)) <= 400
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(x=np.ones((20, 5))),
+        dict(y=np.zeros(20, int)),
+        dict(x_test=np.ones((4, 5))),
+        dict(y_test=np.zeros(4, int)),
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_the_hash_of_the_rows_covers_each_array(tmp_path, changes):
+    def sha256(**changes):
+        arrays = rows()
+        arrays.update(x_test=np.zeros((4, 5)), y_test=np.arange(4) % 3)
+        np.savez(str(tmp_path / "rows.npz"), **dict(arrays, **changes))
+        return dataset.load(config(tmp_path / "rows.npz")).sha256
+
+    assert sha256() == sha256()
+    assert sha256(**changes) != sha256()
+
+
+class Loaded(dict):
+    """What `np.load` gives for an .npz."""
+
+    files = ("x", "y", "x_test", "y_test")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+
+def test_rows_of_the_right_type_take_their_memory_once(tmp_path, monkeypatch):
+    np.savez(tmp_path / "d.npz", **rows())
+    x, y = np.zeros((8, 5), np.float32), np.arange(8, dtype=np.int32) % 3
+    given = Loaded(x=x, y=y, x_test=x[:4], y_test=y[:4])
+    monkeypatch.setattr(np, "load", lambda path, allow_pickle: given)
+    loaded = dataset.load(config(tmp_path / "d.npz"))
+    assert all(getattr(loaded, name) is given[name] for name in given)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"plain text"])

@@ -336,6 +336,15 @@ def test_files_that_may_not_grow_end_the_run_with_the_earlier_checkpoints(
     assert_goes_on(runs, tmp_path, unbroken)
 
 
+def test_events_for_tensorboard_that_cannot_be_written_end_the_run_in_one_line(
+    runs, tmp_path
+):
+    """The file of events grows above the largest size before a checkpoint is due."""
+    flags = ["--tensorboard", "--save_interval=0"]
+    assert runs.run(tmp_path, *flags, first=SMALL_FILES_ONLY) == 1
+    assert_one_line_error(tmp_path, "tensorboard cannot be written", "File too large")
+
+
 @pytest.fixture
 def disk(tmp_path):
     """A small disk of its own; the folder for logs above it."""

@@ -6,7 +6,10 @@ import argparse
 import math
 import time
 
+import numpy as np
 import pytest
+import tensorflow as tf
+from support.small_runs import EPOCHS, config_for, run
 
 from swa.training.figures import Figures
 
@@ -27,18 +30,26 @@ def now(monkeypatch):
     return numbers
 
 
-@pytest.mark.parametrize("name", ["acc", "accuracy"])
-def test_each_epoch_adds_a_value_to_every_list(now, name):
+def test_each_epoch_adds_a_value_to_every_list(now):
     figures = make_figures()
     figures.on_train_begin()
     now.append(12.0)
-    figures.on_epoch_end(0, {"loss": 0.5, name: 0.75})
+    figures.on_epoch_end(0, {"loss": 0.5, "acc": 0.75})
     assert figures.history == {
         "seconds": [2.0],
         "losses": [0.5],
         "accuracies": [0.75],
         "learning_rates": [0.25],
     }
+
+
+def test_each_epoch_has_its_own_seconds(now):
+    figures = make_figures()
+    figures.on_train_begin()
+    for epoch, time_of_end in enumerate([11.0, 13.0, 16.0]):
+        now.append(time_of_end)
+        figures.on_epoch_end(epoch, {"loss": 1.0, "acc": 0.5})
+    assert figures.history["seconds"] == [1.0, 2.0, 3.0]
 
 
 def test_the_line_has_the_epoch_and_the_speed(now, capsys):
@@ -74,3 +85,20 @@ def test_a_loss_that_is_no_number_ends_the_training(now, capsys, loss):
     figures.on_epoch_end(1, {"loss": loss, "acc": 0.75})
     assert figures.has_diverged and figures.model.stop_training
     assert f"epoch 2: the loss is {loss}; stopped." in capsys.readouterr().out
+
+
+def test_the_figures_for_tensorboard(tmp_path):
+    told = run(config_for(tmp_path, tensorboard=True))
+    (path,) = (tmp_path / "out" / "tensorboard").iterdir()
+    values = {}
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+        for value in event.summary.value:
+            values.setdefault(value.tag, []).append((event.step, value.simple_value))
+    steps = range(1, EPOCHS + 1)
+    names = {"loss": "losses", "accuracy": "accuracies", "rate": "learning_rates"}
+    for tag, name in names.items():
+        expected = np.float32(told["epoch_" + name])
+        assert values[tag] == list(zip(steps, expected))
+    assert values["swa_accuracy"] == [
+        (EPOCHS, np.float32(told["test"]["swa"]["accuracy"]))
+    ]

@@ -71,9 +71,9 @@ def test_a_link_goes_and_what_it_points_to_stays(tmp_path):
     assert os.listdir(str(tmp_path)) == ["kept"]
 
 
-def test_tensorflows_path_leads_to_the_folder_it_makes(tmp_path):
+def test_the_path_for_tensorflow_leads_to_the_folder_it_makes(tmp_path):
     folder = tmp_path / "a[1]\\b"
-    with files.TensorFlowPath(str(folder)) as place:
-        with open(os.path.join(place.path, "x"), "w"):
+    with files.tensorflow_path(str(folder)) as path:
+        with open(os.path.join(path, "x"), "w"):
             pass
     assert os.listdir(str(folder)) == ["x"]

@@ -156,6 +156,12 @@ def test_what_is_no_flag_is_refused_in_one_short_line(words, message):
     assert told.isprintable() and len(told) <= 400 and caught.value.status == 2
 
 
+def test_a_seed_that_numpy_does_not_take_is_refused():
+    assert parse([f"--seed={2**32 - 1}"]).seed == 2**32 - 1
+    with pytest.raises(UserError, match="seed must be .*got '4294967296'"):
+        parse([f"--seed={2**32}"])
+
+
 def test_the_callers_own_flags_are_read_in_the_same_pass():
     own = absl_flags.FlagValues()
     absl_flags.DEFINE_string("hosts", "", "of the caller", flag_values=own)

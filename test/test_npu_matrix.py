@@ -206,8 +206,8 @@ def test_sum_of_float64_by_int32_is_exact():
 
     totals = []
     for rank in range(3):  # what each sends, the others' places being zero
-        totals.append(ranks_hccl.sum_of_float64(own[rank], rank, 3, gathered))
+        totals.append(ranks_hccl.sum_of_wide(own[rank], rank, 3, gathered))
         np.testing.assert_array_equal(totals[rank], own[rank])
     together = sent.sum(axis=0).ravel()
-    total = ranks_hccl.sum_of_float64(own[0], 0, 3, lambda bits: together)
+    total = ranks_hccl.sum_of_wide(own[0], 0, 3, lambda bits: together)
     np.testing.assert_array_equal(total, own[0] + own[1] + own[2])

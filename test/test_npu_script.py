@@ -169,7 +169,7 @@ def test_every_release_takes_every_row(npu_forks, tmp_path):
     for release, row in itertools.product(RELEASES, ROWS):
         flags = flags_of(row, tmp_path).items()
         config = parse([f"--{name}={value}" for name, value in flags])
-        proto = session.session_config(config, machine.Device("npu", adapter=release))
+        proto = session.session_config(config, machine.Device("npu"))
         (entry,) = proto.graph_options.rewrite_options.custom_optimizers
         options = [
             [key, value.WhichOneof("value"), getattr(value, value.WhichOneof("value"))]
@@ -255,7 +255,7 @@ REFUSED = {
         "1.6",
         ["--data_dump_flag=1", "--data_dump_step=3-1"],
         {},
-        "data_dump_step ranges",
+        "data_dump_step must be at most",
         STEP,
         "abort",
     ),
@@ -568,9 +568,7 @@ def test_no_value_depends_on_an_unforced_order(trained):
 
 
 def test_verbose_prints_the_map_as_the_adapter_reads_it(trained):
-    lines = [line.strip() for line in trained[0].splitlines()]
-    start = lines.index("NpuOptimizer:")
-    assert lines[start + 1 : start + 3] == [
-        "precision_mode.s = allow_mix_precision",
-        "use_off_line.b = True",
-    ]
+    printed = trained[0].replace("\n", "").replace(" ", "")
+    assert 'name:"NpuOptimizer"' in printed
+    assert 'key:"precision_mode"value{s:"allow_mix_precision"}' in printed
+    assert 'key:"use_off_line"value{b:true}' in printed

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 
 import pytest
+from support import small_runs
 
 import swa as package
 from swa.training import results
@@ -56,6 +57,20 @@ def test_rates(seconds, compiled_epochs, usual):
     samples_per_second, compile_seconds = results.rates(seconds, 100, compiled_epochs)
     assert samples_per_second == 100 / usual
     assert compile_seconds == max(0.0, seconds[0] - usual)
+
+
+def test_the_speed_leaves_out_the_epochs_that_compile(tmp_path, monkeypatch):
+    compiled = []
+
+    def rates(seconds, samples, compiled_epochs):
+        compiled.append(compiled_epochs)
+        return 0.0, 0.0
+
+    monkeypatch.setattr(results, "rates", rates)
+    changes = dict(train_epochs=6, start_epoch=3, swa_freq=2)
+    small_runs.run(small_runs.config_for(tmp_path, **changes))
+    # the first epoch, the first with a sample, the batch-norm epoch
+    assert compiled == [{1, 3, 6}]
 
 
 def test_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from support.small_runs import (
 from swa.training import checkpoint, dataset, machine, resume
 from swa.training.errors import UserError
 from swa.training.ranks import Ranks
+from swa.training.world import World
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +224,16 @@ def test_precision_counts_on_an_npu_alone(tmp_path):
         device = machine.Device(name)
         some = resume.settings_that_count(config, device, data)
         assert (some == resume.settings_that_count(other, device, data)) is is_equal
+
+
+def test_another_number_of_ranks_is_told_on_resume(copy, capsys):
+    config = config_for(copy, resume=True)
+    folder = checkpoint.Folder(config.output_dir, config.max_to_keep)
+    two = machine.Device("cpu", world=World(size=2, local_size=2))
+    start = resume.find_start(config, two, dataset.load(config), folder)
+    assert start.epoch == EPOCHS - 1
+    told = "the checkpoint is of 1 ranks, and now there are 2"
+    assert told in capsys.readouterr().out
 
 
 # ------------------------------------------------------------ what may be lost

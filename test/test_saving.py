@@ -1,85 +1,99 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""What other callbacks save beside SWA: the raw weights, or by a recipe the average."""
+"""When the training is saved: at its epochs, and when a signal comes."""
+
+import os
+import signal
 
 import numpy as np
 import pytest
-from support.callback_kit import EPOCHS, build, data, fit
+import tensorflow as tf
+from support.small_runs import BATCHES, EPOCHS, config_for, run
+
+from swa.training import checkpoint, dataset, saving, stopping
 
 
-def assert_equal(weights, others):
-    for weight, other in zip(weights, others):
-        np.testing.assert_allclose(weight, other, rtol=1e-6, atol=1e-7)
+def test_saving_adds_no_operation_to_the_graph(tmp_path, monkeypatch):
+    counts, save = [], checkpoint.Folder.save
+
+    def counted(folder, *arguments):
+        save(folder, *arguments)
+        counts.append(len(tf.compat.v1.get_default_graph().get_operations()))
+
+    monkeypatch.setattr(checkpoint.Folder, "save", counted)
+    run(config_for(tmp_path, save_interval=1))
+    assert len(counts) == EPOCHS - 1
+    assert len(set(counts)) == 1
 
 
-def saver_of_averages(kit, swa, x):
-    """The recipe of docs/callback.md, which keeps the weights instead of a file."""
-
-    class SaveAverage(kit.keras.callbacks.Callback):
-        saved = ()
-
-        def on_epoch_end(self, epoch, logs=None):
-            if swa.n_averaged and not swa.batch_norm_epoch:
-                with swa.average_applied(x):
-                    self.saved += (self.model.get_weights(),)
-
-    return SaveAverage()
+def test_with_interval_0_only_the_end_is_saved(tmp_path):
+    run(config_for(tmp_path, save_interval=0))
+    names = {name.split(".index")[0] for name in os.listdir(str(tmp_path / "out/ckpt"))}
+    assert {n for n in names if n.startswith("model.ckpt")} == {
+        "model.ckpt-11",
+        "model.ckpt-11.data-00000-of-00001",
+    }
 
 
-@pytest.mark.parametrize("has_batch_norm", [True, False])
-def test_the_last_saved_average_is_the_final_model(kit, has_batch_norm):
-    model = build(kit, has_batch_norm)
-    swa = kit.SWA(3, "constant", 0.05)
-    saver = saver_of_averages(kit, swa, data()[0])
-    fit(model, swa, saver)
-    assert len(saver.saved) == EPOCHS - 2 - has_batch_norm
-    assert_equal(saver.saved[-1], model.get_weights())
+def test_a_run_that_diverges_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    batches = dataset.batches
+
+    def broken(*arguments, **options):
+        for count, (x, y) in enumerate(batches(*arguments, **options)):
+            yield (x * np.nan if count == 5 * BATCHES + 1 else x), y
+
+    monkeypatch.setattr(dataset, "batches", broken)
+    with pytest.warns(RuntimeWarning, match="no sample was averaged"):
+        told = run(config_for(tmp_path, save_interval=1))
+    assert told["status"] == "diverged" and told["epochs"] == 6
+    found = checkpoint.Folder(str(tmp_path / "out"), 5).find(pytest.fail)
+    assert found.snapshot.epoch == 5
+    assert all(np.isfinite(w).all() for w in found.snapshot.weights.values())
 
 
-def recorder_of_raw_weights(kit):
-    class Recorder(kit.keras.callbacks.Callback):
-        raw = ()
+class TwoRanks:
+    """The first of two ranks; to the other a signal has come, or none."""
 
-        def on_epoch_end(self, epoch, logs=None):
-            self.raw += (self.model.get_weights(),)
+    size = 2
 
-    return Recorder()
+    def __init__(self, number_of_other=0):
+        self._number_of_other = number_of_other
 
-
-def test_modelcheckpoint_saves_the_raw_weights(kit, tmp_path):
-    model = build(kit, False)
-    x, y = data()
-    swa = kit.SWA(3, "constant", 0.05, validation=(x, y))
-    raw = recorder_of_raw_weights(kit)
-    path = str(tmp_path / "{epoch}.h5")
-    checkpoint = kit.keras.callbacks.ModelCheckpoint(
-        path, monitor="swa_loss", save_weights_only=True
-    )
-    fit(model, raw, swa, checkpoint)
-    final = [np.array(weight) for weight in model.get_weights()]
-    model.load_weights(str(tmp_path / f"{EPOCHS}.h5"))
-    assert_equal(model.get_weights(), raw.raw[-1])
-    assert np.abs(model.get_weights()[0] - final[0]).max() > 1e-6
+    def gather(self, number):
+        return np.array([number, self._number_of_other])
 
 
-def test_modelcheckpoint_has_no_swa_loss_before_the_first_sample(kit, tmp_path):
-    x, y = data()
-    model = build(kit, False)
-    swa = kit.SWA(3, "constant", 0.05, validation=(x, y))
-    path = str(tmp_path / "{swa_loss:.3f}.h5")
-    with pytest.raises(KeyError, match="swa_loss"):
-        fit(model, swa, kit.keras.callbacks.ModelCheckpoint(path))
+class Checkpoints:
+    """Keeps nothing; the last whole epoch is the fourth."""
+
+    saved_epoch = None
+
+    def save_latest(self):
+        self.saved_epoch = 4
 
 
-@pytest.mark.parametrize("is_before", [True, False])
-def test_on_train_end_before_swa_the_model_has_its_trained_weights(kit, is_before):
-    model = build(kit, False)
-    swa = kit.SWA(3, "constant", 0.05)
+def test_one_of_several_ranks_does_not_leave_within_an_epoch():
+    stop = stopping.Stop()
+    callback = saving.StopOnSignal(stop, Checkpoints(), TwoRanks())
+    stop.number = signal.SIGTERM
+    callback.on_batch_end(0)
+    assert stop.saved_epoch is None
+    with pytest.raises(stopping.Stopped):
+        callback.on_epoch_end(0)
+    assert stop.saved_epoch == 4
 
-    class SaveAtTheEnd(kit.keras.callbacks.Callback):
-        def on_train_end(self, logs=None):
-            self.saved = self.model.get_weights()
 
-    raw, saver = recorder_of_raw_weights(kit), SaveAtTheEnd()
-    fit(model, raw, *([saver, swa] if is_before else [swa, saver]))
-    assert_equal(saver.saved, raw.raw[-1] if is_before else swa.averaged_weights)
+def test_a_signal_to_one_rank_stops_the_others_after_the_epoch():
+    stop = stopping.Stop()
+    other = TwoRanks(number_of_other=signal.SIGTERM)
+    callback = saving.StopOnSignal(stop, Checkpoints(), other)
+    with pytest.raises(stopping.Stopped):
+        callback.on_epoch_end(0)
+    assert (stop.number, stop.saved_epoch) == (signal.SIGTERM, 4)
+
+
+def test_without_a_signal_no_rank_leaves():
+    stop = stopping.Stop()
+    callback = saving.StopOnSignal(stop, Checkpoints(), TwoRanks())
+    callback.on_epoch_end(0)
+    assert (stop.number, stop.saved_epoch) == (None, None)

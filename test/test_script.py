@@ -145,7 +145,7 @@ def test_digits_from_an_npz_are_learned(tmp_path):
         (["word"], "flags begin with --, got 'word'"),
         (["--start_epoch=4"], "start_epoch must be below epochs"),
         (["--batch_size=1024"], "batch_size 1024 and 512 samples"),
-        (["--data_path=missing.npz"], "data_path must be an existing path"),
+        (["--data_path=missing.npz"], "data_path must be a directory or an exist"),
         (["--device=npu"], "device=npu needs an Ascend NPU"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -257,4 +257,7 @@ def test_verbose_0_says_only_what_went_wrong_and_a_full_disk_is_not(tmp_path):
 def test_a_pipe_as_data_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(str(tmp_path / "pipe"))
     status, out, err = run(tmp_path, *SMALL, "--data_path=pipe")
-    assert (status, out) == (2, "") and "must be a directory or an .npz file" in err
+    assert (status, out) == (
+        2,
+        "",
+    ) and "must be a directory or an existing .npz file" in err

@@ -37,16 +37,11 @@ def test_start_epoch_is_three_quarters_unless_given(epochs, start):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        (dict(data_path="/no/such"), "data_path must be an existing path, got '/no/su"),
         (dict(start_epoch=100), "start_epoch must be below epochs.*100.*100"),
         (dict(swa_lr=0.2, swa_lr2=0.3), "swa_lr must not be above the compiled.*0.2"),
         (dict(swa_freq=1), "swa_freq must be at least 2"),
         (dict(data_dump_step="3-1"), "data_dump_step.*3-1"),
-        (dict(num_samples=100), "batch_size 16384 and 100 samples"),
-        (dict(num_classes=200000), "num_classes must not be above num_samples, got 2"),
-        (dict(data_dump_step="2147483648"), "steps of at most 2147483647, got '2147"),
-        (dict(data_path=""), "data_path must be a path, got ''"),
-        (dict(data_path=os.devnull), "must be a directory or an .npz file"),
+        (dict(data_dump_step="2147483648"), "data_dump_step .*2147483647.*got '2147"),
         (dict(output_dir="/proc/nope"), "output_dir must be writable, got '/proc/no"),
         (
             dict(

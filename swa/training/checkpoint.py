@@ -97,8 +97,8 @@ class Folder:
                 found = _read(path)
                 self._kept = [e for e in whole if e <= epoch]
                 return found
-            except _BadCheckpoint as error:
-                warn(f"warning: {path} cannot be used: {error}")
+            except (*ERRORS, ValueError, KeyError, RecursionError) as error:
+                warn(f"warning: {path} cannot be used: {reason(error)}.")
         if by_epoch:
             none = f"none of the {len(by_epoch)} in {shown(self.path)} can"
             raise UserError(
@@ -182,24 +182,14 @@ class Variables:
         return session.run([self._weights, self._optimizer])
 
     def write(self, snapshot):
-        """Gives the variables the values of a Snapshot.
-
-        Raises:
-          UserError: a variable is not in it.
-        """
+        """Gives the variables the values of a Snapshot."""
         saved = dict(snapshot.weights, **snapshot.optimizer)
         feeds, assignments = {}, []
         for name, variable in dict(self._weights, **self._optimizer).items():
-            if name not in saved:
-                raise UserError(f"resume needs {name} in the checkpoint: not there.")
             feed = tf.compat.v1.placeholder(variable.dtype.base_dtype, variable.shape)
             assignments.append(variable.assign(feed, read_value=False))
             feeds[feed] = saved[name]
         tf.compat.v1.keras.backend.get_session().run(assignments, feeds)
-
-
-class _BadCheckpoint(Exception):
-    """A checkpoint that is not whole; its text says why, in one line."""
 
 
 def _values(snapshot, run):
@@ -210,42 +200,27 @@ def _values(snapshot, run):
     names = {"weights": list(snapshot.weights), "optimizer": list(snapshot.optimizer)}
     meta.update(names, history=snapshot.history)
     values = dict(snapshot.weights, **snapshot.optimizer)
-    # one layout from the first save on: zeros until there is an average
-    floats = _averaged(snapshot.weights)
-    means = average or [np.zeros_like(array) for array in floats.values()]
-    for (name, array), mean in zip(floats.items(), means):
-        dtype = np.promote_types(array.dtype, np.float32)  # at least
-        values[AVERAGE + name] = np.asarray(mean, dtype)
+    names = [AVERAGE + name for name in _averaged(snapshot.weights)]
+    values.update(zip(names, average))  # of which there may be none yet
     values[META] = json.dumps(meta).encode()
     return values
 
 
 def _read(path):
     """Reads a checkpoint; TensorFlow compares each array with its checksum."""
-    if not os.path.exists(path + ".index"):  # which is written last
-        raise _BadCheckpoint(
-            f"there is no {os.path.basename(path)}.index, removed or never written."
-        )
-    try:
-        arrays = arrays_of(path)
-        if META not in arrays:
-            raise _BadCheckpoint(
-                f"this trainer did not write {os.path.basename(path)}."
-            )
-        meta = json.loads(arrays[META].decode())
-        if meta["format"] != FORMAT:
-            raise _BadCheckpoint(f"its format is {meta['format']}, not {FORMAT}.")
-        state = dict(meta["swa"], average=[])
-        weights = {name: arrays[name] for name in meta["weights"]}
-        optimizer = {name: arrays[name] for name in meta["optimizer"]}
-        if state["n_averaged"]:
-            state["average"] = [arrays[AVERAGE + name] for name in _averaged(weights)]
-        snapshot = Snapshot(meta["epoch"], weights, optimizer, state, meta["history"])
-        return Found(path, snapshot, meta["run"])
-    except KeyError as error:
-        raise _BadCheckpoint(f"{error} is missing in it.") from error
-    except (*ERRORS, ValueError, RecursionError) as error:
-        raise _BadCheckpoint(reason(error)) from error
+    arrays = arrays_of(path)
+    if META not in arrays:
+        raise ValueError(f"this trainer did not write {os.path.basename(path)}")
+    meta = json.loads(arrays[META].decode())
+    if meta["format"] != FORMAT:
+        raise ValueError(f"its format is {meta['format']}, not {FORMAT}")
+    state = dict(meta["swa"], average=[])
+    weights = {name: arrays[name] for name in meta["weights"]}
+    optimizer = {name: arrays[name] for name in meta["optimizer"]}
+    if state["n_averaged"]:
+        state["average"] = [arrays[AVERAGE + name] for name in _averaged(weights)]
+    snapshot = Snapshot(meta["epoch"], weights, optimizer, state, meta["history"])
+    return Found(path, snapshot, meta["run"])
 
 
 def write_arrays(arrays, path):
@@ -256,14 +231,14 @@ def write_arrays(arrays, path):
       path: str, of the checkpoint; its folder is made.
     """
     folder, name = os.path.split(path)
-    with files.TensorFlowPath(folder) as place, tf.Graph().as_default():
+    with files.tensorflow_path(folder) as place, tf.Graph().as_default():
         with tf.device("/cpu:0"):
             tensors = {
                 key: tf.compat.v1.placeholder(np.asarray(array).dtype, np.shape(array))
                 for key, array in arrays.items()
             }
             save = tf.raw_ops.SaveV2(
-                prefix=os.path.join(place.path, name),
+                prefix=os.path.join(place, name),
                 tensor_names=list(tensors),
                 shape_and_slices=[""] * len(tensors),
                 tensors=list(tensors.values()),
@@ -275,8 +250,8 @@ def write_arrays(arrays, path):
 def arrays_of(path):
     """All arrays of a TensorFlow checkpoint by name; strings are bytes."""
     folder, name = os.path.split(path)
-    with files.TensorFlowPath(folder) as place:
-        reader = tf.train.load_checkpoint(os.path.join(place.path, name))
+    with files.tensorflow_path(folder) as place:
+        reader = tf.train.load_checkpoint(os.path.join(place, name))
         names = reader.get_variable_to_shape_map()
         return {name: reader.get_tensor(name) for name in names}
 

@@ -66,7 +66,7 @@ def is_terminal():
 
 def say(line):
     """Prints one line."""
-    print(one_line(line, None), flush=True)
+    print(one_line(line), flush=True)
 
 
 def say_apart(line):
@@ -84,7 +84,7 @@ def print_error(message):
 
 def _format_warning(message, *place, **options):
     """One line, without the line of code that the warning comes from."""
-    return f"warning: {one_line(str(message), None)}\n"
+    return f"warning: {one_line(str(message))}\n"
 
 
 def set_verbosity(verbose):

@@ -11,7 +11,6 @@ import numpy as np
 
 from swa.training import memory
 from swa.training.errors import UserError, reason, shown, wrong
-from swa.training.settings import check_batch_size
 
 CLUSTER_STD = 2.0
 CENTRE_RANGE = (-10.0, 10.0)
@@ -54,15 +53,29 @@ def load(config):
     """The data that `config.data_path` names: a file, or blobs for a directory.
 
     Raises:
-      UserError: a file that cannot be read or trained on.
+      UserError: a file that cannot be read or trained on, or sizes that do not fit.
     """
     if os.path.isdir(config.data_path):
+        _check_batch_size(config, config.num_samples)
+        if config.num_classes > config.num_samples:
+            got = f"{config.num_classes} and {config.num_samples}"
+            raise UserError(f"num_classes must not be above num_samples, got {got}.")
         memory.check(config, config.num_samples, config.num_features, is_drawn=True)
         return _synthetic(config)
+    if not os.path.isfile(config.data_path):  # a pipe would be waited for
+        rule = "data_path must be a directory or an existing .npz file"
+        raise wrong(rule, config.data_path)
     data = _from_file(config)
-    check_batch_size(config, len(data.x))
+    _check_batch_size(config, len(data.x))
     memory.check(config, *data.x.shape)
     return data
+
+
+def _check_batch_size(config, num_samples):
+    if config.batch_size > num_samples:
+        rule = "batch_size must not be above the number of training samples"
+        got = f"batch_size {config.batch_size} and {num_samples} samples"
+        raise UserError(f"{rule}, got {got}.")
 
 
 def held_out(num_samples):

@@ -22,7 +22,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message, status=BAD_INPUT):
-        super().__init__(one_line(message))
+        super().__init__(shortened(one_line(message), LONGEST_MESSAGE))
         self.status = status
 
 
@@ -44,11 +44,10 @@ def shown(value):
     return shortened(repr(value))
 
 
-def one_line(text, longest=LONGEST_MESSAGE):
-    """The text with control characters escaped, and not too long (None: any length)."""
+def one_line(text):
+    """The text with control characters escaped."""
     safe = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    text = "".join(safe)
-    return shortened(text, longest or len(text))
+    return "".join(safe)
 
 
 def shortened(text, length=LONGEST_VALUE):
@@ -62,5 +61,5 @@ def shortened(text, length=LONGEST_VALUE):
 def reason(error):
     """What an exception says, in one line: the system's words where it has them."""
     text = str(getattr(error, "strerror", None) or error)
-    lines = re.sub("/proc/self/fd/[0-9]+/", "", text).splitlines()  # TensorFlowPath's
+    lines = re.sub("/proc/self/fd/[0-9]+/", "", text).splitlines()  # tensorflow_path's
     return lines[0].rstrip(".") if lines else type(error).__name__

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from swa.training import console, files, output
+from swa.training import checkpoint, console, files, output
 
 NAMES = ("seconds", "losses", "accuracies", "learning_rates")
 
@@ -47,7 +47,7 @@ class Figures(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         now = time.monotonic()
         seconds, self._last = now - self._last, now
-        loss, accuracy, rate = logs["loss"], logs[accuracy_name(logs)], self._swa.lr
+        loss, accuracy, rate = logs["loss"], logs["acc"], self._swa.lr
         for name, value in zip(NAMES, (seconds, loss, accuracy, rate)):
             self.history[name].append(value)
         if self._is_printed:
@@ -76,13 +76,16 @@ class TensorBoard(tf.keras.callbacks.Callback):
         self._open = contextlib.ExitStack()
 
     def on_train_begin(self, logs=None):
-        path = self._open.enter_context(files.TensorFlowPath(self._folder)).path
-        writer = tf.compat.v1.summary.FileWriter(path)
-        self._writer = self._open.enter_context(writer)
+        # TensorFlow's FileWriter writes in a thread, which dies of a full disk
+        with files.one_line_errors(self._folder, checkpoint.ERRORS):
+            path = self._open.enter_context(files.tensorflow_path(self._folder))
+            name = os.path.join(path, f"events.out.tfevents.{time.time():.6f}")
+            self._writer = tf.io.TFRecordWriter(name)
+            self._open.callback(self._writer.close)
+        self._add(0, file_version="brain.Event:2")
         # epochs that an earlier run wrote and this one trains again are left out
         start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
-        next_epoch = len(self._history["losses"]) + 1
-        self._writer.add_session_log(start, global_step=next_epoch)
+        self._add(len(self._history["losses"]) + 1, session_log=start)
 
     def on_epoch_end(self, epoch, logs=None):
         names = {"loss": "losses", "accuracy": "accuracies", "rate": "learning_rates"}
@@ -99,16 +102,17 @@ class TensorBoard(tf.keras.callbacks.Callback):
 
     def close(self):
         """Closes the file of events."""
-        self._open.close()
+        with files.one_line_errors(self._folder, checkpoint.ERRORS):
+            self._open.close()
 
     def _write(self, values):
         summary = tf.compat.v1.Summary()
         for name, value in values.items():
             summary.value.add(tag=name, simple_value=value)
-        self._writer.add_summary(summary, global_step=len(self._history["losses"]))
-        self._writer.flush()
+        self._add(len(self._history["losses"]), summary=summary)
 
-
-def accuracy_name(logs):
-    """The name under which Keras logs the accuracy; it depends on its version."""
-    return "acc" if "acc" in logs else "accuracy"
+    def _add(self, step, **content):
+        event = tf.compat.v1.Event(wall_time=time.time(), step=step, **content)
+        with files.one_line_errors(self._folder, checkpoint.ERRORS):
+            self._writer.write(event.SerializeToString())
+            self._writer.flush()

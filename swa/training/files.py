@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 
-from swa.training.errors import FAILED, UserError, reason, shortened, shown
+from swa.training.errors import BAD_INPUT, FAILED, UserError, reason, shortened, shown
 
 TEMPORARY = ".tmp"  # the end of a file's name while it is written
 
@@ -25,18 +25,19 @@ def one_line_errors(path, kinds=(OSError,), advice=""):
         raise UserError(message, FAILED) from error
 
 
-def read_json(name, path):
+def read_json(name, path, status=BAD_INPUT):
     """What the JSON file `path` holds, which the flag or variable `name` names.
 
     Raises:
-      UserError: there is no such file, or no JSON in it.
+      UserError: of that status; there is no such file, or no JSON in it.
     """
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
     except (OSError, ValueError, RecursionError) as error:
         got = f"{shown(path)}: {reason(error)}"
-        raise UserError(f"{name} must be a readable JSON file, got {got}.") from None
+        rule = f"{name} must be a readable JSON file"
+        raise UserError(f"{rule}, got {got}.", status) from None
 
 
 def write(path, content):
@@ -83,15 +84,9 @@ def remove(folder, *patterns):
                     os.unlink(path)
 
 
-class Resource(contextlib.AbstractContextManager):
-    """What is to be closed, or used as a context."""
-
-    def __exit__(self, *error):
-        self.close()
-
-
-class TensorFlowPath(Resource):
-    """A path to a folder, which it makes, that TensorFlow takes literally.
+@contextlib.contextmanager
+def tensorflow_path(folder):
+    """Within it `folder`, which it makes, has a path that TensorFlow takes literally.
 
     TensorFlow reads [, ] and \\ in a path as a pattern, and wants UTF-8. Linux shows a
     process its open files as paths of plain letters.
@@ -99,16 +94,13 @@ class TensorFlowPath(Resource):
     Args:
       folder: str.
 
-    Attributes:
-      path: str, good until `close`.
+    Yields:
+      str.
     """
-
-    def __init__(self, folder):
-        os.makedirs(folder, exist_ok=True)
-        self._descriptor = os.open(folder, os.O_RDONLY)
-        path = f"/proc/self/fd/{self._descriptor}"
-        self.path = path if os.path.isdir(path) else folder
-
-    def close(self):
-        """Closes the open folder."""
-        os.close(self._descriptor)
+    os.makedirs(folder, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        path = f"/proc/self/fd/{descriptor}"
+        yield path if os.path.isdir(path) else folder
+    finally:
+        os.close(descriptor)

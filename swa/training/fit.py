@@ -57,7 +57,8 @@ def prepare(job, start, folder):
     steps = dataset.batches_per_epoch(len(data.x), config.batch_size, drop_last)
     ranks.check_same("steps_per_epoch", steps)
     rows = min(steps * config.batch_size, len(data.x))
-    swa = swa_callback(config, ranks)
+    joined = ranks if ranks.size > 1 else None
+    swa = SWA(*swa_settings(config), verbose=min(config.verbose, 1), ranks=joined)
     own_figures = figures.Figures(config, swa, rows)
     if start.snapshot:
         swa.load_state(start.snapshot.swa)
@@ -76,12 +77,6 @@ def prepare(job, start, folder):
         rows=rows,
         first_epoch=start.epoch,
     )
-
-
-def swa_callback(config, ranks):
-    """The SWA callback that the flags ask for."""
-    joined = ranks if ranks.size > 1 else None
-    return SWA(*swa_settings(config), verbose=min(config.verbose, 1), ranks=joined)
 
 
 def fit(job, training, stop, take_over):
@@ -112,19 +107,6 @@ def fit(job, training, stop, take_over):
         size=ranks.size,
     )
     stopper = saving.StopOnSignal(stop, training.checkpoints, ranks)
-    # In this order: equal weights before they are averaged; the average before the
-    # figures and checkpoints that it belongs to; the mean over the ranks before all
-    # that read or decide by it; the signal last, when everything of the epoch is done.
-    callbacks = [
-        *[EqualRanks(ranks)] * (ranks.size > 1),
-        training.swa,
-        tf.keras.callbacks.LambdaCallback(on_train_begin=lambda logs: take_over()),
-        MeanOverRanks(ranks),
-        training.figures,
-        *training.tensorboard,
-        training.checkpoints,
-        stopper,
-    ]
     has_bar = config.verbose > 0 and console.is_terminal()
     with stop.deferred(), _leaving_lost_ranks(ranks, stopper, stop):
         # workers: the rows of a batch are a view, a thread would only cost
@@ -134,9 +116,28 @@ def fit(job, training, stop, take_over):
             epochs=config.train_epochs,
             initial_epoch=training.first_epoch,
             verbose=int(has_bar),
-            callbacks=callbacks,
+            callbacks=_callbacks(training, ranks, stopper, take_over),
             workers=0,
         )
+
+
+def _callbacks(training, ranks, stopper, take_over):
+    """All callbacks of `fit`, in the only right order.
+
+    Equal weights before they are averaged; the average before the figures and
+    checkpoints that it belongs to; the mean over the ranks before all that read or
+    decide by it; the signal last, when everything of the epoch is done.
+    """
+    return [
+        *[EqualRanks(ranks)] * (ranks.size > 1),
+        training.swa,
+        tf.keras.callbacks.LambdaCallback(on_train_begin=lambda logs: take_over()),
+        MeanOverRanks(ranks),
+        training.figures,
+        *training.tensorboard,
+        training.checkpoints,
+        stopper,
+    ]
 
 
 @contextlib.contextmanager

@@ -246,8 +246,7 @@ def parse(argv, flag_values=FLAGS):
     Raises:
       UserError: with the flag, the rule and the value.
     """
-    for name in flag_values:
-        flag_values[name].unparse()
+    flag_values.unparse_flags()
     for word in argv:
         name = word.lstrip("-").partition("=")[0]
         if word.startswith("-") and (name in _OF_ABSL or len(name) > _LONGEST_NAME):

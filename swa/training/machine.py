@@ -33,7 +33,7 @@ class Device(NamedTuple):
     reason: str = ""  # one line that names the device and says why
     notes: Tuple[str, ...] = ()  # one line each, to be shown as warnings
     world: World = World()  # the ranks that train together
-    adapter: Optional[str] = None  # release of the NPU's adapter, a row of ADAPTERS
+    adapter: Optional[npu_options.Adapter] = None  # of an NPU, a row of ADAPTERS
 
     @property
     def drops_last_batch(self):
@@ -153,7 +153,7 @@ def _npu(config, environ, signs):
         notes.append("ASCEND_DEVICE_ID is not set: device 0 is used")
     why = "as --device=npu asks" if config.device == "npu" else f"found {signs[0]}"
     reason = f"device npu: {why}; device id {number}, adapter {adapter}{_place(world)}"
-    return Device("npu", reason, tuple(notes), world=world, adapter=adapter.version)
+    return Device("npu", reason, tuple(notes), world=world, adapter=adapter)
 
 
 def _place(world):

@@ -11,7 +11,7 @@ import io
 from swa.training import npu_options
 from swa.training.errors import UserError, shortened
 
-_OLDEST_SUPPORTED = "1.2"
+_OLDEST_SUPPORTED = npu_options.ADAPTERS[1]
 _LONGEST_CAUSE = 150  # characters
 
 
@@ -58,14 +58,14 @@ def release():
     """
     names, adapters = _npu_init_names(), npu_options.ADAPTERS[::-1]
     newest = next((row for row in adapters if row.probe in names), None)
-    return newest or npu_options.find_adapter(_OLDEST_SUPPORTED), newest is None
+    return newest or _OLDEST_SUPPORTED, newest is None
 
 
-def collectives(version):
+def collectives(adapter):
     """What a release of the adapter has to join ranks.
 
     Args:
-      version: str, of a row of ADAPTERS.
+      adapter: row of ADAPTERS.
 
     Returns:
       (allreduce: function of tensor, reduction and fusion that returns a tensor;
@@ -73,7 +73,7 @@ def collectives(version):
     """
     from npu_bridge.hccl import hccl_ops
 
-    if not npu_options.find_adapter(version).wraps_optimizer:
+    if not adapter.wraps_optimizer:
         return hccl_ops.allreduce, None
     from npu_bridge.estimator.npu import npu_optimizer
 

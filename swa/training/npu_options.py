@@ -65,24 +65,14 @@ def check_dump_step(text):
     Raises:
       UserError: if the adapter would end the process on it.
     """
-    entries = str(text).split("|")
-    if len(entries) > _MOST_ENTRIES:
-        raise wrong(
-            f"data_dump_step takes at most {_MOST_ENTRIES} entries joined by '|'",
-            len(entries),
-        )
-    for entry in entries:
-        match = _STEP_ENTRY.fullmatch(entry)
-        if match is None:
-            rule = "data_dump_step must be steps N or ranges A-B joined by '|', without"
-            raise wrong(f"{rule} spaces, such as 0|3-7", text)
-        first, last = match.groups()
-        if max(int(first), int(last or 0)) > _LARGEST_STEP:
-            raise wrong(
-                f"data_dump_step must hold steps of at most {_LARGEST_STEP}", text
-            )
-        if last is not None and int(first) >= int(last):
-            raise wrong("data_dump_step ranges A-B need A below B", entry)
+    matches = [_STEP_ENTRY.fullmatch(entry) for entry in text.split("|")]
+    entries = [[int(n) for n in match.groups() if n] for match in matches if match]
+    is_right = all(matches) and len(matches) <= _MOST_ENTRIES
+    is_right &= all(entry == sorted(set(entry)) for entry in entries)
+    if not is_right or max(map(max, entries)) > _LARGEST_STEP:
+        rule = f"data_dump_step must be at most {_MOST_ENTRIES} steps N or ranges A-B"
+        rule += f" (A below B, both at most {_LARGEST_STEP}), joined by '|' without"
+        raise wrong(f"{rule} spaces, such as 0|3-7", text)
 
 
 def check_values(config):
@@ -187,8 +177,3 @@ def wanted(config):
     if config.profiling:
         options.update(profiling_mode=True, profiling_options=profiling_json(config))
     return options
-
-
-def find_adapter(version):
-    """The row of ADAPTERS with this version."""
-    return next(row for row in ADAPTERS if row.version == version)

@@ -5,7 +5,6 @@
 import tensorflow as tf
 
 from swa.layers import batch_norms_of
-from swa.training.figures import accuracy_name
 
 _backend = tf.compat.v1.keras.backend
 
@@ -27,9 +26,6 @@ class EqualRanks(tf.keras.callbacks.Callback):
         Otherwise that step's gradients would be means over different weights.
         """
         model = self.model
-        if not model.built:
-            rule = "model must be built before several ranks train it"
-            raise ValueError(f"{rule}, got {model.name!r}, which has no weights yet.")
         model._make_train_function()  # makes the optimizer's slots
         variables = model.weights + model.optimizer.weights
         values = self._ranks.broadcast(_backend.batch_get_value(variables))
@@ -68,6 +64,6 @@ class MeanOverRanks(tf.keras.callbacks.Callback):
         self._rows += logs["size"]
 
     def on_epoch_end(self, epoch, logs=None):
-        names = ["loss", accuracy_name(logs)]
+        names = ("loss", "acc")
         means = self._ranks.mean([logs[name] for name in names], self._rows)
         logs.update(zip(names, means))

@@ -17,16 +17,15 @@ import itertools
 import numpy as np
 
 from swa.training.errors import FAILED, UserError
-from swa.training.files import Resource
 from swa.training.world import World
 
 _DIGEST_BYTES = 6  # of the hash by which ranks compare an array; a sum holds them
 
 
-class Ranks(Resource):
+class Ranks:
     """The ranks, seen from one of them; one process is every rank there is.
 
-    To be closed, or used as a context. A subclass joins several ranks. It has two more
+    To be closed. A subclass joins several ranks. It has two more
     methods: `sum_tensor`, the sum over the ranks of a tensor, and `mean_gradients`, the
     means of a list of tensors.
 

@@ -12,7 +12,6 @@ from swa.training.errors import UserError, wrong
 from swa.training.ranks import Ranks
 from swa.training.world import World, number_in
 
-_HALF = 2**24  # an int64 travels as two int32
 _DTYPES = ("float16", "float32", "int32")  # what allreduce takes on every release
 
 
@@ -26,20 +25,14 @@ def read_world(environ):
     table = environ.get("RANK_TABLE_FILE")
     if size == 1:
         if table:
-            raise wrong(
-                "RANK_TABLE_FILE must be unset for a single card (RANK_SIZE 1)",
-                table,
-                "Unset it, or HCCL would start.",
-            )
+            rule = "RANK_TABLE_FILE must be unset for a single card (RANK_SIZE 1)"
+            raise wrong(rule, table, "Unset it, or HCCL would start.")
         return World()
     rank = number_in(environ, "RANK_ID", None, least=0, most=size - 1)
     job_id = environ.get("JOB_ID", "")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", job_id):
-        raise wrong(
-            "JOB_ID must be letters, digits, - and _ with RANK_SIZE above 1",
-            job_id,
-            "Use test/train_full_8p.sh.",
-        )
+        rule = "JOB_ID must be letters, digits, - and _ with RANK_SIZE above 1"
+        raise wrong(rule, job_id, "Use test/train_full_8p.sh.")
     if not table:
         raise UserError(
             f"RANK_TABLE_FILE must name a rank table for {size} ranks, got none. "
@@ -47,44 +40,27 @@ def read_world(environ):
         )
     devices = rank_table.read(table)
     if len(devices) != size:
-        raise wrong(
-            f"RANK_TABLE_FILE must hold RANK_SIZE = {size} devices",
-            len(devices),
-            place=table,
-        )
+        rule = f"RANK_TABLE_FILE must hold RANK_SIZE = {size} devices"
+        raise wrong(rule, len(devices), place=table)
     server_id = devices[rank].server_id
     here = [device.rank for device in devices if device.server_id == server_id]
     return World("hccl", rank, size, local_rank=here.index(rank), local_size=len(here))
 
 
-def sum_of_int64(vector, sum_vector):
-    """The sum over the ranks of int64, by a sum of int32: value = high * 2^24 + low.
-
-    Exact where the sum's magnitude is below 2**53 and there are at most 128 ranks.
-
-    Args:
-      vector: int64 array (length,).
-      sum_vector: function of an int32 array (2 * length,).
-    """
-    halves = np.concatenate(np.divmod(vector, _HALF)).astype(np.int32)
-    high, low = np.split(sum_vector(halves).astype(np.int64), 2)
-    return high * _HALF + low
-
-
-def sum_of_float64(vector, rank, size, sum_vector):
-    """The sum over the ranks of float64, by a sum of int32 that gathers their bits.
+def sum_of_wide(vector, rank, size, sum_vector):
+    """The sum over the ranks of int64 or float64, by a sum of int32 of their bits.
 
     Each rank adds the terms in the order of the ranks: the sums are equal, bit for bit.
 
     Args:
-      vector: float64 array (length,).
+      vector: int64 or float64 array (length,).
       rank, size: int, this rank and their number.
       sum_vector: function of an int32 array (size * 4 * length,).
     """
     bits = np.zeros((size, 4 * len(vector)), np.int32)
     bits[rank] = vector.view(np.uint16)
     bits = sum_vector(bits.ravel()).reshape(bits.shape)  # the others' are zeros
-    return functools.reduce(np.add, bits.astype(np.uint16).view(np.float64))
+    return functools.reduce(np.add, bits.astype(np.uint16).view(vector.dtype))
 
 
 class HcclRanks(Ranks):
@@ -94,7 +70,7 @@ class HcclRanks(Ranks):
 
     Args:
       world: World.
-      adapter: str, the adapter's release.
+      adapter: row of npu_options.ADAPTERS.
     """
 
     def __init__(self, world, adapter):
@@ -108,10 +84,8 @@ class HcclRanks(Ranks):
         return super().wrap_optimizer(optimizer)
 
     def sum_vector(self, vector):
-        if vector.dtype == np.int64:
-            return sum_of_int64(vector, super().sum_vector)
-        if vector.dtype == np.float64:
-            return sum_of_float64(vector, self.rank, self.size, super().sum_vector)
+        if vector.dtype in (np.int64, np.float64):
+            return sum_of_wide(vector, self.rank, self.size, super().sum_vector)
         if vector.dtype.name not in _DTYPES:
             rule = f"arrays must be of {', '.join(_DTYPES)}, int64 or float64 with HCCL"
             raise TypeError(f"{rule}, got {vector.dtype.name}.")

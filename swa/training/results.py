@@ -82,14 +82,14 @@ def evaluate(job, training):
 
 
 def save_weights(job, sets):
-    """Writes sets of weights, and the whole Keras model of the last, on the host.
+    """Writes sets of weights, and the whole Keras model of the averaged, on the host.
 
     `NAME.ckpt` can be loaded by variable name (a plain tf.train.Saver) and by
     `model.load_weights`.
 
     Args:
       job: run.Job.
-      sets: dict, a list of arrays in `get_weights()` order by name.
+      sets: dict, a list of arrays in `get_weights()` order by name; "swa" is the last.
 
     Raises:
       UserError: they cannot be written.
@@ -109,14 +109,14 @@ def save_weights(job, sets):
                 files.remove(folder, *checkpoint.LEFT_BEHIND)
         with h5py.File(image, "w") as file:
             model.save(file)
-    files.write(os.path.join(folder, f"{list(sets)[-1]}_model.h5"), image.getvalue())
+    files.write(os.path.join(folder, "swa_model.h5"), image.getvalue())
 
 
 def _arrays_by_both_names(model, weights, folder):
     """A model's arrays as `model.load_weights` looks for them, and by variable name."""
     scratch = os.path.join(folder, checkpoint.SCRATCH)
-    with files.TensorFlowPath(scratch) as place:
-        model.save_weights(os.path.join(place.path, "weights"), save_format="tf")
+    with files.tensorflow_path(scratch) as path:
+        model.save_weights(os.path.join(path, "weights"), save_format="tf")
     arrays = checkpoint.arrays_of(os.path.join(scratch, "weights"))
     arrays.update(zip([variable.op.name for variable in model.weights], weights))
     return arrays
@@ -124,13 +124,9 @@ def _arrays_by_both_names(model, weights, folder):
 
 def _check_equal(ranks, training, sets):
     """Refuses to end with results that differ, in any bit, between ranks."""
-    named = {"": sets["swa"], "trained ": sets["sgd"]}
-    if training.swa.n_averaged:
-        named["averaged "] = training.swa.averaged_weights
     names = [weight.op.name for weight in training.model.weights]
-    arrays = {}
-    for kind, values in named.items():
-        arrays.update(zip([kind + name for name in names], values))
+    arrays = dict(zip(names, sets["swa"]))
+    arrays.update(zip([f"trained {name}" for name in names], sets["sgd"]))
     ranks.check_equal(arrays)
 
 

@@ -89,7 +89,7 @@ def run(config, stop, clock, environ=os.environ):
             return console.say("checked: flags, files and device are in order")
         checkpoint, fit, results, resume = _modules_with_tensorflow()
         folder = checkpoint.Folder(config.output_dir, config.max_to_keep)
-        with device.join() as ranks:
+        with contextlib.closing(device.join()) as ranks:
             start = resume.find_start(config, device, data, folder)
             job = Job(start.config, device, data, ranks=ranks, clock=clock)
             notes = [*device.notes, *flags.without_effect(config)]

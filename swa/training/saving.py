@@ -43,7 +43,10 @@ class Checkpoints(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if not self._figures.has_diverged and self._swa.batch_norm_epoch is None:
             self._keep(epoch + 1)
-            if self._is_due(epoch + 1):
+            # more epochs can be added to what was saved before the batch-norm epoch
+            is_last = epoch + 1 == self.params["epochs"] - 1
+            interval = self._job.config.save_interval
+            if is_last or interval > 0 and (epoch + 1) % interval == 0:
                 self.save_latest()
 
     def on_train_end(self, logs=None):
@@ -67,12 +70,6 @@ class Checkpoints(tf.keras.callbacks.Callback):
     def weights(self):
         """The model's weights, list of arrays, by the call that reads them always."""
         return list(self._variables.read()[0].values())
-
-    def _is_due(self, trained):
-        # more epochs can be added to what was saved before the batch-norm epoch
-        is_last = trained == self.params["epochs"] - 1
-        interval = self._job.config.save_interval
-        return is_last or interval > 0 and trained % interval == 0
 
     def _keep(self, trained):
         weights, optimizer = self._variables.read()

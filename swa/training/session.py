@@ -51,23 +51,6 @@ def session_config(config, device):
     return proto
 
 
-def describe_options(proto):
-    """The custom optimizers' maps as text, one `key.field = value` a line.
-
-    It walks the entries that exist: reading `parameter_map[key]` would insert one.
-    """
-    lines = []
-    for optimizer in proto.graph_options.rewrite_options.custom_optimizers:
-        lines.append(f"{optimizer.name}:")
-        for key in sorted(optimizer.parameter_map):
-            entry = optimizer.parameter_map[key]
-            field = entry.WhichOneof("value")
-            value = getattr(entry, field)
-            text = value.decode() if isinstance(value, bytes) else value
-            lines.append(f"  {key}.{field} = {text}")
-    return "\n".join(lines)
-
-
 @contextlib.contextmanager
 def opened(config, device):
     """Opens Keras's session in the default graph, and closes it whatever happens.
@@ -102,7 +85,7 @@ def opened(config, device):
                 ) from error
     proto = session_config(config, device)
     if device.name == "npu" and config.verbose >= 2:
-        print(describe_options(proto))
+        print(*proto.graph_options.rewrite_options.custom_optimizers)
     session = tf.compat.v1.Session(config=proto)
     try:
         tf.compat.v1.keras.backend.set_session(session)

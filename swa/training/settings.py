@@ -3,11 +3,11 @@
 """The settings of one run: the flags, and what they imply together."""
 
 import os
-import re
 
 from swa import schedules
 from swa.training import flags, npu_options, output
-from swa.training.errors import UserError, shown, wrong
+from swa.training.errors import UserError
+from swa.training.world import number_in
 
 _LARGEST_DEVICE_ID = 2**32 - 1  # above it the adapter takes another device
 
@@ -41,22 +41,15 @@ def checked(config, environ=os.environ):
     Raises:
       UserError: with the flag, the rule and the value given.
     """
-    if not config.data_path:
-        raise wrong("data_path must be a path", "", "Leave it out for the default.")
-    start_epoch = config.start_epoch or default_start_epoch(config.train_epochs)
+    three_quarters = max(2, config.train_epochs * 3 // 4)
+    start_epoch = config.start_epoch or three_quarters
     output_dir = config.output_dir or default_output_dir(environ)
     config = config._replace(start_epoch=start_epoch, output_dir=output_dir)
     check_schedule(config)
-    _check_data_path(config)
     output.check_writable("output_dir", config.output_dir)
     config = config._replace(data_save_path=_data_save_path(config))
     npu_options.check_values(config)
     return config
-
-
-def default_start_epoch(train_epochs):
-    """Three quarters of the epochs."""
-    return max(2, train_epochs * 3 // 4)
 
 
 def default_output_dir(environ):
@@ -70,14 +63,7 @@ def device_id(environ, name="ASCEND_DEVICE_ID"):
     Raises:
       UserError: it is no device id; the adapter would end the process.
     """
-    text = environ.get(name) or "0"
-    if not re.fullmatch("0|[1-9][0-9]{0,9}", text) or int(text) > _LARGEST_DEVICE_ID:
-        raise wrong(
-            f"{name} must be an integer from 0 to {_LARGEST_DEVICE_ID}",
-            text,
-            "Unset it for device 0.",
-        )
-    return int(text)
+    return number_in(environ, name, 0, least=0, most=_LARGEST_DEVICE_ID)
 
 
 def swa_settings(config):
@@ -93,30 +79,6 @@ def check_schedule(config):
         schedules.check_run(settings, config.train_epochs, config.learning_rate)
     except ValueError as error:
         raise UserError(str(error)) from None
-
-
-def check_batch_size(config, num_samples):
-    """Raises UserError if one batch is more than all training samples."""
-    if config.batch_size > num_samples:
-        rule = "batch_size must not be above the number of training samples"
-        got = f"batch_size {config.batch_size} and {num_samples} samples"
-        raise UserError(f"{rule}, got {got}.")
-
-
-def _check_data_path(config):
-    path = config.data_path
-    if not os.path.exists(path):
-        raise wrong("data_path must be an existing path", path)
-    if os.path.isdir(path):  # synthetic data, whose size is a flag
-        check_batch_size(config, config.num_samples)
-        if config.num_classes > config.num_samples:
-            got = f"{config.num_classes} and {config.num_samples}"
-            raise UserError(f"num_classes must not be above num_samples, got {got}.")
-    elif not os.path.isfile(path):
-        raise UserError(
-            "data_path must be a directory or an .npz file, "
-            f"got {shown(path)}, which is neither."
-        )
 
 
 def _data_save_path(config):

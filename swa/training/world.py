@@ -31,18 +31,17 @@ def number_in(environ, name, default, least, most=MOST_RANKS):
     Args:
       environ: mapping of environment variables.
       name: str, of the variable.
-      default: int where it is not set, or None if it has to be set.
+      default: int where it is not set or empty, or None if it has to be set.
       least: int.
       most: int.
 
     Raises:
       UserError: naming the variable, the rule and the value.
     """
-    text = environ.get(name, default)
+    text = environ.get(name) or default
     if text is None:
         raise UserError(f"{name} must be set where there are several ranks, got none.")
-    if not re.fullmatch("[0-9]{1,10}", str(text)) or int(text) < least:
-        raise wrong(f"{name} must be an integer >= {least}", text)
-    if int(text) > most:
-        raise wrong(f"{name} must be at most {most}", text)
+    is_number = re.fullmatch("[0-9]{1,10}", str(text))
+    if not is_number or not least <= int(text) <= most:
+        raise wrong(f"{name} must be an integer from {least} to {most}", text)
     return int(text)

@@ -120,6 +120,8 @@ def _npus(request, environ, scratch):
         )
     own_table = ""
     if not environ.get("RANK_TABLE_FILE"):
+        if request.server_id:
+            raise wrong("server_id needs RANK_TABLE_FILE", request.server_id)
         own_table = os.path.join(scratch, "rank_table.json")
         files.write(own_table, _table_of_this_server(request, environ).encode())
     path = own_table or os.path.abspath(environ["RANK_TABLE_FILE"])

@@ -10,6 +10,7 @@ import os
 import platform
 
 from swa.training import files
+from swa.training.errors import FAILED
 
 NETWORK = "SWA_ID0252_for_TensorFlow"
 # all result files, also those of other settings
@@ -57,7 +58,8 @@ def write(folder, case_suffix):
     Raises:
       UserError: the report cannot be read, or a file cannot be written.
     """
-    report = files.read_json("report.json", os.path.join(folder, "report.json"))
+    path = os.path.join(folder, "report.json")
+    report = files.read_json("report.json", path, FAILED)
     values = summary(report, case_suffix)
     path = os.path.join(folder, values["CaseName"])
     _write(path + ".log", [f"{key} = {value}" for key, value in values.items()])

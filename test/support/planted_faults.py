@@ -35,9 +35,9 @@ WORKERS = 2  # processes at a time
 
 # The files that test the trainer; files that test no product code, or run others again.
 # All other test files are the callback's.
-TRAINER = """checkpoint config data device distributed errors faults fit flags
-npu_matrix npu_script output ranks ranks_hccl results resume script session stopping
-trainer trainer_gaps""".split()
+TRAINER = """checkpoint clock console dataset distributed errors evaluation faults
+figures files fit flags machine npu_matrix npu_options npu_script output rank_callbacks
+ranks ranks_hccl results resume run saving script session settings stopping""".split()
 OTHER = """benchmark check_npu eager env fake_npu launcher_ranks launchers packaging
 readme""".split()
 

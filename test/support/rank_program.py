@@ -10,6 +10,7 @@ A case holds what `train` takes. Every rank leaves out/N.npz; what a forked one 
 its standard error goes to out/N.err.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -44,7 +45,7 @@ def train(out, on="cpu", has_batch_norm=False, fewer_steps=None, damage=None):
     folder = os.path.join(out, "unused")
     config = checked(Config(device=on, batch_size=BATCH, output_dir=folder))
     chosen = machine.choose(config, os.environ)
-    with chosen.join() as ranks, session.opened(config, chosen):
+    with contextlib.closing(chosen.join()) as ranks, session.opened(config, chosen):
         results = fitted(ranks, has_batch_norm, fewer_steps, damage)
     np.savez(os.path.join(out, f"{ranks.rank}.npz"), **results)
 

@@ -4,12 +4,13 @@
 
 import json
 import os
+import sys
 import time
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
+from swa import training as package
 from swa.training import dataset, figures, machine, network, session, stopping
 from swa.training import run as training
 from swa.training.clock import Clock
@@ -117,22 +118,13 @@ def test_a_refused_session_leaves_an_earlier_run_untouched(small, monkeypatch):
     assert sorted(os.listdir(small.output_dir)) == [".lock", "ckpt", "report.json"]
 
 
-def test_the_model_trains_on_the_rows_of_each_epoch_once(small, monkeypatch):
-    fed = []
-    batches = dataset.batches
-
-    def watched(*arguments, **options):
-        for x, y in batches(*arguments, **options):
-            fed.append(x)
-            yield x, y
-
-    monkeypatch.setattr(dataset, "batches", watched)
-    run(small)
-    assert {x.shape for x in fed} == {(64, 2)}  # one static shape
-    epochs = np.concatenate(fed).reshape(3, 256, 2)
-    rows = np.sort(dataset.load(small).x, axis=0)
-    for epoch in epochs:
-        np.testing.assert_array_equal(np.sort(epoch, axis=0), rows)
+def test_a_tensorflow_that_cannot_be_imported_is_one_line(small, monkeypatch):
+    """As where a process may not have the memory for its libraries."""
+    monkeypatch.delattr(package, "fit")
+    monkeypatch.setitem(sys.modules, "swa.training.fit", None)
+    with pytest.raises(UserError, match="TensorFlow cannot be imported: .*fit") as info:
+        run(small)
+    assert info.value.status == 1 and "\n" not in str(info.value)
 
 
 def test_the_launcher_is_told_when_a_run_has_begun_and_what_it_resumes(
