@@ -7,6 +7,7 @@ import functools
 import gc
 import os
 import pathlib
+import shutil
 import signal
 import sys
 from collections import namedtuple
@@ -14,8 +15,7 @@ from collections import namedtuple
 import numpy as np
 import pytest
 from support import fork_server, machines, npu_fake
-
-pytest.register_assert_rewrite("support.callback_kit")
+from support.callback_kit import UsedModels
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -35,9 +35,10 @@ with contextlib.suppress(ImportError):  # its tests are skipped
     )
     hypothesis.settings.load_profile("same each time")
 
+LARGE_GRAPH = 4000  # operations
 IS_EAGER = os.environ.get("SWA_TEST_MODE") == "eager"
 
-Kit = namedtuple("Kit", "name keras SWA update_bn is_eager")
+Kit = namedtuple("Kit", "name keras SWA update_bn is_eager used")
 
 
 @functools.lru_cache(maxsize=None)
@@ -52,14 +53,15 @@ def _kit(name):
         keras = pytest.importorskip("keras")
         from swa.keras import SWA, update_bn
 
-        made = Kit(name, keras, SWA, update_bn, False)
+        made = Kit(name, keras, SWA, update_bn, False, None)
     else:
         if IS_EAGER:
             tf.compat.v1.enable_eager_execution()
         from swa.tfkeras import SWA, update_bn
 
-        made = Kit(name, tf.keras, SWA, update_bn, IS_EAGER)
+        made = Kit(name, tf.keras, SWA, update_bn, IS_EAGER, None)
     gc.freeze()  # what was imported stays: not searched through at each collection
+    gc.set_threshold(50_000, 20, 20)  # a graph's objects live as long as the graph
     return made
 
 
@@ -67,6 +69,8 @@ def pytest_configure(config):
     """The marks that say in which mode a test runs; without one: graph mode."""
     config.addinivalue_line("markers", "both_modes: graph mode and eager mode")
     config.addinivalue_line("markers", "only_eager(reason): eager mode alone")
+    config.addinivalue_line("markers", "used_models: small models of earlier tests")
+    config.addinivalue_line("markers", "new_models: none, although the file has them")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -80,35 +84,62 @@ def pytest_collection_modifyitems(config, items):
     if others:
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if _has_eager_mode(item)]
-    items.sort(key=lambda item: item.module.__name__ != "test_eager")
+    items.sort(key=_place)
+
+
+def _place(item):
+    """The longest test first; those that share the models of a Keras together."""
+    is_used = _has_used_models(item)
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    keras = parameters.get("kit", "tf.keras") if is_used else ""
+    return item.module.__name__ != "test_eager", not is_used, keras
+
+
+def _has_used_models(item):
+    marks = [mark.name for mark in item.iter_markers()]
+    return "used_models" in marks and "new_models" not in marks
 
 
 def _has_eager_mode(item):
     return any(item.iter_markers("both_modes")) or any(item.iter_markers("only_eager"))
 
 
-def _with_fresh_graph(name):
-    """Yields a kit with an empty graph and equal seeds."""
+_used = UsedModels()
+
+
+def _prepared(name, request):
+    """Yields a kit with equal seeds: with an empty graph, or with the used models."""
     import tensorflow as tf
 
     kit_of_name = _kit(name)
-    kit_of_name.keras.backend.clear_session()
+    clear = kit_of_name.keras.backend.clear_session
     np.random.seed(0)
-    tf.compat.v1.set_random_seed(0)
-    yield kit_of_name
-    kit_of_name.keras.backend.clear_session()
+    if _has_used_models(request.node):
+        operations = tf.compat.v1.get_default_graph().get_operations()
+        if len(operations) > LARGE_GRAPH:  # the larger, the slower is each new call
+            _used.forget()
+            clear()
+        tf.compat.v1.set_random_seed(0)
+        _used.begin_test()
+        yield kit_of_name._replace(used=_used)
+    else:
+        _used.forget()
+        clear()
+        tf.compat.v1.set_random_seed(0)
+        yield kit_of_name
+        clear()
 
 
 @pytest.fixture(params=["tf.keras"] if IS_EAGER else ["tf.keras", "keras"])
 def kit(request):
     """Each Keras and its SWA."""
-    yield from _with_fresh_graph(request.param)
+    yield from _prepared(request.param, request)
 
 
 @pytest.fixture
-def tf_kit():
+def tf_kit(request):
     """The kit of tf.keras alone: stand-alone Keras has no such thing, or equal code."""
-    yield from _with_fresh_graph("tf.keras")
+    yield from _prepared("tf.keras", request)
 
 
 @pytest.fixture(scope="session")
@@ -146,3 +177,20 @@ def npu_machine(bare_machine, monkeypatch, tmp_path):
     )
     yield {"ASCEND_OPP_PATH": str(tmp_path / "opp"), "ASCEND_DEVICE_ID": "0"}
     sys.modules.pop("npu_bridge", None)  # ours; monkeypatch puts the old entry back
+
+
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory):
+    """A run of the trainer that nothing stopped: its folder, and what it reported."""
+    from support import small_runs
+
+    folder = tmp_path_factory.mktemp("unbroken")
+    return folder, small_runs.run(small_runs.config_for(folder))
+
+
+@pytest.fixture
+def copy(unbroken, tmp_path):
+    """A copy of the unbroken run's files, without its report."""
+    shutil.copytree(str(unbroken[0] / "out"), str(tmp_path / "out"))
+    os.unlink(str(tmp_path / "out" / "report.json"))
+    return tmp_path

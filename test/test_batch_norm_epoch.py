@@ -11,24 +11,25 @@ import numpy as np
 import pytest
 from support.callback_kit import (
     CYCLIC,
-    FEATURES,
     SAMPLED,
     assert_averaged,
-    assert_moments,
     assert_rates,
     assert_statistics,
     at,
     both_modes,
     build,
-    compiled,
     data,
     equal,
     fit,
+    new_models,
     on_two_ranks,
     only_eager,
     recorder,
     twins,
+    used_models,
 )
+
+pytestmark = used_models
 
 
 @both_modes
@@ -59,10 +60,10 @@ def test_it_changes_no_slot_and_no_iterations(kit):
 
 
 def test_the_stages_are_announced(kit, capsys):
-    fit(build(kit), kit.SWA(3, verbose=1), epochs=7)
+    fit(build(kit), kit.SWA(3, verbose=1), epochs=7, initial_epoch=4)
     lines = capsys.readouterr().out.split("\n")
     assert [line for line in lines if line.startswith("Epoch 0")] == [
-        "Epoch 00003: starting stochastic weight averaging",
+        "Epoch 00005: starting stochastic weight averaging",
         "Epoch 00007: final model weights set to stochastic weight average",
         "Epoch 00007: reinitializing batch normalization layers",
         "Epoch 00007: running forward pass to adjust batch normalization",
@@ -88,26 +89,6 @@ def test_on_two_ranks_it_gives_the_statistics_of_all_rows(tf_kit):
     assert on_two_ranks(work) > 0
     assert equal(weights[0][4:6], weights[1][4:6])
     assert_statistics(weights[0], x)
-
-
-def test_a_phase_fixed_after_the_model_was_built_holds_the_statistics(tf_kit):
-    """In graph mode, as in plain training, which does not feed it; `apply` does."""
-    layers = tf_kit.keras.layers
-    inputs = tf_kit.keras.Input((FEATURES,))
-    norm = layers.BatchNormalization()
-    images = norm(layers.Reshape((2, 1, 3))(inputs))  # which the fused kernel takes
-    model = compiled(tf_kit, inputs, layers.Dense(1)(layers.Flatten()(images)))
-    x = data()[0]
-    swa = tf_kit.SWA(2)
-    rows = x, x[:, :1]
-    fit(model, swa, rows=rows)
-    tf_kit.keras.backend.set_learning_phase(0)
-    swa.apply(x + 2)
-    assert_moments(norm, (x + 2).reshape(-1, 3))
-    before = norm.get_weights()[2:]
-    fit(model, swa, rows=rows)
-    np.testing.assert_allclose(norm.get_weights()[2], before[0], rtol=1e-6)
-    np.testing.assert_allclose(norm.get_weights()[3], before[1], rtol=1e-6)
 
 
 # What others do while `fit` runs
@@ -162,6 +143,7 @@ def test_rows_read_within_it_leave_it_whole(kit, name, hook):
     assert equal(seen.slots[2], seen.slots[3])
 
 
+@new_models
 def test_moments_that_are_taken_away_leave_the_trained_weights(kit):
     """In graph mode, which fetches them."""
 
@@ -202,6 +184,7 @@ def test_another_threads_fit_ends_within_it(tf_kit):
 # Mid-fit
 
 
+@new_models
 def test_a_model_with_another_optimizer_in_mid_fit_is_refused(kit):
     """Graph mode: `fit` goes on with the function and the optimizer that it had."""
 

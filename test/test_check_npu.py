@@ -71,13 +71,18 @@ def found_in(folder):
 
 
 @pytest.fixture(scope="module")
-def passed(tmp_path_factory):
+def passed(npu_forks, tmp_path_factory):
     """A whole check, also with variables that would move the dumps."""
     folder = tmp_path_factory.mktemp("passed")
     elsewhere, collected = str(folder / "elsewhere"), str(folder / "collected")
     moving = {"DUMP_GRAPH_PATH": elsewhere, "NPU_COLLECT_PATH": collected}
-    result, found = check_npu(folder, **moving)
+    result, found = forked(npu_forks, folder, None, moving)
     return result, found, (folder / "check_npu.txt").read_text().splitlines()
+
+
+def test_check_passes_as_users_run_it(tmp_path):
+    result, found = check_npu(tmp_path, "--only=device,placed")
+    assert (result.returncode, found) == (0, {"device": "ok", "placed": "ok"})
 
 
 def test_check_passes_on_the_fake(passed):
@@ -104,12 +109,13 @@ def defect(*names):
 
 
 def forked(forks, folder, checks, variables, *options):
-    """Runs some checks in forked processes; returns (result, findings).
+    """Runs some checks, or all, in forked processes; returns (result, findings).
 
     A defect spares none of them the import of TensorFlow.
     """
     environment = npu_fake.environment(os.devnull, **variables)
-    argv = [*SIZES, "--only=" + ",".join(checks), *options]
+    only = ["--only=" + ",".join(checks)] if checks else []
+    argv = [*SIZES, *only, *options]
     script = os.path.abspath(check.__file__)
     result = forks.result(folder, argv, environment, script=script, forks=True)
     return result, found_in(folder)

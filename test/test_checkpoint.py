@@ -4,7 +4,6 @@
 
 import os
 import random
-import shutil
 
 import numpy as np
 import pytest
@@ -21,21 +20,6 @@ from support.small_runs import (
 from swa.training import checkpoint, dataset, network
 from swa.training.errors import UserError
 from swa.training.flags import Config
-
-
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
-    """A run that nothing stopped: its folder, and what it reported."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    return folder, run(config_for(folder))
-
-
-@pytest.fixture
-def copy(unbroken, tmp_path):
-    """A copy of the unbroken run's files, without its report."""
-    shutil.copytree(str(unbroken[0] / "out"), str(tmp_path / "out"))
-    os.unlink(str(tmp_path / "out" / "report.json"))
-    return tmp_path
 
 
 def folder_of(path):

@@ -1,13 +1,19 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""The tests marked for eager mode, in one process: a process has that mode or not."""
+"""The tests marked for eager mode, in processes of their own, one for each core of two.
+
+A process has that mode or not.
+"""
 
 import os
 import re
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
+
+PROCESSES = 2
 
 
 def files():
@@ -22,11 +28,12 @@ def skips(report):
     return re.findall(r"^SKIPPED \[\d+\] \S+?:\d+: (.*)$", report, re.MULTILINE)
 
 
-def test_the_callback_does_the_same_in_eager_mode():
+@pytest.mark.parametrize("process", range(PROCESSES))
+def test_the_callback_does_the_same_in_eager_mode(process):
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q"]
         + ["-p", "no:cacheprovider", "-p", "no:xdist"]
-        + files(),
+        + files()[process::PROCESSES],
         cwd=str(ROOT),
         env=dict(os.environ, SWA_TEST_MODE="eager"),
         stdout=subprocess.PIPE,

@@ -16,11 +16,15 @@ from support.callback_kit import (
     equal,
     fit,
     in_order,
+    new_models,
     rate_of,
     recorder,
     slots_of,
     twins,
+    used_models,
 )
+
+pytestmark = used_models
 
 
 def trained(kit):
@@ -43,6 +47,9 @@ def test_swapping_twice_is_the_identity(kit):
         with swa.trained_weights():
             assert equal(model.get_weights(), last)
             assert not equal(last, average)
+        assert equal(model.get_weights(), average)
+    swa.restore()
+    with swa.average_applied():
         assert equal(model.get_weights(), average)
 
 
@@ -174,6 +181,7 @@ def test_a_callback_applies_and_restores(kit, hook, first):
 # In files
 
 
+@new_models
 @both_modes
 def test_a_file_of_the_average_in_mid_training_is_as_it_was_evaluated(kit, tmp_path):
     model = build(kit)
@@ -198,6 +206,7 @@ def test_a_file_of_the_average_in_mid_training_is_as_it_was_evaluated(kit, tmp_p
     )
 
 
+@new_models
 @both_modes
 def test_a_file_of_the_final_model_works_as_the_model_did(kit, tmp_path):
     model = build(kit)

@@ -22,10 +22,14 @@ from support.callback_kit import (
     equal,
     fit,
     interrupt,
+    new_models,
     only_eager,
     rate_of,
     recorder,
+    used_models,
 )
+
+pytestmark = used_models
 
 
 def train_by_hand(model, members, epochs, first_batch=0):
@@ -72,6 +76,7 @@ def test_a_loop_by_hand_may_count_its_batches_from_one(kit):
     assert_rates(seen.rates, swa, 4)
 
 
+@new_models
 @both_modes
 def test_a_loop_by_hand_may_compile_after_set_model(kit):
     model = build(kit, learning_rate=0.5)
@@ -116,6 +121,17 @@ def test_a_loop_by_hand_may_end_in_an_except_clause(kit):
     except KeyboardInterrupt:
         swa.on_train_end()
     assert swa.n_averaged == 3
+    assert_averaged(model, seen.weights[1:])
+
+
+@both_modes
+def test_a_loop_by_hand_may_run_in_an_except_clause(kit):
+    model = build(kit, False)
+    seen = recorder(kit)
+    try:
+        raise OSError("no saved model")
+    except OSError:
+        train_by_hand(model, (kit.SWA(2), seen), epochs=4)
     assert_averaged(model, seen.weights[1:])
 
 

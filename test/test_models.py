@@ -246,10 +246,11 @@ def test_a_layer_frozen_after_compile_is_trained_as_keras_trains_it(kit):
 
 # Optimizers
 
-OPTIMIZERS = "SGD RMSprop Adagrad Adadelta Adam Adamax Nadam".split()
+OPTIMIZERS = "RMSprop Adagrad Adadelta Adamax Nadam".split()
+# eager mode's own part, the rate and the updates left out, is the same for all
+OPTIMIZERS += [pytest.param(name, marks=both_modes) for name in ("SGD", "Adam")]
 
 
-@both_modes
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_averages_and_keeps_still_in_the_batch_norm_epoch(kit, name):
     optimizer = getattr(kit.keras.optimizers, name)(learning_rate=0.05)

@@ -44,26 +44,12 @@ ON = ["use_off_line", "b", True]
 MIX = ["precision_mode", "s", "allow_mix_precision"]
 
 
-def run_forked(forks, folder, *flags, release, **variables):
-    """As `run_script` does, but for the import of TensorFlow."""
+def run_script(forks, folder, *flags, release="1.6", **variables):
+    """Runs the script in `folder`; returns (its result, the fake's record)."""
     argv = [*TINY, "--output_dir=out", *flags]
     environment = npu_fake.environment(folder / "record", release, **variables)
     result = forks.result(folder, argv, environment)
     return result, npu_fake.read_record(folder / "record")
-
-
-def run_script(folder, *flags, release="1.6", **variables):
-    """Runs the script in `folder`; returns (its result, the fake's record)."""
-    record = folder / "record"
-    result = subprocess.run(
-        [sys.executable, SCRIPT, *TINY, "--output_dir=out", *flags],
-        cwd=str(folder),
-        env=npu_fake.environment(record, release, **variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-    )
-    return result, npu_fake.read_record(record)
 
 
 # Every flag takes effect
@@ -125,20 +111,7 @@ def expected_options(row, save_path):
     return options
 
 
-def test_any_two_values_of_two_flags_meet():
-    factors = ("precision_mode", "diagnostic", "data_dump_step", "word", "device")
-    values = dict(zip(factors, (MODES, DIAGNOSTICS, STEPS, WORDS, DEVICES)))
-    for one, other in itertools.combinations(factors, 2):
-        met = {(row[one], row[other]) for row in ROWS}
-        assert met == set(itertools.product(values[one], values[other])), (one, other)
-
-
-@pytest.mark.parametrize("row", ROWS, ids=row_id)
-def test_flags_reach_the_device(npu_forks, tmp_path, row):
-    save_path = tmp_path / "save data"
-    flags = [f"--{name}={value}" for name, value in flags_of(row, save_path).items()]
-    result, events = run_forked(npu_forks, tmp_path, *flags, release=row["release"])
-    assert result.returncode == 0, result.stderr
+def assert_options_are_read(events, row, save_path):
     (options,) = npu_fake.only(events, "options")
     expected = expected_options(row, save_path)
     read = options["options"]
@@ -148,6 +121,27 @@ def test_flags_reach_the_device(npu_forks, tmp_path, row):
     assert [key for key in switches if read[key]] == [
         key for key in switches if expected.get(key)
     ]
+
+
+def test_any_two_values_of_two_flags_meet():
+    factors = ("precision_mode", "diagnostic", "data_dump_step", "word", "device")
+    values = dict(zip(factors, (MODES, DIAGNOSTICS, STEPS, WORDS, DEVICES)))
+    for one, other in itertools.combinations(factors, 2):
+        met = {(row[one], row[other]) for row in ROWS}
+        assert met == set(itertools.product(values[one], values[other])), (one, other)
+
+
+# each precision, diagnosis, word and device once
+WHOLE_RUNS = ROWS[::5]
+
+
+@pytest.mark.parametrize("row", WHOLE_RUNS, ids=row_id)
+def test_flags_of_a_whole_run_reach_the_device(npu_forks, tmp_path, row):
+    save_path = tmp_path / "save data"
+    flags = [f"--{name}={value}" for name, value in flags_of(row, save_path).items()]
+    result, events = run_script(npu_forks, tmp_path, *flags, release=row["release"])
+    assert result.returncode == 0, result.stderr
+    assert_options_are_read(events, row, save_path)
     folders = {"over_dump": "overflow_dump", "data_dump_flag": "data_dump"}
     folder = folders.get(row["diagnostic"], row["diagnostic"])
     if folder:
@@ -163,10 +157,10 @@ def test_flags_reach_the_device(npu_forks, tmp_path, row):
         assert json.load(file)["device"] == "npu"
 
 
-def test_every_release_takes_every_row(npu_forks, tmp_path):
-    """The session's options alone, for the product of releases and rows."""
-    cases = []
-    for release, row in itertools.product(RELEASES, ROWS):
+def test_on_every_release_the_flags_of_every_row_reach_the_device(npu_forks, tmp_path):
+    """The session alone, for the product of releases and rows."""
+    cases, products = [], list(itertools.product(RELEASES, ROWS))
+    for release, row in products:
         flags = flags_of(row, tmp_path).items()
         config = parse([f"--{name}={value}" for name, value in flags])
         proto = session.session_config(config, machine.Device("npu"))
@@ -182,8 +176,10 @@ def test_every_release_takes_every_row(npu_forks, tmp_path):
         cases.append({"release": release, "sessions": [[text]]})
     for folder in ("overflow_dump", "data_dump", "profiling"):
         (tmp_path / folder).mkdir()
-    for case, outcome in zip(cases, npu_fake.trial(npu_forks, cases, tmp_path)):
+    outcomes = npu_fake.trial(npu_forks, cases, tmp_path)
+    for (_, row), case, outcome in zip(products, cases, outcomes):
         assert outcome["status"] == "ok", (case, outcome["stderr"])
+        assert_options_are_read(outcome["events"], row, tmp_path)
 
 
 def test_launcher_hands_its_documented_flags_on(tmp_path):
@@ -225,9 +221,11 @@ def test_launcher_hands_its_documented_flags_on(tmp_path):
     assert not npu_fake.only(events, "hccl")  # the launcher drops a stray rank table
 
 
-def test_mixlist_reaches_the_device(tmp_path):
+def test_mixlist_reaches_the_device(npu_forks, tmp_path):
     (tmp_path / "list.json").write_text("{}")
-    result, events = run_script(tmp_path, "--modify_mixlist=list.json", release="1.5")
+    result, events = run_script(
+        npu_forks, tmp_path, "--modify_mixlist=list.json", release="1.5"
+    )
     assert result.returncode == 0, result.stderr
     (options,) = npu_fake.only(events, "options")
     assert options["options"]["modify_mixlist"] == str(tmp_path / "list.json")
@@ -376,14 +374,16 @@ def direct(npu_forks, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_trainer_refuses(tmp_path, name):
+def test_trainer_refuses(npu_forks, tmp_path, name):
     release, flags, variables, message, _, _ = REFUSED[name]
     (tmp_path / "list.json").write_text("{}")
     (tmp_path / "record").write_text("")
     ips = {device: "10.0.0.1" for device in range(8)}
     (tmp_path / "table.json").write_text(hccn.rank_table("server", ips))
     flags = ["--device=npu", "--data_save_path=save", *flags]
-    result, events = run_script(tmp_path, *flags, release=release, **variables)
+    result, events = run_script(
+        npu_forks, tmp_path, *flags, release=release, **variables
+    )
     assert result.returncode == 2
     lines = result.stderr.splitlines()
     assert len(lines) == 1, result.stderr
@@ -409,9 +409,9 @@ def test_refused_settings_would_have_gone_wrong(direct, name):
     assert bool(options["ignored"]) == (status == "ignored")
 
 
-def test_cpu_overrides_a_broken_npu(tmp_path):
+def test_cpu_overrides_a_broken_npu(npu_forks, tmp_path):
     variables = {"FAKE_NPU_DEFECT": "library", "ASCEND_OPP_PATH": "/nowhere"}
-    result, events = run_script(tmp_path, "--device=cpu", **variables)
+    result, events = run_script(npu_forks, tmp_path, "--device=cpu", **variables)
     assert result.returncode == 0, result.stderr
     assert events == []  # npu_bridge was not even imported
     with open(str(tmp_path / "out" / "report.json")) as file:
@@ -478,9 +478,10 @@ def plain(npu_forks, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(npu_forks, tmp_path_factory):
     """The record of a whole run of the script."""
-    result, events = run_script(tmp_path_factory.mktemp("trained"), "--verbose=2")
+    folder = tmp_path_factory.mktemp("trained")
+    result, events = run_script(npu_forks, folder, "--verbose=2")
     assert result.returncode == 0, result.stderr
     return result.stdout, events
 
@@ -525,9 +526,9 @@ def test_the_documents_tell_how_many_graphs(trained, page, sentence):
     assert len(re.findall(r"\b(?!%d)\d+ (?:graphs|个图)" % count, text)) == 0
 
 
-def test_batch_costs_one_call(trained, tmp_path):
+def test_batch_costs_one_call(npu_forks, trained, tmp_path):
     """Twice as many batches, of half the size, cost as many calls more."""
-    result, events = run_script(tmp_path, f"--batch_size={256 // BATCHES}")
+    result, events = run_script(npu_forks, tmp_path, f"--batch_size={256 // BATCHES}")
     assert result.returncode == 0, result.stderr
     batches = EPOCHS * BATCHES + 2  # the held-out batch is evaluated twice
     calls = len(npu_fake.only(trained[1], "call"))
@@ -551,7 +552,7 @@ def test_every_held_out_row_counts(npu_forks, tmp_path):
         flags = [f"--data_path={path}", f"--device={device}"]
         # else the fake's training differs from the CPU's
         plain = {"FAKE_NPU_FLOATS": "float32", "FAKE_NPU_READS": "gated"}
-        result, _ = run_forked(npu_forks, folder, *flags, release="1.6", **plain)
+        result, _ = run_script(npu_forks, folder, *flags, release="1.6", **plain)
         assert result.returncode == 0, result.stderr
         report = json.loads((folder / "out" / "report.json").read_text())
         figures[device] = report["test"]["swa"]

@@ -14,7 +14,8 @@ from support import npu_fake, rank_program
 
 from swa.training import dataset
 
-RELEASES = ("1.2", "1.3", "1.5", "1.6", "1.8")  # 1.7 has nothing of its own
+# 1.3 to 1.7 are alike here; SWA_TEST_NPU=all has them all in test_npu_matrix
+RELEASES = ("1.2", "1.5", "1.8")
 STEPS = rank_program.EPOCHS * rank_program.ROWS // rank_program.BATCH
 
 

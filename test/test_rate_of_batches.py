@@ -22,11 +22,15 @@ from support.callback_kit import (
     either_order,
     fit,
     in_order,
+    new_models,
     rate_of,
     recorder,
     refused,
     stop,
+    used_models,
 )
+
+pytestmark = used_models
 
 
 @both_modes
@@ -37,8 +41,13 @@ def test_each_batch_uses_the_planned_rate(kit, schedule):
     read = []
     swa = kit.SWA(3, schedule, 0.01, 0.05, 2)
     reader = at(kit, "on_batch_begin", lambda model: read.append(swa.lr))
-    history = fit(model, swa, seen, reader, epochs=7)
+    plans = []
+    planner = at(
+        kit, "on_epoch_end", lambda model: plans.append(swa.plan(7, BATCHES)), 4
+    )
+    history = fit(model, swa, seen, reader, planner, epochs=7)
     planned = swa.plan(7, BATCHES).rates
+    np.testing.assert_array_equal(plans[0].rates, planned)
     assert_rates(seen.rates, swa, 7)
     np.testing.assert_allclose(history["lr"], planned.ravel(), rtol=1e-12)
     np.testing.assert_allclose(read, planned.ravel(), rtol=1e-12)
@@ -46,19 +55,6 @@ def test_each_batch_uses_the_planned_rate(kit, schedule):
     ends = list(planned[:-1, -1]) + [0.1]
     np.testing.assert_allclose(seen.end_rates, ends, rtol=5e-7)
     assert swa.lr == pytest.approx(0.1)
-
-
-def test_the_rate_anneals_to_swa_lr_and_stays(tf_kit):
-    # t = e / 10, from the compiled rate 0.1 to swa_lr 0.06: 0.1 up to t = 0.5, then
-    # each epoch a quarter of 0.04 less, 0.06 from t = 0.9 on
-    expected = [0.1] * 6 + [0.09, 0.08, 0.07, 0.06, 0.06, 0.06, 0.06]
-    model = build(tf_kit, False)
-    seen = recorder(tf_kit)
-    swa = tf_kit.SWA(11, "constant", 0.06)
-    history = fit(model, swa, seen, epochs=13, batch_size=50)
-    np.testing.assert_allclose(swa.plan(13, 1, 0.1).rates[:, 0], expected, rtol=1e-12)
-    np.testing.assert_allclose(seen.rates, expected, rtol=1e-6)
-    np.testing.assert_allclose(history["lr"], expected, rtol=1e-6)
 
 
 @both_modes
@@ -93,14 +89,15 @@ def test_the_history_of_manual_has_no_rates(tf_kit):
 
 
 @pytest.fixture
-def float16(kit):
-    """float16 for all weights of the kit's Keras; a rate of it is one too."""
-    before = kit.keras.backend.floatx()
-    kit.keras.backend.set_floatx("float16")
-    yield kit
-    kit.keras.backend.set_floatx(before)
+def float16(tf_kit):
+    """float16 for all weights; a rate of it is one too."""
+    before = tf_kit.keras.backend.floatx()
+    tf_kit.keras.backend.set_floatx("float16")
+    yield tf_kit
+    tf_kit.keras.backend.set_floatx(before)
 
 
+@new_models
 @both_modes
 def test_an_epoch_of_more_batches_than_float16_counts(float16):
     kit = float16
@@ -115,6 +112,7 @@ def test_an_epoch_of_more_batches_than_float16_counts(float16):
     np.testing.assert_allclose(seen.rates, planned, rtol=2e-3)
 
 
+@new_models
 @both_modes
 def test_a_metric_that_reads_the_rate_shows_the_batchs_own(kit):
     def rate(true, predicted):
@@ -170,6 +168,7 @@ def used_and_told_rates(kit, hook, first):
     return -np.diff(np.ravel(weights)), history["lr"]
 
 
+@new_models
 @both_modes
 @pytest.mark.filterwarnings("ignore:SWA. another callback sets")
 @pytest.mark.parametrize("hook", ["on_batch_begin", "on_batch_end"])
@@ -182,6 +181,7 @@ def test_what_is_told_is_the_rate_that_was_used(kit, hook, first):
     np.testing.assert_allclose(told, used, atol=1e-6)
 
 
+@new_models
 @both_modes
 def test_another_callback_that_sets_the_rate_is_named_once(kit):
     with pytest.warns(RuntimeWarning, match="another callback sets the") as caught:
@@ -189,6 +189,7 @@ def test_another_callback_that_sets_the_rate_is_named_once(kit):
     assert len([warning for warning in caught if "SWA" in str(warning.message)]) == 1
 
 
+@new_models
 @both_modes
 @pytest.mark.filterwarnings("ignore:SWA. another callback sets")
 def test_a_number_in_the_place_of_the_rate_stops_nothing(kit):
@@ -218,6 +219,7 @@ def assert_only_manual_works(kit, model):
     assert_averaged(model, weights[SAMPLED], data()[0])
 
 
+@new_models
 @both_modes
 @pytest.mark.parametrize("kind", ["schedule", "function", "tensor"])
 def test_a_rate_that_cannot_be_set_is_for_manual_alone(tf_kit, kind):
@@ -257,6 +259,7 @@ def optimizer_with_a_number(kit):
     return OfKeras() if kit.name == "keras" else OfTensorFlow("Own")
 
 
+@new_models
 @both_modes
 def test_a_number_as_the_rate_is_for_manual_alone(kit):
     model = build(kit, optimizer=optimizer_with_a_number(kit))
@@ -272,6 +275,7 @@ def wrap_train_function(model):
     model.train_function = lambda values: inner(values)
 
 
+@new_models
 @pytest.mark.parametrize("schedule", ["manual", "constant", "cyclic"])
 def test_a_wrapped_train_function_without_batch_norm(kit, schedule):
     model = build(kit, False)
@@ -285,6 +289,7 @@ def test_a_wrapped_train_function_without_batch_norm(kit, schedule):
     assert_averaged(model, seen.weights[1::2])
 
 
+@new_models
 def test_values_that_the_user_feeds_are_fed_on(kit):
     import tensorflow as tf
 

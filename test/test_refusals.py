@@ -3,7 +3,8 @@
 """What is refused, in one line, when training begins, and that nothing is left behind.
 
 Arguments alone: test_schedules. Rows: test_rows, test_row_batches. States:
-test_state. Rates that cannot be set: test_rate_of_batches.
+test_state. Rates that cannot be set: test_rate_of_batches. Batch norm whose moments are
+not known: test_batch_norm_kinds, test_moment_search.
 """
 
 import numpy as np
@@ -21,10 +22,14 @@ from support.callback_kit import (
     data,
     equal,
     fit,
+    new_models,
     only_eager,
     recorder,
     refused,
+    used_models,
 )
+
+pytestmark = used_models
 
 # Settings that contradict the run
 
@@ -63,6 +68,7 @@ def test_ranks_must_be_able_to_sum(tf_kit):
 # Frameworks
 
 
+@new_models
 def test_a_model_of_the_other_keras_is_refused(tf_kit):
     pytest.importorskip("keras")
     from swa.keras import SWA as KerasSWA
@@ -82,6 +88,7 @@ def test_another_tensorflow_is_refused(tf_kit, monkeypatch):
         tf_kit.SWA(3)
 
 
+@new_models
 @both_modes
 @pytest.mark.parametrize("within", ["compile", "fit"])
 def test_a_distribution_strategy_is_refused(tf_kit, within):
@@ -96,6 +103,7 @@ def test_a_distribution_strategy_is_refused(tf_kit, within):
         fit(model, tf_kit.SWA(3))
 
 
+@new_models
 @only_eager("has the graph function")
 @pytest.mark.parametrize(
     "cause", ["sample_weight_mode", "target_tensors", "tf.train", "experimental_run"]
@@ -179,6 +187,7 @@ def test_the_remedies_for_other_rows_in_eager_mode_work(tf_kit):
         assert_averaged(model, seen.weights[SAMPLED], x)
 
 
+@new_models
 def test_a_finalized_graph_is_refused(kit):
     import tensorflow as tf
 
@@ -244,6 +253,7 @@ def test_a_nested_fit_of_another_model_is_no_concern(kit):
 # What a refusal leaves
 
 
+@new_models
 @both_modes
 def test_a_refusal_leaves_the_earlier_average_and_the_next_fit(tf_kit):
     model = build(tf_kit, False)
@@ -286,12 +296,15 @@ def of_one_norm(kit, **options):
     return model
 
 
+@new_models
 @both_modes
-def test_renorm_is_refused(tf_kit):
-    with refused("batch-norm layer '.*' must not use renorm"):
-        fit(of_one_norm(tf_kit, renorm=True), tf_kit.SWA(3))
+@pytest.mark.parametrize("option, value", [("renorm", True), ("virtual_batch_size", 2)])
+def test_a_batch_norm_of_other_moments_is_refused(tf_kit, option, value):
+    with refused(f"batch-norm layer '.*' must not use {option}"):
+        fit(of_one_norm(tf_kit, **{option: value}), tf_kit.SWA(3))
 
 
+@new_models
 def test_a_wrapped_train_function_and_batch_norm_are_refused(kit):
     """In graph mode, which alone has a train function."""
     model = build(kit)
@@ -305,32 +318,7 @@ def test_a_wrapped_train_function_and_batch_norm_are_refused(kit):
     assert not equal(before, model.get_weights())
 
 
-def test_a_batch_norm_in_a_loop_is_refused_by_name(tf_kit):
-    """In graph mode, which hides a loop's moments."""
-    layers = tf_kit.keras.layers
-    keras = tf_kit.keras
-
-    class Cell(layers.Layer):
-        units = state_size = output_size = 3
-
-        def build(self, shape):
-            self.norm = layers.BatchNormalization(name="within")
-            self.norm.build((None, 3))
-            super().build(shape)
-
-        def call(self, inputs, states):
-            output = self.norm(inputs + states[0])
-            return output, [output]
-
-    inputs = keras.Input((5, 3))
-    model = keras.Model(inputs, layers.Dense(1)(layers.RNN(Cell())(inputs)))
-    model.compile("sgd", "mse")
-    x = np.random.RandomState(1).randn(ROWS, 5, 3).astype("float32")
-    # stock Keras itself fails with such a model, at the first batch and in many lines
-    with refused("batch-norm layer 'within'"):
-        fit(model, tf_kit.SWA(2), rows=(x, x[:, 0, :1]))
-
-
+@new_models
 def test_a_batch_norm_within_a_tf_function_is_refused_by_name(tf_kit):
     """In graph mode, which hides its moments; eager mode: test_models."""
     import tensorflow as tf
@@ -364,6 +352,7 @@ def test_a_batch_norm_within_a_tf_function_is_refused_by_name(tf_kit):
     assert_averaged(model, seen.weights[1:])
 
 
+@new_models
 @only_eager("reads the code of a call")
 def test_a_call_that_always_runs_as_a_graph_is_refused_by_name(tf_kit):
     from tensorflow.python.eager import function  # whose `defun` tf.contrib has
@@ -380,129 +369,3 @@ def test_a_call_that_always_runs_as_a_graph_is_refused_by_name(tf_kit):
     model.compile("sgd", "mse")
     with refused("batch-norm layer 'own'"):
         fit(model, tf_kit.SWA(2), rows=(x, x[:, :1]))
-
-
-# Batch norm of the user's own
-
-
-def own_norm(kit, rule):
-    """A layer with the statistics of batch norm.
-
-    Args:
-      rule: function of the inputs (rows, features) -> mean, variance.
-    """
-    import tensorflow as tf
-
-    class Own(kit.keras.layers.Layer):
-        axis = -1
-
-        def build(self, shape):
-            options = dict(shape=(int(shape[-1]),), trainable=False)
-            self.moving_mean = self.add_weight(
-                name="moving_mean", initializer="zeros", **options
-            )
-            self.moving_variance = self.add_weight(
-                name="moving_variance", initializer="ones", **options
-            )
-            super().build(shape)
-
-        def call(self, inputs):
-            mean, variance = rule(inputs)
-            self.move(self.moving_mean, mean, inputs)
-            self.move(self.moving_variance, variance, inputs)
-            return (inputs - mean) / tf.sqrt(variance + 1e-3)
-
-        def move(self, variable, new, inputs):
-            step = (variable - new) * 0.1
-            if kit.name == "keras":
-                self.add_update([tf.compat.v1.assign_sub(variable, step)], inputs)
-            elif kit.is_eager:
-                self.add_update(lambda: variable.assign_sub(step))
-            else:
-                self.add_update(lambda: variable.assign_sub(step), inputs=True)
-
-        def compute_output_shape(self, shape):
-            return shape
-
-    return Own()
-
-
-def sums(x):
-    import tensorflow as tf
-
-    rows = tf.cast(tf.shape(x)[0], tf.float32)
-    mean = tf.reduce_sum(x, 0) / rows
-    return mean, tf.reduce_sum(tf.square(x - mean), 0) / rows
-
-
-def raw_moments(x):
-    import tensorflow as tf
-
-    mean = tf.reduce_mean(x, 0)
-    return mean, tf.reduce_mean(tf.square(x), 0) - tf.square(mean)
-
-
-def deviations(x):
-    import tensorflow as tf
-
-    mean, variance = tf.nn.moments(x, [0])
-    return mean, tf.sqrt(variance)
-
-
-def switch_norm(x):
-    import tensorflow as tf
-
-    mean, variance = tf.nn.moments(x, [0])
-    layer_mean, layer_variance = tf.nn.moments(x, [1], keepdims=True)
-    return (
-        0.5 * mean + 0.5 * tf.reduce_mean(layer_mean),
-        0.5 * variance + 0.5 * tf.reduce_mean(layer_variance),
-    )
-
-
-def masked(x):
-    import tensorflow as tf
-
-    mask = tf.cast(x > 0, tf.float32)
-    count = tf.reduce_sum(mask, 0) + 1.0
-    mean = tf.reduce_sum(x * mask, 0) / count
-    return mean, tf.reduce_sum(mask * tf.square(x - mean), 0) / count
-
-
-def deviations_from_another_mean(x):
-    import tensorflow as tf
-
-    mean = tf.reduce_mean(x, 0)
-    return mean, tf.reduce_mean(tf.square(x - tf.reduce_mean(x, 1, True)), 0)
-
-
-def deviations_not_squared(x):
-    import tensorflow as tf
-
-    mean = tf.reduce_mean(x, 0)
-    return mean, tf.reduce_mean(x - mean, 0)
-
-
-OTHER_RULES = [sums, raw_moments, deviations, switch_norm, masked]
-OTHER_RULES += [deviations_from_another_mean, deviations_not_squared]
-
-
-@both_modes
-@pytest.mark.parametrize("behind", [True, False], ids=["behind one", "alone"])
-@pytest.mark.parametrize("rule", OTHER_RULES, ids=lambda rule: rule.__name__)
-def test_a_batch_norm_by_another_rule_is_refused_by_name(kit, rule, behind):
-    layers = kit.keras.layers
-    own = own_norm(kit, rule)
-    before = [layers.BatchNormalization()] if behind else []
-    model = kit.keras.Sequential(
-        [layers.Dense(8, input_shape=(FEATURES,))]
-        + before
-        + [own, layers.Dense(CLASSES, activation="softmax")]
-    )
-    model.compile(kit.keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
-    trained = model.get_weights()
-    with refused(f"batch-norm layer '{own.name}'"):
-        fit(model, kit.SWA(2))
-    assert equal(model.get_weights(), trained)
-    fit(model, epochs=1)
-    assert not equal(model.get_weights()[:1], trained[:1])

@@ -24,28 +24,12 @@ from swa.training.errors import UserError
 from swa.training.ranks import Ranks
 from swa.training.world import World
 
-
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
-    """A run that nothing stopped: its folder, and what it reported."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    return folder, run(config_for(folder))
-
-
-@pytest.fixture
-def copy(unbroken, tmp_path):
-    """A copy of the unbroken run's files, without its report."""
-    shutil.copytree(str(unbroken[0] / "out"), str(tmp_path / "out"))
-    os.unlink(str(tmp_path / "out" / "report.json"))
-    return tmp_path
-
-
 # ------------------------------------------------------------------- going on
 
 
-@pytest.mark.parametrize("epoch", [0, 2, 7, 8, 9, 11])
+@pytest.mark.parametrize("epoch", [0, 8, 11])
 def test_a_stopped_run_goes_on_to_the_same_end(unbroken, tmp_path, monkeypatch, epoch):
-    """In the first epoch, before, in and after the first sample, in batch norm's."""
+    """In the first epoch, in that of the first sample, in the batch-norm epoch."""
     stop = run_until(config_for(tmp_path), monkeypatch, epoch)
     assert stop.saved_epoch == epoch
     told = run(config_for(tmp_path, resume=True))
@@ -72,12 +56,8 @@ def test_where_the_ranks_differ_nothing_is_lost(
         assert path.name == ".lock" or path.stat().st_mtime == status.st_mtime
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [dict(lr_schedule="manual"), dict(lr_schedule="constant", momentum=0.0)],
-    ids=["manual", "constant"],
-)
-def test_other_schedules_go_on_as_well(tmp_path, monkeypatch, settings):
+def test_a_run_without_rates_and_slots_goes_on_as_well(tmp_path, monkeypatch):
+    settings = dict(lr_schedule="manual", momentum=0.0)
     whole = run(config_for(tmp_path, **settings))
     shutil.rmtree(str(tmp_path / "out"))
     run_until(config_for(tmp_path, **settings), monkeypatch, 10)

@@ -6,7 +6,6 @@ A new kind is a line of a table: `WAYS` for `fit`, `KINDS_OF_ROWS` and `KINDS_OF
 for `update_bn` of one input and of two, `BAD_ROWS` for what must change nothing.
 """
 
-import collections
 import itertools
 
 import numpy as np
@@ -33,12 +32,16 @@ from support.callback_kit import (
     data_set,
     equal,
     fit,
+    new_models,
     recorder,
     refused,
     sequence,
     stop,
     two_inputs,
+    used_models,
 )
+
+pytestmark = used_models
 
 # What `fit` trains on
 
@@ -228,11 +231,6 @@ def test_steps_that_are_no_whole_number(kit):
 # What statistics are of
 
 
-def frame(x):
-    """As pandas has it."""
-    return collections.namedtuple("Frame", "values iloc shape")(x, None, x.shape)
-
-
 class Matrix:
     """As Keras's HDF5Matrix: sliced, never read whole."""
 
@@ -264,7 +262,6 @@ def shuffled_generator(kit, x):
 # kit, features, classes -> rows and, in a dict, options of `update_bn`
 KINDS_OF_ROWS = {
     "float64": lambda kit, x, y: (np.float64(x), {}),
-    "frame": lambda kit, x, y: (frame(x), {}),
     "matrix": lambda kit, x, y: (Matrix(x), {"batch_size": 16}),
     "numpy integers": lambda kit, x, y: (x, {"batch_size": np.int64(16)}),
     "tensor": lambda kit, x, y: (tensor(kit, x), {}),
@@ -351,6 +348,7 @@ def test_rows_that_could_be_inputs_or_labels_are_refused(kit):
         kit.update_bn(model, (x, x, x, x))
 
 
+@new_models
 @both_modes
 def test_images_of_other_types(kit):
     layers = kit.keras.layers
@@ -388,6 +386,10 @@ BAD_ROWS = {
     "not finite": (not_finite, "NaN or Inf"),
     "two inputs": (lambda x: [x, x], "x must|input"),
     "endless": (lambda x: itertools.cycle([x]), "steps"),
+    "endless data set": (
+        lambda x: data_set(x).batch(25).repeat(),
+        "^steps must be given for rows without end",
+    ),
 }
 
 
@@ -427,15 +429,18 @@ def test_rows_with_nan_leave_the_trained_weights(tf_kit):
     trained = []
     callbacks = [
         at(tf_kit, "on_epoch_end", spoil_rows, 2),
+        at(tf_kit, "on_epoch_end", stop, 2),
+        swa,
         at(tf_kit, "on_epoch_begin", lambda m: trained.extend(m.get_weights()), 3),
     ]
     with pytest.warns(RuntimeWarning, match="batch-norm epoch hold NaN or Inf"):
         model.fit_generator(
             sequence(tf_kit, items),
-            epochs=4,
+            epochs=7,
             verbose=0,
-            callbacks=[swa] + callbacks,
+            callbacks=callbacks,
             workers=0,
             shuffle=False,
         )
     assert equal(model.get_weights(), trained)
+    assert model.history.epoch == [0, 1, 2, 3]  # no more than the stop asked for

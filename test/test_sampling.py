@@ -25,12 +25,16 @@ from support.callback_kit import (
     equal,
     fit,
     mean_of,
+    new_models,
     recorder,
     refused,
     spoil,
     statistics_of,
     twins,
+    used_models,
 )
+
+pytestmark = used_models
 
 # Which epochs
 
@@ -102,11 +106,7 @@ def trained_line(kit, swa, epochs):
 
 BY_HAND = {
     "2 of 3": (dict(start_epoch=2), 3, (0.8 + 0.7) / 2, 0.7),
-    "4 of 5": (dict(start_epoch=2), 5, (0.8 + 0.7 + 0.6 + 0.5) / 4, 0.5),
-    "late": (dict(start_epoch=4), 5, (0.6 + 0.5) / 2, 0.5),
     "every 2nd": (dict(start_epoch=3, swa_freq=2), 7, (0.7 + 0.5 + 0.3) / 3, 0.3),
-    "every 3rd": (dict(start_epoch=3, swa_freq=3), 6, (0.7 + 0.4) / 2, 0.4),
-    "one": (dict(start_epoch=4, swa_freq=9), 6, 0.6, 0.4),
     # cycles are epochs 3-4 and 5-6; the seventh begins a third one
     "the paper's phase": (
         dict(start_epoch=3, swa_freq=2, snapshot="cycle_end"),
@@ -124,6 +124,7 @@ BY_HAND = {
 }
 
 
+@new_models
 @pytest.mark.parametrize("name", BY_HAND)
 def test_a_constant_gradient_gives_the_mean_by_hand(tf_kit, name):
     settings, epochs, average, last = BY_HAND[name]
@@ -154,16 +155,6 @@ def test_averaging_leaves_the_training_itself_alone(tf_kit):
     fit(plain, alone)
     fit(averaged, swa, beside)
     assert all(equal(a, b) for a, b in zip(alone.weights, beside.weights))
-
-
-def test_a_linear_model_is_learned_and_the_average_predicts(tf_kit):
-    generator = np.random.RandomState(5)
-    x = generator.standard_normal((200, 3)).astype("float32")
-    slope = generator.standard_normal((3, 1)).astype("float32")
-    model = tf_kit.keras.Sequential([tf_kit.keras.layers.Dense(1, input_shape=(3,))])
-    model.compile(tf_kit.keras.optimizers.SGD(0.1), "mse")
-    fit(model, tf_kit.SWA(8), rows=(x, x @ slope), epochs=12, batch_size=20)
-    np.testing.assert_allclose(model.predict(x), x @ slope, atol=1e-3)
 
 
 # Samples that cannot be averaged, and rules of the user's
@@ -243,6 +234,7 @@ def counting_layer(kit):
     return Counting(input_shape=(FEATURES,))
 
 
+@new_models
 @both_modes
 def test_integer_and_boolean_weights_are_kept(kit):
     counting = counting_layer(kit)
@@ -282,6 +274,7 @@ def float_type(request):
         keras.backend.set_floatx(name)
 
 
+@new_models
 @both_modes
 @pytest.mark.parametrize("float_type", ["float16", "float64"], indirect=True)
 def test_weights_of_other_float_types(tf_kit, float_type):
@@ -308,6 +301,7 @@ def test_weights_of_other_float_types(tf_kit, float_type):
     assert_moments(norm, np.float64(x) @ kernel + bias, tolerance)
 
 
+@new_models
 def test_reference_variables_are_restored_exactly(tf_kit):
     """Which graph mode alone has: what is read of them shares their memory."""
     import tensorflow as tf
@@ -361,6 +355,7 @@ def test_a_fit_without_swa_afterwards_trains_as_ever(kit):
     assert not equal(seen.weights[0], seen.weights[1])
 
 
+@new_models
 @both_modes
 def test_one_callback_serves_two_models(kit):
     swa = kit.SWA(2, "constant", 0.01)
@@ -382,6 +377,7 @@ def test_one_callback_serves_two_models(kit):
     assert equal(first.get_weights(), kept)
 
 
+@new_models
 @both_modes
 def test_a_new_head_with_the_same_optimizer_is_averaged(tf_kit):
     layers = tf_kit.keras.layers

@@ -3,12 +3,9 @@
 """The rate of each batch and the epochs sampled, against hand-written formulas."""
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -237,8 +234,3 @@ def test_the_batch_norm_epoch_has_no_rate_and_no_sample():
 def test_an_unknown_base_rate_leaves_only_the_cycles_known():
     rates = schedules.plan(settings(), 6, 2).rates
     assert np.isnan(rates[3]).all() and np.isfinite(rates[4:]).all()
-
-
-def test_schedules_need_no_framework():
-    code = "import sys, swa.schedules; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.call([sys.executable, "-c", code], cwd=str(ROOT)) == 0

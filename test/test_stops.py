@@ -21,7 +21,10 @@ from support.callback_kit import (
     rate_of,
     recorder,
     stop,
+    used_models,
 )
+
+pytestmark = used_models
 
 # Between two epochs
 
@@ -65,7 +68,8 @@ def test_a_stop_before_any_sample_leaves_the_weights_and_warns(kit):
     swa = kit.SWA(4)
     seen = recorder(kit)
     with pytest.warns(RuntimeWarning, match="no sample"):
-        fit(model, swa, seen, at(kit, "on_epoch_end", stop, 1), epochs=7)
+        fit(model, at(kit, "on_epoch_end", stop, 1), swa, seen, epochs=7)
+    assert len(seen.weights) == 2
     assert equal(model.get_weights(), seen.weights[1])
 
 

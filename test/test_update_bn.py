@@ -16,11 +16,16 @@ from support.callback_kit import (
     data,
     equal,
     fit,
+    handed_on,
+    new_models,
     on_two_ranks,
     recorder,
     refused,
     two_inputs,
+    used_models,
 )
+
+pytestmark = used_models
 
 
 @both_modes
@@ -37,6 +42,7 @@ def test_weights_set_by_hand_get_statistics_and_nothing_else_changes(kit):
     assert equal(after[:4] + after[6:], before[:4] + before[6:])
 
 
+@new_models
 @both_modes
 def test_a_layer_that_counts_its_calls_keeps_its_count(kit):
     backend = kit.keras.backend
@@ -96,6 +102,7 @@ def test_the_batch_size_is_checked(kit):
 # What it leaves behind
 
 
+@handed_on
 def norm_and_dropout(kit, learning_rate=0.0):
     layers = kit.keras.layers
     norm = layers.BatchNormalization(momentum=0.75, input_shape=(FEATURES,))
@@ -120,7 +127,7 @@ def test_a_later_fit_mixes_its_batches_in_by_the_layers_momentum(kit):
 
 @both_modes
 def test_a_later_fit_trains(kit):
-    model, norm = norm_and_dropout(kit, learning_rate=0.1)
+    model, norm = norm_and_dropout(kit, 0.1)
     x = data()[0]
     before = model.get_weights()
     kit.update_bn(model, x)
@@ -146,6 +153,7 @@ def test_the_mode_is_left_as_it_was(kit):
     assert equal(norm.get_weights(), before)
 
 
+@new_models
 @both_modes
 def test_the_learning_phase_is_not_set_where_it_was_not(tf_kit):
     from tensorflow.python.keras import backend
@@ -172,6 +180,7 @@ def test_after_a_fit_the_trained_weights_are_still_at_hand(kit):
 # Layers that it leaves alone
 
 
+@new_models
 @both_modes
 def test_the_flags_of_now_decide(kit):
     model = build(kit)
@@ -187,18 +196,7 @@ def test_the_flags_of_now_decide(kit):
     assert_statistics(model.get_weights(), x)
 
 
-@both_modes
-def test_a_frozen_layer_beside_another_stays_as_it_is(kit):
-    model, (frozen, norm) = two_inputs(kit)
-    frozen.trainable = False
-    still = frozen.get_weights()
-    first = data(1)[0]
-    second = data(2)[0] + 2
-    kit.update_bn(model, [first, second])
-    assert equal(frozen.get_weights(), still)
-    assert_moments(norm, second)
-
-
+@new_models
 @both_modes
 def test_a_frozen_model_within_another_stays_as_it_is(kit):
     inner = build(kit)
@@ -209,6 +207,7 @@ def test_a_frozen_model_within_another_stays_as_it_is(kit):
     assert equal(inner.get_weights(), before)
 
 
+@new_models
 @both_modes
 def test_a_layer_called_for_inference_stays_as_it_is(kit):
     inputs = kit.keras.Input((FEATURES,))
@@ -246,6 +245,7 @@ def idle(kit, name):
     return model, norm, None
 
 
+@new_models
 @pytest.mark.parametrize("name", ["subclassed", "phase", "later phase"])
 def test_a_model_that_would_stay_as_it_is_is_refused(tf_kit, name):
     """In graph mode, which alone has updates that may be missing."""
@@ -287,6 +287,7 @@ def norm_alone(kit, shape, **options):
     return model, norm
 
 
+@new_models
 @both_modes
 def test_a_mean_of_a_thousand_deviations_loses_nothing(kit):
     model, norm = norm_alone(kit, (FEATURES,))
@@ -321,6 +322,7 @@ def test_the_rows_of_all_ranks_are_merged(kit):
     assert_statistics(weights[0], x)
 
 
+@new_models
 def test_ranks_are_merged_without_loss_far_from_zero(tf_kit):
     model, norm = norm_alone(tf_kit, (FEATURES,))
     generator = np.random.RandomState(3)
@@ -336,6 +338,7 @@ def test_ranks_are_merged_without_loss_far_from_zero(tf_kit):
     np.testing.assert_allclose(variance, rows.var(0), rtol=1e-4)
 
 
+@new_models
 def test_more_values_than_float32_can_count_are_merged(tf_kit):
     side = 2048  # five images have 21 million values; 2^24 are 17 million
     # the fused kernel itself loses 0.35 % of the variance of so large a batch

@@ -25,7 +25,10 @@ from support.callback_kit import (
     sequence,
     stop,
     twins,
+    used_models,
 )
+
+pytestmark = used_models
 
 HELD_OUT = data(7, 20)
 
@@ -95,8 +98,9 @@ def test_validation_takes_a_sequence(kit):
 def test_validation_takes_a_list(kit):
     model = build(kit, False)
     swa = kit.SWA(2, validation=list(HELD_OUT))
-    history = fit(model, swa, batch_size=np.int64(16))
-    assert len(history["swa_loss"]) == 3
+    for _ in range(2):  # none for the first epoch of the second fit either
+        history = fit(model, swa, batch_size=np.int64(16))
+        assert len(history["swa_loss"]) == 3
 
 
 @both_modes
@@ -114,10 +118,13 @@ def test_validation_changes_nothing_else(kit):
 
 @both_modes
 def test_the_average_in_the_history_is_that_of_the_final_model(kit):
-    """Also where EarlyStopping puts its best weights into the batch-norm epoch."""
+    """Also where EarlyStopping puts its best weights into the batch-norm epoch.
+
+    Its statistics are those of the rows that it was trained on.
+    """
     x, y = data()
     model = build(kit)
-    swa = kit.SWA(2, validation=(x, y), validation_rows=x, batch_size=BATCH)
+    swa = kit.SWA(2, validation=(x, y), validation_rows=x + 1, batch_size=BATCH)
     history = fit(model, best_keeper(kit, 2), swa, epochs=7)
     assert swa.batch_norm_epoch
     final = model.evaluate(x, y, batch_size=BATCH, verbose=0)
@@ -199,3 +206,48 @@ def test_with_batch_norm_rows_are_needed(tf_kit):
 def test_rows_that_cannot_be_read_again_are_refused_at_once(tf_kit, options, message):
     with refused(message):
         tf_kit.SWA(2, **options)
+
+
+def unusable_rows():
+    import tensorflow as tf
+
+    x = data()[0]
+    return {
+        "ragged": (
+            tf.compat.v1.ragged.constant_value([[1.0], [2.0, 3.0]]),
+            "validation_rows must be dense rows .* RaggedTensorValue",
+        ),
+        "too narrow": (x[:, :2], r"to have shape \(6,\) but got"),
+        "none": (x[:0], "validation_rows must hold at least one row"),
+    }
+
+
+@both_modes
+@pytest.mark.parametrize("name", ["ragged", "too narrow", "none"])
+def test_rows_for_the_statistics_are_refused_before_training(kit, name):
+    rows, sentence = unusable_rows()[name]
+    model = build(kit)
+    before = model.get_weights()
+    with refused(sentence):
+        fit(model, kit.SWA(2, validation=HELD_OUT, validation_rows=rows))
+    assert equal(model.get_weights(), before)
+
+
+@both_modes
+def test_rows_for_the_statistics_are_read_once_for_each_sample(kit):
+    batches = batches_of(data()[0], 10)
+    reads = []
+
+    class Batches(kit.keras.utils.Sequence):
+        def __len__(self):
+            return len(batches)
+
+        def __getitem__(self, index):
+            reads.append(index)
+            return batches[index]
+
+    swa = kit.SWA(2, validation=HELD_OUT, validation_rows=Batches())
+    fit(build(kit), swa)
+    assert swa.n_averaged == 2
+    # the first batch before training, to see whether the model can take it
+    assert reads == [0] + 2 * list(range(5))

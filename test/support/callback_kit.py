@@ -7,7 +7,9 @@ on: the second and third epochs are averaged (`SAMPLED`), the fourth is the batc
 epoch. A `kit` is a Keras with its SWA, see `conftest.py`.
 """
 
+import collections
 import contextlib
+import functools
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ CLASSES = 3
 BATCH = 16
 BATCHES = 4  # ceil(50 / 16): the last batch is short
 EPOCHS = 4
+RATE = 0.1
 SAMPLED = slice(1, 3)
 EPSILON = 1e-3  # of batch norm, in both Kerases
 CYCLIC = (2, "cyclic", 0.01, 0.05, 2)  # samples the second, fourth, sixth ... epoch
@@ -29,6 +32,12 @@ both_modes = pytest.mark.both_modes
 either_order = pytest.mark.parametrize(
     "first", [True, False], ids=["swa first", "swa last"]
 )
+
+
+# a test of this mark may get small models that an earlier test has trained, made as if
+# new; `new_models` takes a test of a file out of it
+used_models = pytest.mark.used_models
+new_models = pytest.mark.new_models
 
 
 def only_eager(reason):
@@ -74,20 +83,124 @@ def data_set(rows):
 # Models
 
 
-def build(kit, batch_norm=True, optimizer=None, learning_rate=0.1, **compile_options):
-    """The small model: a hidden layer, batch norm or none, a softmax."""
+class UsedModels:
+    """Models that tests hand on, because to build one is most of the time of a test.
+
+    Those handed on stay in one graph, which must not be cleared; `forget` forgets them.
+    """
+
+    def __init__(self):
+        self._built = collections.defaultdict(list)  # by builder and arguments
+        self._taken = collections.Counter()  # in this test
+
+    def begin_test(self):
+        self._taken.clear()
+
+    def forget(self):
+        self._built.clear()
+        self._taken.clear()
+
+    def take(self, builder, kit, *args):
+        """What a builder makes: one that this test has not had, with equal weights."""
+        key = builder, kit.name, args
+        number = self._taken[key]
+        self._taken[key] += 1
+        built = self._built[key]
+        if number < len(built) and not built[number].is_as_built():
+            del built[number:]
+        if number == len(built):
+            built.append(Used(kit, builder(kit, *args)))
+        built[number].make_new(number)
+        return built[number].result
+
+
+class Used:
+    """A model, and how it was built.
+
+    Args:
+      result: the model, or a tuple that begins with it.
+    """
+
+    def __init__(self, kit, result):
+        self.result = result
+        self._backend = kit.keras.backend
+        self._model = result[0] if isinstance(result, tuple) else result
+        self._optimizer = getattr(self._model, "optimizer", None)
+        self._weights = self._model.get_weights()
+        self._rate = self._optimizer and self._backend.get_value(self._optimizer.lr)
+        self._structure = self._now()
+
+    def _now(self):
+        model = self._model
+        return (
+            [getattr(model, "optimizer", None), model.trainable] + model.layers,
+            [layer.trainable for layer in model.layers],
+            "fit" in vars(model),
+        )
+
+    def is_as_built(self):
+        return self._now() == self._structure
+
+    def make_new(self, seed):
+        """Weights as an initializer draws them, no slots, the rate of then."""
+        generator = np.random.RandomState(seed)
+        pairs = []
+        variables = [w for layer in self._model.layers for w in layer.weights]
+        for variable, array in zip(variables, self._weights):
+            if array.ndim == 2:  # a kernel, by Glorot's rule
+                limit = np.sqrt(6 / sum(array.shape))
+                array = generator.uniform(-limit, limit, array.shape)
+            pairs.append((variable, array))
+        if self._optimizer:
+            pairs.append((self._optimizer.lr, self._rate))
+            for slot in self._optimizer.weights:
+                pairs.append((slot, np.zeros(slot.shape.as_list())))
+        self._backend.batch_set_value(pairs)
+
+
+def handed_on(builder):
+    """Lets tests of `used_models` hand on what `builder(kit, *args)` makes."""
+
+    @functools.wraps(builder)
+    def take(kit, *args):
+        return kit.used.take(builder, kit, *args) if kit.used else builder(kit, *args)
+
+    return take
+
+
+@handed_on
+def small_model(kit, batch_norm):
+    """A hidden layer, batch norm or none, a softmax; compiled."""
+    model = layers_of_small_model(kit, batch_norm)
+    compile_small_model(kit, model)
+    return model
+
+
+def layers_of_small_model(kit, batch_norm):
     layers = kit.keras.layers
     model = kit.keras.Sequential()
     model.add(layers.Dense(8, activation="relu", input_shape=(FEATURES,)))
     if batch_norm:
         model.add(layers.BatchNormalization())
     model.add(layers.Dense(CLASSES, activation="softmax"))
-    model.compile(
-        optimizer or kit.keras.optimizers.SGD(learning_rate, momentum=0.9),
-        "sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        **compile_options,
-    )
+    return model
+
+
+def compile_small_model(kit, model, optimizer=None, **options):
+    optimizer = optimizer or kit.keras.optimizers.SGD(RATE, momentum=0.9)
+    loss = "sparse_categorical_crossentropy"
+    model.compile(optimizer, loss, metrics=["accuracy"], **options)
+
+
+def build(kit, batch_norm=True, optimizer=None, learning_rate=RATE, **options):
+    """The small model, compiled; its rate is that of its optimizer, if one is given."""
+    if optimizer or options:
+        model = layers_of_small_model(kit, batch_norm)
+        compile_small_model(kit, model, optimizer, **options)
+        return model
+    model = small_model(kit, batch_norm)
+    if learning_rate != RATE:
+        kit.keras.backend.set_value(model.optimizer.lr, learning_rate)
     return model
 
 
@@ -106,6 +219,7 @@ def compiled(kit, inputs, outputs, loss="mse", **options):
     return model
 
 
+@handed_on
 def two_inputs(kit):
     """A model, not compiled, of inputs `z` and then `a`, and its batch-norm layers."""
     layers = kit.keras.layers
