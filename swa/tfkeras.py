@@ -4,8 +4,8 @@
 
 from swa.tfkeras import SWA
 
-swa = SWA(start_epoch=75, lr_schedule="cyclic", swa_lr=0.001, swa_lr2=0.003,
-          swa_freq=3, verbose=1)
+model.compile(tf.keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+swa = SWA(start_epoch=75, lr_schedule="constant", swa_lr=0.05)
 model.fit(x, y, epochs=100, callbacks=[swa])
 """
 
