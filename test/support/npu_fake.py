@@ -4,6 +4,7 @@
 
 import json
 import os
+import sys
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 FAKE = os.path.join(ROOT, "test", "fake_npu")
@@ -34,11 +35,14 @@ def environment(record, release="1.6", **more):
         if not name.startswith(_FOREIGN)
     }
     path = [FAKE, variables.get("PYTHONPATH")]
+    # beside an NPU test/env.sh takes no PYTHON of the project's .venv, but one on PATH
+    programs = [os.path.dirname(sys.executable), variables["PATH"]]
     variables.update(
         ASCEND_DEVICE_ID="0",
         ASCEND_OPP_PATH=OPP,
         FAKE_NPU_ADAPTER=release,
         FAKE_NPU_RECORD=str(record),
+        PATH=os.pathsep.join(programs),
         PYTHONPATH=os.pathsep.join(filter(None, path)),
         TF_CPP_MIN_LOG_LEVEL="2",
     )
