@@ -58,6 +58,7 @@ def failing(kit, hook, epoch):
     return at(kit, hook, fail, epoch), kept
 
 
+@new_models  # used ones differ in the last bit
 @both_modes
 @pytest.mark.parametrize(
     "epoch, first",

@@ -513,7 +513,7 @@ def test_the_first_rank_to_fail_ends_all_and_has_the_last_word(project):
 def test_a_killed_rank_ends_all(project, killed):
     process, pids = project.begin("--rank_size=2", SLEEP="600", STUBBORN="1")
     os.kill(pids[killed], signal.SIGKILL)
-    _, stderr = process.communicate(timeout=300)  # the other one is killed as well
+    _, stderr = process.communicate(timeout=600)  # the other one is killed as well
     assert process.returncode == 137
     assert f"rank {killed} failed with status 137" in stderr
     assert not any(is_running(pid) for pid in pids)
@@ -523,7 +523,7 @@ def test_a_killed_rank_ends_all(project, killed):
 def test_a_signal_reaches_every_rank(project, number):
     process, pids = project.begin("--rank_size=2", SLEEP="60")
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=600)
     assert process.returncode == 128 + number
     assert stderr == f"train_full_8p.sh: stopped by {number.name}\n"
     for rank in (0, 1):
@@ -538,7 +538,7 @@ def test_a_second_signal_ends_ranks_that_do_not_listen(project):
         time.sleep(0.05)
     assert all(is_running(pid) for pid in pids)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
+    process.communicate(timeout=600)
     assert process.returncode == 137
     assert not any(is_running(pid) for pid in pids)
 

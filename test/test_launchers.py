@@ -82,7 +82,7 @@ class Launcher:
     def run(self, *arguments, **variables):
         """Returns (status, stdout, stderr)."""
         process = self.start(*arguments, **variables)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
         return process.returncode, out, err
 
     def given(self, *arguments, **variables):
@@ -487,7 +487,7 @@ def test_on_a_terminal_the_run_has_one_too(launcher):
         for content in iter(lambda: os.read(ours, 4096), b""):
             shown += content
     os.close(ours)
-    assert process.wait(timeout=120) == 0
+    assert process.wait(timeout=600) == 0
     assert b"on a terminal\r\n" in shown and b"\r\r" not in shown
     log = (launcher.output() / "train_0.log").read_bytes()
     assert b"on a terminal\n" in log and b"\r" not in log
@@ -553,7 +553,7 @@ def test_a_signal_ends_a_launcher_that_checks_and_the_check(launcher, number):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert (process.returncode, out) == (128 + number, "")
     assert err == f"{FULL}: stopped by {number.name}\n"
     assert not os.path.exists(f"/proc/{checking.read_text()}")
@@ -597,7 +597,7 @@ def test_signals_reach_the_run_and_its_status_comes_back(launcher, number, group
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 128 + number
     assert out.endswith("stopped by {}\nlast words\n".format(int(number)))
     assert (launcher.output() / "train_0.log").read_text().endswith("last words\n")
@@ -612,7 +612,7 @@ def test_a_closed_terminal_does_not_stop_the_run(launcher):
     deadline = time.monotonic() + 120
     while not report.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.wait(timeout=120)
+    process.wait(timeout=600)
     assert report.exists() and "on stderr" in log.read_text()
     process.stderr.close()
 

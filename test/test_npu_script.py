@@ -435,8 +435,18 @@ def test_a_missing_operation_is_one_line_with_the_remedy(tmp_path, stranded, wor
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(listed))
     variables = dict(ASCEND_OPP_PATH=str(tmp_path / "opp"), FAKE_NPU_STRANDED=stranded)
-    # as a user has it: the trainer chooses the level of TensorFlow's own messages
-    result, _ = run_script(tmp_path, TF_CPP_MIN_LOG_LEVEL=None, **variables)
+    # a process of its own, as a user has it: the trainer chooses TensorFlow's log level
+    environment = npu_fake.environment(
+        tmp_path / "record", "1.6", TF_CPP_MIN_LOG_LEVEL=None, **variables
+    )
+    result = subprocess.run(
+        [sys.executable, SCRIPT, *TINY],
+        cwd=str(tmp_path),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert line.startswith("train-tf.keras-npu.py: error: the NPU cannot run a graph: ")

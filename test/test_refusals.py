@@ -149,6 +149,7 @@ class DataFrame:
         return len(self.values)
 
 
+@new_models  # Keras cannot train one both ways
 @only_eager("has another loop for other rows")
 @pytest.mark.parametrize("kind", ["frame", "list of series", "dict", "HDF5 matrix"])
 def test_rows_that_eager_mode_trains_by_another_loop_are_refused(
@@ -174,6 +175,7 @@ def test_rows_that_eager_mode_trains_by_another_loop_are_refused(
     assert equal(model.get_weights(), before)
 
 
+@new_models
 @only_eager("has another loop for other rows")
 def test_the_remedies_for_other_rows_in_eager_mode_work(tf_kit):
     x, y = data()

@@ -25,7 +25,7 @@ def run(folder, *flags, **environment):
         env=dict(os.environ, **dict({"ASCEND_DEVICE_ID": "0"}, **environment)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        timeout=300,
+        timeout=600,
     )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 

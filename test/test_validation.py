@@ -20,6 +20,7 @@ from support.callback_kit import (
     equal,
     fit,
     mean_of,
+    new_models,
     recorder,
     refused,
     sequence,
@@ -103,6 +104,7 @@ def test_validation_takes_a_list(kit):
         assert len(history["swa_loss"]) == 3
 
 
+@new_models  # used ones differ in the last bit
 @both_modes
 def test_validation_changes_nothing_else(kit):
     first, second = twins(kit)

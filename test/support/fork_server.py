@@ -27,6 +27,7 @@ import tempfile
 import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+RUN = subprocess.run
 SCRIPT = str(ROOT / "train-tf.keras-npu.py")
 
 
@@ -81,8 +82,8 @@ def become(script, argv, cwd, streams, environ=None, first="", forks=False):
         if environ is not None:
             os.environ.clear()
             os.environ.update(environ)
-        if forks:
-            subprocess.run = run_forked
+        # one forked by a script that forks has the other function
+        subprocess.run = run_forked if forks else RUN
         sys.argv = [script] + argv
         sys.path.insert(0, os.path.dirname(script))  # as Python does
         exec(first, {})

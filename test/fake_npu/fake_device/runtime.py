@@ -144,8 +144,8 @@ class NpuSession:
             self.leaked.append(np.ones(500_000))
         if settings.has_defect("noisy_reads") and graph.reads_variables():
             graph.reads += 1
-            if graph.reads % 2:
-                results = [_off_by_a_bit(result) for result in results]
+            towards = (-9, 9)[graph.reads % 2]
+            results = [_off_by_a_bit(result, towards) for result in results]
         if settings.has_defect("stale_reads") and graph.reads_variables():
             for name, result in zip(graph.fetches, results):
                 self.read_before.setdefault(name, np.copy(result))
@@ -336,7 +336,9 @@ def _wrong(result):
     return array.dtype.type(1.2) * result
 
 
-def _off_by_a_bit(result):
-    """The next larger float; other numbers as they are."""
+def _off_by_a_bit(result, towards):
+    """The next float in the direction of `towards`; other numbers as they are."""
     array = np.asarray(result)
-    return np.nextafter(array, np.float32(9)) if array.dtype == np.float32 else result
+    if array.dtype != np.float32:
+        return result
+    return np.nextafter(array, np.float32(towards))

@@ -18,7 +18,7 @@ DEFECTS = {
     "lost_writes": "what is fed to an assignment outside training does not arrive",
     "exchange": "of weights put in and exchanged for others, the first ones stay",
     "stale_reads": "a variable that was fetched once is fetched as it was then",
-    "noisy_reads": "in every second call of a graph, variables are off in a bit",
+    "noisy_reads": "variables are off in a bit, up and down by turns",
     "half_moments": "the moments of fused layers are float16",
     "wrong_step": "gradients are a tenth too large",
     "leak": "every call keeps four megabytes",
