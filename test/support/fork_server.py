@@ -28,6 +28,7 @@ import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = str(ROOT / "train-tf.keras-npu.py")
+run_started = subprocess.run  # that of `become` forks
 
 
 class Client:
@@ -118,10 +119,12 @@ def wait(process):
     return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
-def run_forked(command, cwd, env, stdout, stderr, timeout):
-    """subprocess.run of [this Python, script, ...], both its streams into a pipe."""
+def run_forked(command, cwd=None, env=None, **options):
+    """subprocess.run, forked where it is [this Python, script, ...] into one pipe."""
     python, script, *argv = command
-    assert (python, stderr) == (sys.executable, subprocess.STDOUT), command
+    if python != sys.executable:
+        return run_started(command, cwd=cwd, env=env, **options)
+    assert options["stderr"] == subprocess.STDOUT, command
     sys.stdout.reconfigure(line_buffering=True)  # what aborts has said its lines
     with tempfile.NamedTemporaryFile() as log:
         status = wait(start(argv, cwd, log.name, script, environ=env))
