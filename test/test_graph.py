@@ -108,6 +108,7 @@ def test_a_second_fit_builds_no_call_of_the_session(kit, schedule, monkeypatch):
     plain = kit.keras.callbacks.Callback()
     fit(model, swa)
     fit(model, plain)
+    assert not model.train_function.feed_dict  # Keras's own form, without rates
     first = len(built)
     assert first == (2 if schedule == "manual" else 3)  # plain, rates, last epoch
     fit(model, swa)

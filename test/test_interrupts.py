@@ -359,15 +359,6 @@ def test_an_interrupted_callback_may_serve_another_model(kit):
     assert not equal(first.get_weights(), before)
 
 
-@both_modes
-def test_a_new_callback_begins_on_the_trained_weights(kit):
-    model = build(kit)
-    seen, after = recorder(kit), recorder(kit)
-    interrupted(kit, model, kit.SWA(2), 3, seen)
-    fit(model, kit.SWA(2), after)
-    assert equal(after.begun, seen.weights[2])
-
-
 @new_models
 @both_modes
 def test_a_cleared_session_after_an_interrupt_is_no_fault(kit):

@@ -22,6 +22,7 @@ from support.callback_kit import (
     equal,
     fit,
     interrupt,
+    interrupted,
     new_models,
     only_eager,
     rate_of,
@@ -125,14 +126,23 @@ def test_a_loop_by_hand_may_end_in_an_except_clause(kit):
 
 
 @both_modes
-def test_a_loop_by_hand_may_run_in_an_except_clause(kit):
+def test_fit_may_run_in_an_except_clause(kit):
     model = build(kit, False)
     seen = recorder(kit)
     try:
         raise OSError("no saved model")
     except OSError:
-        train_by_hand(model, (kit.SWA(2), seen), epochs=4)
+        fit(model, kit.SWA(2), seen)
     assert_averaged(model, seen.weights[1:])
+
+
+@both_modes
+def test_a_loop_by_hand_after_an_interrupt_begins_on_the_trained_weights(kit):
+    model = build(kit)
+    seen, after = recorder(kit), recorder(kit)
+    interrupted(kit, model, kit.SWA(2), 3, seen)
+    train_by_hand(model, (kit.SWA(2), after), epochs=4)
+    assert equal(after.begun, seen.weights[2])
 
 
 @both_modes

@@ -85,7 +85,11 @@ def test_the_history_holds_the_rate_of_each_batch_that_ran(tf_kit):
 
 @both_modes
 def test_the_history_of_manual_has_no_rates(tf_kit):
-    assert "lr" not in fit(build(tf_kit), tf_kit.SWA(3))
+    swa = tf_kit.SWA(3)
+    rates = []
+    read = at(tf_kit, "on_epoch_end", lambda model: rates.append(swa.lr), 2)
+    assert "lr" not in fit(build(tf_kit), swa, read)
+    assert rates == [pytest.approx(0.1)]
 
 
 @pytest.fixture
@@ -221,16 +225,20 @@ def assert_only_manual_works(kit, model):
 
 @new_models
 @both_modes
-@pytest.mark.parametrize("kind", ["schedule", "function", "tensor"])
+@pytest.mark.parametrize(
+    "kind", ["schedule", "function", "variable's function", "tensor"]
+)
 def test_a_rate_that_cannot_be_set_is_for_manual_alone(tf_kit, kind):
     import tensorflow as tf
 
     if kind == "tensor" and tf_kit.is_eager:
         pytest.skip("only graph mode has a tensor without a value")
     optimizers = tf_kit.keras.optimizers
+    variable = tf_kit.keras.backend.variable(0.1)
     make = {
         "schedule": lambda: optimizers.schedules.ExponentialDecay(0.1, 10, 0.9),
         "function": lambda: lambda: 0.1,
+        "variable's function": lambda: lambda: variable,
         "tensor": lambda: tf.constant(0.1),
     }
     model = build(tf_kit, optimizer=optimizers.SGD(make[kind]()))
@@ -299,7 +307,14 @@ def test_values_that_the_user_feeds_are_fed_on(kit):
     model._make_train_function()
     fed = {tf.compat.v1.placeholder(tf.float32, ()): 2.0}
     model.train_function.feed_dict = fed
-    fit(model, swa, seen)
+    feeds = []
+    read = at(
+        kit,
+        "on_batch_begin",
+        lambda model: feeds.append(model.train_function.feed_dict),
+    )
+    fit(model, swa, seen, read)
+    assert all(feed is fed for feed in feeds)
     assert_rates(seen.rates, swa, 4)
     assert_averaged(model, seen.weights[1:2], data()[0])
     assert model.train_function.feed_dict is fed

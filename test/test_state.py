@@ -42,7 +42,8 @@ def round_trip(state, folder):
 @new_models
 @both_modes
 def test_a_resumed_run_equals_the_unbroken_one_bit_by_bit(kit, tmp_path):
-    assert_resumed_runs_are_equal(kit, True, "cyclic", tmp_path)
+    # before the first sample, between two, before the pass
+    assert_resumed_runs_are_equal(kit, True, "cyclic", tmp_path, [1, 4, 6])
 
 
 @new_models
@@ -52,10 +53,10 @@ def test_a_resumed_run_equals_the_unbroken_one_bit_by_bit(kit, tmp_path):
 def test_a_resumed_run_of_other_schedules_does_too(
     tf_kit, batch_norm, schedule, tmp_path
 ):
-    assert_resumed_runs_are_equal(tf_kit, batch_norm, schedule, tmp_path)
+    assert_resumed_runs_are_equal(tf_kit, batch_norm, schedule, tmp_path, [4])
 
 
-def assert_resumed_runs_are_equal(kit, batch_norm, schedule, tmp_path):
+def assert_resumed_runs_are_equal(kit, batch_norm, schedule, tmp_path, epochs):
     # 'auto' rates are of the rate that training began with, which the state knows:
     # a model saved in mid-training has that of the moment
     settings = (4, schedule, "auto", "auto", 2)
@@ -68,7 +69,7 @@ def assert_resumed_runs_are_equal(kit, batch_norm, schedule, tmp_path):
     fit(whole, swa, save, keep, **options)
     again = kit.SWA(*settings)
     fit(build(kit, batch_norm), again, epochs=5)  # this must not be seen any more
-    for epoch in (1, 4, 6):  # before the first sample, between two, before the pass
+    for epoch in epochs:
         resumed = kit.keras.models.load_model(str(tmp_path / f"{epoch + 1}.h5"))
         again.load_state(round_trip(states[epoch], tmp_path))
         history = fit(resumed, again, initial_epoch=epoch + 1, **options)

@@ -27,8 +27,8 @@ import tempfile
 import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-RUN = subprocess.run
 SCRIPT = str(ROOT / "train-tf.keras-npu.py")
+run_started = subprocess.run
 
 
 class Client:
@@ -83,7 +83,7 @@ def become(script, argv, cwd, streams, environ=None, first="", forks=False):
             os.environ.clear()
             os.environ.update(environ)
         # one forked by a script that forks has the other function
-        subprocess.run = run_forked if forks else RUN
+        subprocess.run = run_forked if forks else run_started
         sys.argv = [script] + argv
         sys.path.insert(0, os.path.dirname(script))  # as Python does
         exec(first, {})
@@ -119,10 +119,12 @@ def wait(process):
     return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
-def run_forked(command, cwd, env, stdout, stderr, timeout):
-    """subprocess.run of [this Python, script, ...], both its streams into a pipe."""
+def run_forked(command, cwd=None, env=None, **options):
+    """subprocess.run, forked where it is [this Python, script, ...] into one pipe."""
     python, script, *argv = command
-    assert (python, stderr) == (sys.executable, subprocess.STDOUT), command
+    if python != sys.executable:
+        return run_started(command, cwd=cwd, env=env, **options)
+    assert options["stderr"] == subprocess.STDOUT, command
     sys.stdout.reconfigure(line_buffering=True)  # what aborts has said its lines
     with tempfile.NamedTemporaryFile() as log:
         status = wait(start(argv, cwd, log.name, script, environ=env))
