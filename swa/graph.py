@@ -30,6 +30,7 @@ __all__ = ["GraphMode"]
 # The operations by which a batch sets the next one's rate: the rate that it used,
 # negated; its updates, which end by setting the rate; the placeholder of that rate.
 _RateOps = namedtuple("_RateOps", "negated_rate updates_op placeholder")
+_NO_RATE_OPS = _RateOps(None, None, None)
 
 
 class GraphMode:
@@ -65,8 +66,7 @@ class GraphMode:
         self._function, self._forms = None, Forms(None)
         self._forms_of_other = Forms(None)  # of a train function beside that of `fit`
         self._next_rate = math.nan
-        self._feeds_rate = False  # whether the batches are fed the next rate
-        self._rate_ops = _RateOps(None, None, None)
+        self._rate_ops = _NO_RATE_OPS  # others while the batches are fed the next rate
         self._receive = None  # of the pass
 
     def prepare(self, sets_rate):
@@ -172,10 +172,10 @@ class GraphMode:
         self.give_back()
         self._take_new_function()
         if self._can_set_next_rate():
-            self._rate_ops = ops = self._rate_ops_of_function()
+            ops = self._rate_ops_of_function()
             feed_dict = {ops.placeholder: 0.0}  # `begin_batch` sets the value
             self._forms.change([ops.negated_rate], ops.updates_op, feed_dict)
-            self._feeds_rate = True
+            self._rate_ops = ops
 
     def start_pass(self, receive):
         """From now on batches train nothing, and hand over their moments.
@@ -203,7 +203,7 @@ class GraphMode:
         """
         self._forms.values.clear()
         self._next_rate = next_rate
-        if self._feeds_rate:
+        if self._rate_ops is not _NO_RATE_OPS:
             self._function.feed_dict[self._rate_ops.placeholder] = next_rate
 
     def end_batch(self):
@@ -218,7 +218,7 @@ class GraphMode:
         values = dict(self._forms.values)
         self._forms.values.clear()
         self._hand_over_moments(values, self._receive)
-        if self._feeds_rate and self._rate_ops.negated_rate in values:
+        if self._rate_ops.negated_rate in values:
             return -float(values[self._rate_ops.negated_rate])
         if math.isnan(self._next_rate):
             return math.nan
@@ -254,7 +254,7 @@ class GraphMode:
         """Gives the train function back as it was."""
         self._forms.give_back()
         self._forms_of_other.give_back()
-        self._feeds_rate = False
+        self._rate_ops = _NO_RATE_OPS
 
     def forward(self, batches, receive):
         """Runs the model on each batch in training mode; no weight changes.
