@@ -63,12 +63,14 @@ def test_the_ranks_sum_once_whatever_the_rows_hold(kit, is_spoiled):
     swa = kit.SWA(2, ranks=counted)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        fit(
-            model,
-            at(kit, "on_epoch_begin", spoil_rows, 3),
-            swa,
-            rows=(x, y),
+        model.fit_generator(
+            sequence(kit, list(zip(batches_of(x), batches_of(y)))),
+            epochs=4,
+            verbose=0,
+            callbacks=[at(kit, "on_epoch_begin", spoil_rows, 3), swa],
             validation_data=data(seed=2),
+            workers=0,
+            shuffle=False,
         )
     assert (swa.batch_norm_epoch is None) == is_spoiled
     assert len(sums) == 3  # counts, means, variances
