@@ -12,12 +12,7 @@ from typing import Any, Optional
 import numpy as np
 
 from swa import moments
-from swa.layers import (
-    batch_norms_of,
-    check_training_mode,
-    statistics_of,
-    warn_of_unknown_statistics,
-)
+from swa.layers import statistics_of, warn_of_unknown_statistics
 from swa.rows import Rows
 
 __all__ = ["Statistics", "re_estimated", "update_bn_of"]
@@ -185,8 +180,6 @@ def update_bn_of(keras):
         rows = Rows(x, batch_size, steps)
         mode = keras.make_mode(keras, model)
         layers = mode.trained_batch_norms()
-        trained = batch_norms_of(model, only_trainable=True)
-        check_training_mode(model, trained, mode.runs_training)
         warn_of_unknown_statistics(model)
         if layers:
             arrays = re_estimated(

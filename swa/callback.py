@@ -17,7 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from swa import averaging, batch_norm, moments, schedules
-from swa.optimizer_rate import OptimizerRate
+from swa.layers import batch_norms_of
+from swa.optimizer_rate import OptimizerRate, is_settable
 from swa.rows import Rows
 from swa.run import PASS, NotBegun, Options, Run, check_average
 from swa.running import Guard
@@ -33,6 +34,11 @@ __all__ = ["Keras", "SWA"]
 #   updates(model): list of the update operations of the layers that are not frozen
 Keras = namedtuple("Keras", "name module make_mode weights updates")
 
+# The keys of `SWA.state`
+_STATE = (
+    *("settings", "learning_rate", "batches_per_epoch"),
+    *("n_averaged", "n_skipped", "average"),
+)
 # Those of all callbacks, and how many bytes of others' may wait for the collector
 _AVERAGES = weakref.WeakSet()
 _MAY_WAIT = 1 << 24
@@ -215,7 +221,8 @@ class SWA:
           batches_per_epoch: int >= 1.
           learning_rate: float, the compiled rate; None: that of the model the
             callback was given, else nan, and so are rates that depend on it.
-          batch_norm: bool; None: as in the model the callback was given.
+          batch_norm: bool, whether the last epoch trains nothing; None: as in the
+            model the callback was given, False before it has one.
 
         Returns:
           `swa.schedules.Plan`.
@@ -228,7 +235,7 @@ class SWA:
             if math.isnan(learning_rate):  # neither a `fit` nor a state has told it
                 learning_rate = self.lr
         if batch_norm is None:
-            batch_norm = bool(self._run.layers)
+            batch_norm = bool(self._run.layers or self._trained_batch_norms())
         return schedules.plan(
             self.settings, epochs, batches_per_epoch, learning_rate, batch_norm
         )
@@ -248,7 +255,7 @@ class SWA:
             cannot be used. The model is then as before.
         """
         run = self._run_with_average()
-        if self._guard.is_cut_off():
+        if self._guard.is_fit_cut_off():
             self._end_interrupted()
         if run.layers and x is None:
             raise ValueError(
@@ -308,7 +315,11 @@ class SWA:
             yield
 
     def get_config(self) -> Dict[str, Any]:
-        """dict: the constructor's arguments but for validation, ranks and avg_fn."""
+        """dict: the constructor's arguments.
+
+        Left out are those that are no plain values: validation, validation_rows, ranks
+        and avg_fn.
+        """
         return {
             **self.settings._asdict(),
             "batch_size": self.batch_size,
@@ -349,7 +360,9 @@ class SWA:
           ValueError: the state is no such dict, of other settings or, once the model
             is known, of another model, each by name; or `fit` runs now.
         """
-        missing = [name for name in self.state if name not in state]
+        if not isinstance(state, dict):
+            raise ValueError(f"state must be what SWA.state gives, got {state!r}.")
+        missing = [name for name in _STATE if name not in state]
         if missing:
             raise ValueError(
                 f"state must be what SWA.state gives, got a dict without {missing}."
@@ -379,16 +392,19 @@ class SWA:
         """Notes the compiled rate, before any callback's `on_train_begin`."""
         super().set_model(model)
         if isinstance(model, self._keras.module.Model):
-            self._optimizer = getattr(model, "optimizer", None)
-            self._compiled_rate = self._rate_of(model)
+            self._note_compiled_rate()
 
     def on_train_begin(self, logs=None):
         """Refuses what cannot work, before anything is changed."""
         check_model(self._keras, self.model, self.settings)
+        _check_params(getattr(self, "params", None))
         was_cut_off = self._guard.end_cut_off(self.model)
-        if was_cut_off or self.model.optimizer is not self._optimizer:
-            self.set_model(self.model)  # once more, because the rate is another one
+        is_known = self.model.optimizer is self._optimizer
+        # a loop by hand may train again without `set_model`
+        if was_cut_off or not is_known or math.isnan(self._compiled_rate):
+            self._note_compiled_rate()
         average, earlier = self._average, self._run
+        # a loaded state serves the first `fit` after it, and each later one starts anew
         if self._run.has_begun:
             average, earlier = averaging.Average(self._avg_fn), NotBegun()
         options = Options(
@@ -397,14 +413,24 @@ class SWA:
         mode = self._keras.make_mode(self._keras, self.model)
         run = Run(mode, options, self.params, average, self._compiled_rate, earlier)
         run.begin()
-        # a loop by hand has no `fit` that sets it
-        self.model.stop_training = getattr(self.model, "stop_training", False)
+        if not hasattr(self.model, "stop_training"):  # `fit` sets it, a loop may not
+            self.model.stop_training = False
         self._average, self._run = average, run
         _free_unused_averages(besides=average)
         self._guard.open(self.model, self._end_interrupted)
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Says where averaging starts."""
+        """Says where averaging starts.
+
+        Raises:
+          ValueError: a loop by hand goes on though its training has been ended.
+        """
+        if not self._guard.is_open:
+            raise ValueError(
+                f"on_train_begin must be called before on_epoch_begin, because a fit, "
+                f"restore() or another SWA has ended the training of model "
+                f"{self.model.name!r}, got epoch {epoch}."
+            )
         self._run.begin_epoch(epoch, self.params)
 
     def on_batch_begin(self, batch, logs=None):
@@ -418,7 +444,7 @@ class SWA:
     def on_test_begin(self, logs=None):
         """Ends the pass: validation follows the last batch."""
         if self._guard.is_open:  # else `evaluate`, with this as its callback
-            self._run.end_batches()
+            self._run.end_pass_if_whole()
 
     def on_epoch_end(self, epoch, logs=None):
         """Takes the sample; turns an early stop into the pass."""
@@ -439,12 +465,23 @@ class SWA:
             self._end_interrupted()
             return
         self._run.end()
-        self._guard.close()
-        history = getattr(self.model, "history", None)  # a loop by hand has none
+        # a loop by hand has none of its own, though an earlier `fit` may have left one
+        history = self.model.history if self._guard.is_fit_running() else None
         if self.settings.lr_schedule != "manual" and history is not None:
             history.history["lr"] = list(self._run.rate_control.rates.history)
+        self._close()
 
     # Small things
+
+    def _note_compiled_rate(self):
+        self._optimizer = getattr(self.model, "optimizer", None)
+        self._compiled_rate = self._rate_of(self.model)
+
+    def _trained_batch_norms(self):
+        """The trainable batch-norm layers of the model, if there is one yet."""
+        if not isinstance(self.model, self._keras.module.Model):
+            return []
+        return batch_norms_of(self.model, only_trainable=True)
 
     def _rate_of(self, model):
         """float: a model's learning rate; nan where there is none that can be set."""
@@ -455,22 +492,29 @@ class SWA:
     def _put_average(self, x, batch_size, steps):
         """Puts the average into the model, with the statistics of `x`, or None."""
         run, averaged = self._run, self._run.averaged()
-        batches = None
-        if x is not None and run.layers:
-            rows = Rows(x, batch_size, steps)
-            batches = rows.batches(run.mode.model)  # refused before anything changes
-        run.weights.put(run.final if x is None and run.final else averaged)
-        if batches is not None:
-            ranks = self._sum_over_ranks
-            estimate = batch_norm.re_estimated(
-                run.mode, run.layers, averaged, batches=batches, sum_over_ranks=ranks
-            )
-            run.weights.put(estimate)
+        if x is None or not run.layers:
+            run.weights.put(run.final if x is None and run.final else averaged)
+            return
+        rows = Rows(x, batch_size, steps)
+        batches = rows.batches(run.mode.model)  # refused before anything changes
+        run.weights.put(averaged)
+        ranks = self._sum_over_ranks
+        estimate = batch_norm.re_estimated(
+            run.mode, run.layers, averaged, batches=batches, sum_over_ranks=ranks
+        )
+        run.weights.put(estimate)
 
     def _end_interrupted(self):
         """Gives back what training that was cut off has left, and the weights."""
         if self._run.has_begun and self._run.mode.is_usable():
             self._run.give_back()
+        elif self._run.has_begun:
+            self._run.mode.give_back()  # it needs no session
+        self._close()
+
+    def _close(self):
+        """No training runs any more; the next one notes its rate anew."""
+        self._compiled_rate = math.nan
         self._guard.close()
 
     def _run_with_average(self):
@@ -501,6 +545,15 @@ def _free_unused_averages(besides):
     _AVERAGES.add(besides)
 
 
+def _check_params(params):
+    """Refuses a loop by hand that has not told its epochs."""
+    if not (params or {}).get("epochs"):
+        raise ValueError(
+            f"set_params must be called with the number of epochs before "
+            f"on_train_begin, as in swa.set_params({{'epochs': 10}}), got {params!r}."
+        )
+
+
 def _check_tensorflow():
     if not tf.__version__.startswith("1.15"):
         raise RuntimeError(f"swa needs TensorFlow 1.15, found {tf.__version__}.")
@@ -525,8 +578,7 @@ def check_model(keras, model, settings):
         raise ValueError(
             f"model must not be in a tf.distribute strategy scope, got {model.name!r}."
         )
-    rate = OptimizerRate(model.optimizer, read=None, assign=None)
-    if settings.lr_schedule != "manual" and not rate.is_settable:
+    if settings.lr_schedule != "manual" and not is_settable(model.optimizer):
         raise ValueError(
             f"lr_schedule must be 'manual' with an optimizer whose rate "
             f"cannot be set ({type(model.optimizer).__name__}), got "

@@ -74,7 +74,7 @@ class EagerMode:
     The methods of `swa.graph.GraphMode` are described there.
     """
 
-    continues_rows = runs_training = True
+    reads_on_after_a_stop = True
 
     def __init__(self, keras, model):
         self._keras, self.model = keras, model
@@ -82,13 +82,13 @@ class EagerMode:
         self.rate = OptimizerRate(getattr(model, "optimizer", None), _read, _assign)
         self._next_rate = math.nan
         self._attributes = Attributes()  # exchanged in the pass
-        self._moments = []  # of the current batch, as arguments of Statistics.add
-        self._is_collecting = False  # whether a layer's call belongs to the batch
+        self._receive = None  # of the pass
+        self._is_in_batch = False  # whether a layer's call belongs to the batch
 
     def prepare(self, sets_rate):
         self.variables = self._keras.weights(self.model)
         flags = getattr(self.model, "_compiled_trainable_state", {})
-        layers = self.trained_batch_norms(flags)
+        layers = self._find_layers(flags)
         if layers and not self.model.run_eagerly:
             self._check_step()
         return layers
@@ -112,14 +112,17 @@ class EagerMode:
                 f"give x.values, or compile the model with run_eagerly=True."
             )
 
-    def trained_batch_norms(self, flags=None):
-        """As in graph mode.
+    def trained_batch_norms(self):
+        return self._find_layers({})
+
+    def _find_layers(self, flags):
+        """Finds the batch-norm layers that are trained.
 
         Args:
-          flags: dict of layer -> whether it is trained. A layer that is not in it, or
-            any where it is None, is trained if it is trainable.
+          flags: dict of layer -> whether it is trained. A layer that is not in it is
+            trained if it is trainable.
         """
-        is_trained = (flags or {}).get
+        is_trained = flags.get
         self._layers = [
             layer
             for layer in batch_norms_of(self.model)
@@ -160,28 +163,29 @@ class EagerMode:
         """Nothing to change: the host sets each rate."""
 
     def begin_batch(self, next_rate):
-        self._next_rate, self._moments, self._is_collecting = next_rate, [], True
+        self._next_rate, self._is_in_batch = next_rate, True
 
     def end_batch(self):
-        self._is_collecting = False
+        self._is_in_batch = False
         rate = math.nan
         if not math.isnan(self._next_rate):
             rate = self.rate.value
             # an assignment costs 1 % of a small batch
             if np.float32(self._next_rate) != np.float32(rate):
                 self.rate.value = self._next_rate
-        return rate, self._moments
+        return rate
 
-    def start_pass(self):
+    def start_pass(self, receive):
+        self._receive = receive
         # Keras calls it in the place of gradients and optimizer
         self._attributes.put(self.model, "_backwards", self._end_forward)
-        self._hook_model(self._attributes, self._collect)
+        self._hook_model(self._attributes, self._receive_in_batch)
         _python_functions.hold(self)
 
     def _end_forward(self, tape, loss):
-        self._is_collecting = False  # others may call the layers before the next batch
+        self._is_in_batch = False  # others may call the layers before the next batch
 
-    def stop(self):
+    def give_back(self):
         self._attributes.give_back()
         _python_functions.release(self)
 
@@ -223,16 +227,16 @@ class EagerMode:
         for layer in self._layers:
             _hook_layer(layer, attributes, receive)
         for part in parts_of(self.model):
-            # else the wrapper calls its layer once more, to know what it returns
+            # otherwise TimeDistributed calls its layer once more for the shape
             if hasattr(part, "_always_use_reshape"):
                 attributes.put(part, "_always_use_reshape", True)
-            # else Keras calls a cell once more too
-            if batch_norms_of(getattr(part, "cell", None)):
+            # otherwise RNN calls its cell once more for the shape
+            if hasattr(part, "cell") and batch_norms_of(part.cell):
                 attributes.put(part, "unroll", True)
 
-    def _collect(self, *moments):
-        if self._is_collecting:
-            self._moments.append(moments)
+    def _receive_in_batch(self, *moments):
+        if self._is_in_batch:
+            self._receive(*moments)
 
 
 def _hook_layer(layer, attributes, receive):

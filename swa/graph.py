@@ -30,6 +30,7 @@ __all__ = ["GraphMode"]
 # The operations by which a batch sets the next one's rate: the rate that it used,
 # negated; its updates, which end by setting the rate; the placeholder of that rate.
 _RateOps = namedtuple("_RateOps", "negated_rate updates_op placeholder")
+_NO_RATE_OPS = _RateOps(None, None, None)
 
 
 class GraphMode:
@@ -45,12 +46,11 @@ class GraphMode:
       model: as given.
       variables: list of the model's weights, in `get_weights()` order.
       rate: `swa.optimizer_rate.OptimizerRate` of the model's optimizer.
-      continues_rows: bool, whether the epoch after one that was cut short goes on
-        with the rows that it left unread, instead of with the first ones.
-      runs_training: bool, whether the model can run in training mode as it is now.
+      reads_on_after_a_stop: bool, whether an epoch after one that was stopped in its
+        midst reads on where that one ended, and not from the first row.
     """
 
-    continues_rows = False
+    reads_on_after_a_stop = False
 
     def __init__(self, keras, model):
         self._keras, self.model = keras, model
@@ -64,15 +64,10 @@ class GraphMode:
         self._calls = []  # of moment_search.BatchNormCall
         self._phase = backend.learning_phase()  # an int, where the user has fixed it
         self._function, self._forms = None, Forms(None)
-        self._other_forms = Forms(None)  # of a train function beside that of `fit`
+        self._forms_of_other = Forms(None)  # of a train function beside that of `fit`
         self._next_rate = math.nan
-        self._feeds_rate = False  # whether the batches are fed the next rate
-        self._rate_ops = _RateOps(None, None, None)
-
-    @property
-    def runs_training(self):
-        is_off = isinstance(self._phase, int) and not self._phase
-        return bool(self.model.inputs) and not is_off  # without inputs it is not built
+        self._rate_ops = _NO_RATE_OPS  # others while the batches are fed the next rate
+        self._receive = None  # of the pass
 
     def prepare(self, sets_rate):
         """Finds the trained batch-norm layers, and makes the operations of training.
@@ -93,8 +88,8 @@ class GraphMode:
         self._function = self.model.train_function
         self._forms = Forms(self._function)
         is_known = is_of_keras(self._function)
-        layers = self.trained_batch_norms(
-            [self._function.updates_op] if is_known else None
+        layers = self._find_layers(
+            [self._function.updates_op] if is_known else self._keras.updates(self.model)
         )
         if layers and not is_known:
             raise ValueError(
@@ -102,30 +97,39 @@ class GraphMode:
                 f"normalization, whose last epoch SWA changes, got {self._function!r}. "
                 f"Call model.compile() again, or freeze batch normalization."
             )
+        # all operations are made here, so that none is added while the model trains
         if sets_rate and self._can_set_next_rate():
-            self._made_rate_ops()
+            self._rate_ops_of_function()
         if layers:
             self._pass_updates(self._function)
         if not self._feeds_initial_values():
             _check_not_finalized(self.variables[0].graph)
-            self.put(self.read())  # Keras makes its operations at the first use
+            self.put(self.read())  # Keras makes its assignments at the first `put`
         return layers
 
-    def trained_batch_norms(self, updates=None):
-        """Finds where updates get the moments of batch-norm layers.
-
-        Args:
-          updates: list of operations; None: those of the layers that are trainable
-            by their current flags.
+    def trained_batch_norms(self):
+        """Finds the batch-norm layers that are trainable by their current flags.
 
         Returns:
-          List of the layers.
+          List of the layers whose statistics training would move.
 
         Raises:
           ValueError: a layer whose moments cannot be proved, or a model that cannot
             run in training mode.
         """
-        updates = self._keras.updates(self.model) if updates is None else updates
+        trained = batch_norms_of(self.model, only_trainable=True)
+        check_training_mode(self.model, trained, self._runs_training())
+        return self._find_layers(self._keras.updates(self.model))
+
+    def _find_layers(self, updates):
+        """Finds the layers whose statistics some updates move, and their moments.
+
+        Args:
+          updates: list of operations.
+
+        Returns:
+          List of the layers.
+        """
         outputs = tf.nest.flatten(getattr(self.model, "outputs", None) or ())
         ops = moment_search.leaves([*updates, *outputs])
         trained = batch_norms_of(self.model, only_trainable=True)
@@ -138,7 +142,7 @@ class GraphMode:
             if not (call.follows_phase and isinstance(self._phase, int))
         ]
         layers = list(dict.fromkeys(call.layer for call in self._calls))
-        check_training_mode(self.model, layers, self.runs_training)
+        check_training_mode(self.model, layers, self._runs_training())
         return layers
 
     def read(self):
@@ -165,27 +169,31 @@ class GraphMode:
 
     def start_training(self):
         """From now on each batch sets the next one's rate, if the function lets it."""
-        self.stop()
+        self.give_back()
         self._take_new_function()
         if self._can_set_next_rate():
-            self._rate_ops = ops = self._made_rate_ops()
+            ops = self._rate_ops_of_function()
             feed_dict = {ops.placeholder: 0.0}  # `begin_batch` sets the value
             self._forms.change([ops.negated_rate], ops.updates_op, feed_dict)
-            self._feeds_rate = True
+            self._rate_ops = ops
 
-    def start_pass(self):
-        """From now on batches train nothing, and fetch their moments.
+    def start_pass(self, receive):
+        """From now on batches train nothing, and hand over their moments.
 
         A callback may train by another function than `fit`: it trains nothing either.
+
+        Args:
+          receive: function, as of `forward`.
         """
-        self.stop()
+        self.give_back()
         self._take_new_function()
+        self._receive = receive
         function, other = self._function, self.model.train_function
         updates = self._pass_updates(function)
         self._forms.change(self._fetches(), updates, function.feed_dict)
         if other is not function and is_of_keras(other):
-            self._other_forms = Forms(other)
-            self._other_forms.change([], self._pass_updates(other), other.feed_dict)
+            self._forms_of_other = Forms(other)
+            self._forms_of_other.change([], self._pass_updates(other), other.feed_dict)
 
     def begin_batch(self, next_rate):
         """A batch begins.
@@ -195,27 +203,22 @@ class GraphMode:
         """
         self._forms.values.clear()
         self._next_rate = next_rate
-        if self._feeds_rate:
+        if self._rate_ops is not _NO_RATE_OPS:
             self._function.feed_dict[self._rate_ops.placeholder] = next_rate
 
     def end_batch(self):
-        """What the batch tells.
+        """A batch has ended. In the pass its moments are handed over.
 
         Returns:
-          (float, the rate that it used, nan where it is not known; list of tuples, the
-          arguments of `swa.batch_norm.Statistics.add` for each call of a batch-norm
-          layer, in the pass alone).
+          float, the rate that it used; nan where it is not known.
 
         Raises:
           ValueError: the model was compiled anew in the midst of training.
         """
         values = dict(self._forms.values)
         self._forms.values.clear()
-        return self._end_rate(values), self._moments(values)
-
-    def _end_rate(self, values):
-        """The rate that the batch used; sets the next one where the batch has not."""
-        if self._feeds_rate and self._rate_ops.negated_rate in values:
+        self._hand_over_moments(values, self._receive)
+        if self._rate_ops.negated_rate in values:
             return -float(values[self._rate_ops.negated_rate])
         if math.isnan(self._next_rate):
             return math.nan
@@ -233,7 +236,12 @@ class GraphMode:
         self._check_optimizer()
         is_new = self.model.train_function is not self._function
         if is_new and not is_array_loop_running(self.model):
-            self.prepare(sets_rate=False)
+            layers = {call.layer for call in self._calls}
+            if layers != set(self.prepare(sets_rate=False)):
+                raise ValueError(
+                    f"model {self.model.name!r} must train the same batch-norm layers "
+                    f"while fit with SWA runs, got others. Call compile() before fit."
+                )
 
     def _check_optimizer(self):
         if self.model.optimizer is not self.rate.optimizer:
@@ -242,11 +250,11 @@ class GraphMode:
                 f"runs, got {self.model.optimizer!r}. Call compile() before fit."
             )
 
-    def stop(self):
+    def give_back(self):
         """Gives the train function back as it was."""
-        self._forms.restore()
-        self._other_forms.restore()
-        self._feeds_rate = False
+        self._forms.give_back()
+        self._forms_of_other.give_back()
+        self._rate_ops = _NO_RATE_OPS
 
     def forward(self, batches, receive):
         """Runs the model on each batch in training mode; no weight changes.
@@ -266,8 +274,7 @@ class GraphMode:
             if not isinstance(self._phase, int):
                 feeds[self._phase] = True
             values = get_session().run(fetches, feeds)
-            for moments_of_call in self._moments(dict(zip(fetches, values))):
-                receive(*moments_of_call)
+            self._hand_over_moments(dict(zip(fetches, values)), receive)
 
     # The operations of a form, made once for what the train function runs
 
@@ -279,7 +286,7 @@ class GraphMode:
         """
         return is_of_keras(self._function) and not self._function.feed_dict
 
-    def _made_rate_ops(self):
+    def _rate_ops_of_function(self):
         function, rate = self._function, self.rate.variable
         # a metric may read the rate, so that all of these come before it changes
         fetched = [*function.outputs, *function.fetches]
@@ -303,10 +310,11 @@ class GraphMode:
         layer_updates = [
             update for part in parts for update in getattr(part, "_updates", None) or ()
         ]
-        operations = set(moment_search.leaves(layer_updates))
+        layer_ops = set(moment_search.leaves(layer_updates))
         variable_op = moment_search.variable_op
+        # stand-alone Keras has pairs of a variable and its new value too
         pairs = [update for update in layer_updates if isinstance(update, tuple)]
-        updated = {variable_op(variable) for variable, _ in pairs}
+        layer_variables = {variable_op(variable) for variable, _ in pairs}
         statistics = {
             variable_op(variable)
             for call in self._calls
@@ -315,8 +323,10 @@ class GraphMode:
 
         def is_kept(update):
             assigned = set(moment_search.assignments_of(update))
-            is_of_layer = update in operations or assigned & updated
-            return is_of_layer and not assigned & statistics
+            is_of_layer = update in layer_ops or not assigned.isdisjoint(
+                layer_variables
+            )
+            return is_of_layer and assigned.isdisjoint(statistics)
 
         updates = moment_search.leaves([function.updates_op])
         kept = [update for update in updates if is_kept(update)]
@@ -334,7 +344,7 @@ class GraphMode:
     # Moments
 
     def _fetches(self):
-        """The tensors that `_moments` needs, each once."""
+        """The tensors that `_hand_over_moments` needs, each once."""
         fetches = []
         for call in self._calls:
             shape = self._shape(call.inputs)
@@ -352,13 +362,13 @@ class GraphMode:
                 inputs._swa_shape = tf.shape(inputs, out_type=tf.int64)
         return inputs._swa_shape
 
-    def _moments(self, values):
-        """The moments of each call of a layer, as arguments of `Statistics.add`.
+    def _hand_over_moments(self, values, receive):
+        """Hands over the moments of each call of a layer.
 
         Args:
           values: dict of arrays, by the tensor that was fetched; empty: no moments.
+          receive: function, as of `forward`.
         """
-        moments_of_calls = []
         for call in self._calls:
             if call.mean not in values:
                 continue
@@ -367,12 +377,14 @@ class GraphMode:
                 shape = values[shape]
             count = moments.values_per_channel(shape, call.axes)
             mean, variance = values[call.mean], values[call.variance]
-            moments_of_calls.append(
-                (call.layer, count, mean, variance, call.is_unbiased)
-            )
-        return moments_of_calls
+            receive(call.layer, count, mean, variance, call.is_unbiased)
 
     # Small things
+
+    def _runs_training(self):
+        """Whether the model can run in training mode as it is now."""
+        is_off = isinstance(self._phase, int) and not self._phase
+        return bool(self.model.inputs) and not is_off  # without inputs it is not built
 
     def _feeds_initial_values(self):
         """Whether each weight has an initial value that can be fed for it alone."""

@@ -23,40 +23,35 @@ from swa.moment_search import leaves
 __all__ = ["SWA", "update_bn"]
 
 
-def checked_updates(model):
-    """The updates of a model's layers, frozen ones left out.
+def _check_updates(model):
+    """Refuses a batch norm that another layer calls on values of its own.
 
-    Keras runs only those that depend on the inputs of one of the model's layers. It
-    never updates a batch norm that another layer calls on values of its own, as the
-    cell of an RNN does.
+    Keras runs only the updates that depend on the inputs of one of the model's layers.
+    It never updates the batch norm of an RNN's cell, for example.
 
     Args:
       model: a Keras model.
 
-    Returns:
-      List of operations, tensors, and pairs of a variable and its value.
-
     Raises:
       ValueError: the model has such a batch norm, and it is not frozen.
     """
-    updates = list(model.updates)
+    updates = leaves(list(model.updates))
     for layer in batch_norms_of(model, only_trainable=True):
         layer_updates = leaves(layer.updates)
-        if layer_updates and set(layer_updates).isdisjoint(leaves(updates)):
+        if layer_updates and set(layer_updates).isdisjoint(updates):
             raise ValueError(
                 f"batch-norm layer {layer.name!r} must be called by the model itself "
                 f"in stand-alone Keras, which does not update it within another layer. "
                 f"Use tf.keras, or freeze it before compile()."
             )
-    return updates
 
 
 class KerasMode(GraphMode):
     """Graph mode, whatever TensorFlow's mode: Keras 2.3.1 has no other."""
 
-    def prepare(self, sets_rate):
-        checked_updates(self.model)
-        return super().prepare(sets_rate)
+    def _find_layers(self, updates):
+        _check_updates(self.model)
+        return super()._find_layers(updates)
 
 
 def _weights(model):
@@ -70,7 +65,7 @@ class SWA(callback.SWA, keras.callbacks.Callback):
         module=keras,
         make_mode=KerasMode,
         weights=_weights,
-        updates=checked_updates,
+        updates=lambda model: list(model.updates),
     )
 
 

@@ -34,7 +34,7 @@ def parts_of(model, only_trainable=False):
       only_trainable: bool, whether frozen parts, and what is in them, are left out.
 
     Returns:
-      List of the parts, each once, in their order, a part before what holds it.
+      List of the parts, each once, what a part holds before the part.
     """
     parts, waiting = {}, [model]
     while waiting:

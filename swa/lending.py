@@ -30,13 +30,13 @@ class Loan:
 
     def __init__(self, read, write, is_same):
         self._read, self._write, self._is_same = read, write, is_same
-        self.close()
+        self.forget()
 
     def open(self, before):
         """Notes the value that is to be given back."""
         self.is_open, self.before, self.ours = True, before, []
 
-    def close(self):
+    def forget(self):
         """Forgets the value from before; the current one stays."""
         self.is_open, self.before, self.ours = False, None, []
 
@@ -54,11 +54,16 @@ class Loan:
         now = self._read()
         return any(self._is_same(now, value) for value in self.ours)
 
-    def give_back(self):
-        """Sets the value from before, unless the user has set another one meanwhile."""
+    def give_back(self, also_ours=()):
+        """Sets the value from before, unless the user has set another one meanwhile.
+
+        Args:
+          also_ours: sequence of further values of SWA's that may be there now.
+        """
+        self.ours = [*self.ours, *also_ours]
         if self.is_open and self.is_ours():
             self._write(self.before)
-        self.close()
+        self.forget()
 
 
 class Attributes:

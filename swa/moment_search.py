@@ -191,15 +191,9 @@ def _origin(assignment):
 def _call_of(layer, mean, variance):
     """The BatchNormCall of two origins; None if they are not of the same call."""
     op, is_fused = mean.tensor.op, mean.tensor.op.type != "Mean"
-    if is_fused:
-        axes = [0, 2, 3] if op.get_attr("data_format") == b"NCHW" else [0, 1, 2]
-        is_pair = variance.tensor.op is op
-    else:
-        axes = tf.get_static_value(op.inputs[1])
-        deviations = variance.tensor.op.inputs[0].op
-        is_pair = deviations.type == "SquaredDifference"
-        is_pair = is_pair and _skip_back(deviations.inputs[1]).op is op
-    if not is_pair or axes is None:
+    find_axes = _fused_axes if is_fused else _plain_axes
+    axes = find_axes(op, variance.tensor.op)
+    if axes is None:
         return None
     return BatchNormCall(
         layer,
@@ -210,6 +204,22 @@ def _call_of(layer, mean, variance):
         is_unbiased=is_fused,
         follows_phase=mean.follows_phase or variance.follows_phase,
     )
+
+
+def _fused_axes(op, variance_op):
+    """The axes of the fused kernel's moments; None where it is not one kernel."""
+    if variance_op is not op:
+        return None
+    return [0, 2, 3] if op.get_attr("data_format") == b"NCHW" else [0, 1, 2]
+
+
+def _plain_axes(op, variance_op):
+    """The axes of a mean; None where the variance is not about this mean."""
+    deviations = variance_op.inputs[0].op
+    if deviations.type != "SquaredDifference":
+        return None
+    is_about_mean = _skip_back(deviations.inputs[1]).op is op
+    return tf.get_static_value(op.inputs[1]) if is_about_mean else None
 
 
 def _branches(op):

@@ -5,7 +5,7 @@
 import math
 from numbers import Real
 
-__all__ = ["OptimizerRate"]
+__all__ = ["OptimizerRate", "is_settable"]
 
 
 class OptimizerRate:
@@ -26,18 +26,6 @@ class OptimizerRate:
     def __init__(self, optimizer, read, assign):
         self.optimizer, self._read, self._assign = optimizer, read, assign
         self._holder = 0.0  # the variable, once it is there
-
-    @property
-    def is_settable(self):
-        """bool: whether the rate can be read and set; a schedule cannot."""
-        rate = getattr(self.optimizer, "lr", None)
-        # a LossScaleOptimizer wraps the one that has the rate
-        inner = getattr(self.optimizer, "_optimizer", self.optimizer)
-        initial = getattr(inner, "_hyper", {}).get("learning_rate")
-        if callable(initial):  # a schedule or a function, which a read would call
-            return False
-        is_number = isinstance(rate, Real) and isinstance(initial, Real)
-        return hasattr(rate, "load") or is_number
 
     @property
     def variable(self):
@@ -62,4 +50,19 @@ class OptimizerRate:
 
     def value_or_nan(self):
         """float: the rate; nan where it is not settable."""
-        return self.value if self.is_settable else math.nan
+        return self.value if is_settable(self.optimizer) else math.nan
+
+
+def is_settable(optimizer):
+    """Whether the rate of an optimizer, or of None, can be read and set.
+
+    That of a `LearningRateSchedule` cannot.
+    """
+    rate = getattr(optimizer, "lr", None)
+    # a LossScaleOptimizer wraps the one that has the rate
+    inner = getattr(optimizer, "_optimizer", optimizer)
+    initial = getattr(inner, "_hyper", {}).get("learning_rate")
+    if callable(initial):  # a schedule or a function, which a read would call
+        return False
+    is_number = isinstance(rate, Real) and isinstance(initial, Real)
+    return hasattr(rate, "load") or is_number

@@ -38,8 +38,8 @@ class Progress:
 
     @property
     def is_whole(self):
-        """Whether every batch of the current epoch ran."""
-        return 0 < self.batches_done >= self.batches_expected
+        """Whether every batch of the current epoch ran; any number, if not known."""
+        return self.batches_done > 0 and self.batches_done >= self.batches_expected
 
     @property
     def is_last_batch(self):

@@ -10,6 +10,7 @@ import math
 
 from swa import schedules
 from swa.lending import Loan
+from swa.optimizer_rate import is_settable
 from swa.rates import Rates, is_same_rate
 
 __all__ = ["RateControl"]
@@ -53,14 +54,13 @@ class RateControl:
 
     def begin_pass(self):
         """Sets the rate to 0, because nothing is trained."""
-        if self._mode.rate.is_settable:
+        if is_settable(self._mode.rate.optimizer):
             self.rates.plan([0.0])
             self._put(0.0)
 
     def give_back(self):
         """Sets the rate from before, unless the user or a callback has changed it."""
-        self._loan.ours = [*self._loan.ours, *self.rates.may_be_set]
-        self._loan.give_back()
+        self._loan.give_back(also_ours=self.rates.may_be_set)
 
     def end(self):
         """Gives the rate back after training.
@@ -70,7 +70,7 @@ class RateControl:
         """
         if self.sets_rate:
             self._write(self._compiled_rate)
-            self._loan.close()
+            self._loan.forget()
         else:
             self.give_back()
 

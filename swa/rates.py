@@ -18,6 +18,7 @@ class Rates:
     Attributes:
       history: list of floats, the rate that each finished batch used.
       batch: int, the current batch.
+      is_as_planned: bool, whether every batch so far has used the planned rate.
     """
 
     def __init__(self):
@@ -25,7 +26,7 @@ class Rates:
         self._planned = [math.nan]  # by batch; the last one holds for all that follow
         self._used = {}  # by batch, for those that did not use the planned rate
         self._last_of_epoch_before = math.nan
-        self._is_as_planned = True
+        self.is_as_planned = True
 
     @property
     def current(self):
@@ -39,7 +40,10 @@ class Rates:
 
     @property
     def may_be_set(self):
-        """List of floats: the rates of which an optimizer may hold any now."""
+        """List of floats: the rates of which an optimizer may hold any now.
+
+        A Ctrl-C may come between the plan of an epoch and its first rate.
+        """
         return [self._last_of_epoch_before, self.current, self.following]
 
     def of(self, batch):
@@ -61,15 +65,10 @@ class Rates:
 
         Args:
           rate: float; nan: it is not known.
-
-        Returns:
-          bool, whether it is the first one of the run that was not planned.
         """
-        if math.isnan(rate) or is_same_rate(rate, self.current):
-            return False
-        self._used[self.batch] = rate
-        is_first, self._is_as_planned = self._is_as_planned, False
-        return is_first
+        if not math.isnan(rate) and not is_same_rate(rate, self.current):
+            self._used[self.batch] = rate
+            self.is_as_planned = False
 
     def end_epoch(self, batches):
         """Writes the rates of the batches that ran into the history.

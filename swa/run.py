@@ -6,7 +6,7 @@ Keras's hook                  what happens
 on_train_begin                begin: refuses, finds layers, makes operations
 on_batch_begin, the first     the epoch begins: its rates are planned, or the pass
 on_batch_begin, on_batch_end  mode: sets the next rate, hands over rate and moments
-on_test_begin, the last batch end_batches: the pass ends, statistics are set
+on_test_begin, the last batch end_pass_if_whole: statistics are set
 on_epoch_end                  a sample, or an early stop becomes one epoch more
 on_train_end                  end: the average is set, all else is given back
 """
@@ -25,7 +25,7 @@ from swa.weights import Weights
 
 __all__ = ["PASS", "NotBegun", "Options", "Run", "check_average"]
 
-TRAINING, PASS, PASSED = "training", "pass", "passed"
+TRAINING, PASS, PASSED, SPOILED = "training", "pass", "passed", "spoiled"
 
 # What a callback is made with: schedules.Settings; a function that sums arrays over the
 # ranks, or None; a validation.Validation, or None; whether to announce the stages.
@@ -54,8 +54,11 @@ class Run:
 
         TRAINING --its last epoch begins, n_averaged > 0-->  PASS     (batch norm)
         PASS     --every batch ran-->                        PASSED
-        PASS     --cut short-->                              TRAINING (all given back)
+        PASS     --every batch ran, one with NaN or Inf-->   SPOILED
+        PASS, SPOILED --the epoch ends-->                    TRAINING (all given back)
         an early stop with batch norm and rows left to read: last_epoch = epoch + 1
+
+    The pass is the forward-only epoch, whose number users read as `batch_norm_epoch`.
 
     Args:
       mode: the model's `swa.graph.GraphMode` or `swa.eager.EagerMode`.
@@ -141,27 +144,26 @@ class Run:
 
     def end_batch(self):
         """Notes what the batch tells; ends the pass with its last batch, if known."""
-        rate, moments = self.mode.end_batch()
-        if self.rate_control.rates.note_used(rate):
+        rates = self.rate_control.rates
+        was_as_planned = rates.is_as_planned
+        rates.note_used(self.mode.end_batch())
+        if was_as_planned and not rates.is_as_planned:
             _warn(
                 "another callback sets the learning rate too: history['lr'] and swa.lr "
                 "tell what was used."
             )
-        if self.stage is PASS:
-            for moments_of_call in moments:
-                self._statistics.add(*moments_of_call)
         self.progress.end_batch(self.mode.model.stop_training)
         if self.progress.is_last_batch:
-            self.end_batches()
+            self.end_pass_if_whole()
 
-    def end_batches(self):
-        """No batch follows in this epoch: the pass ends, if it was whole."""
+    def end_pass_if_whole(self):
+        """Sets the statistics once no batch follows, if every batch of the pass ran."""
         if self.stage is not PASS or not self.progress.is_whole:
             return
         statistics = self._statistics
-        self.mode.stop()
+        self.mode.give_back()
         statistics.merge_ranks(self._options.sum_over_ranks)
-        # with NaN or Inf, or without a batch, the pass stays one that was cut short
+        self.stage = SPOILED
         if statistics.has_batches() and not statistics.non_finite_layers():
             self.final = statistics.with_statistics(
                 self.averaged(), self.mode.variables
@@ -172,11 +174,11 @@ class Run:
 
     def end_epoch(self):
         """Takes a sample; turns an early stop into one epoch more, the pass."""
-        self.end_batches()
+        self.end_pass_if_whole()
         progress, model = self.progress, self.mode.model
         self.rate_control.rates.end_epoch(progress.batches_done)
         progress.end_epoch()
-        if self.stage is PASS:
+        if self.stage in (PASS, SPOILED):
             self._cut_pass_short()
             model.stop_training = True  # because the rows or the user have ended it
         elif self.stage is PASSED:
@@ -188,12 +190,13 @@ class Run:
                 self._sample()
             needs_pass = model.stop_training and self._needs_pass()
             if needs_pass and self._sees_all_rows_next():
-                progress.last_epoch, model.stop_training = progress.epoch + 1, False
+                progress.last_epoch = progress.epoch + 1  # the pass
+                model.stop_training = False
 
     def end(self):
         """Sets the average, or says why the trained weights stay."""
-        self.end_batches()
-        if self.stage is PASS:  # a loop by hand has left its last epoch
+        self.end_pass_if_whole()
+        if self.stage in (PASS, SPOILED):  # a loop by hand has left its last epoch
             self._cut_pass_short()
         if self.stage is PASSED:
             # once more, because later callbacks may have changed the weights
@@ -209,12 +212,12 @@ class Run:
         else:
             self.weights.put_over_trained(self.averaged())
             self._say("final model weights set to stochastic weight average")
-        self.mode.stop()
+        self.mode.give_back()
         self.rate_control.end()
 
     def give_back(self):
         """Gives back the train function, the rate and the weights."""
-        self.mode.stop()
+        self.mode.give_back()
         self.rate_control.give_back()
         self.weights.give_back()
 
@@ -253,6 +256,8 @@ class Run:
         return self._needs_pass() and self.progress.epoch == self.progress.last_epoch
 
     def _begin_training_epoch(self):
+        # a loop by hand may go on after the pass
+        self.stage, self.final = TRAINING, []
         epoch, batches = self.progress.epoch, self.progress.batches_expected
         self.rate_control.begin_epoch(epoch, batches)
         if self.rate_control.sets_rate and self._is_ready:
@@ -268,7 +273,7 @@ class Run:
         self.weights.put_over_trained(self.averaged())
         self.stage, self.batch_norm_epoch = PASS, self.progress.epoch + 1
         self.rate_control.begin_pass()
-        self.mode.start_pass()
+        self.mode.start_pass(self._statistics.add)
         self._say("final model weights set to stochastic weight average")
         self._say("reinitializing batch normalization layers")
         self._say("running forward pass to adjust batch normalization")
@@ -291,9 +296,9 @@ class Run:
         progress = self.progress
         if progress.is_last_for_keras:
             return False
-        if progress.is_whole:
+        if progress.is_whole:  # the next epoch begins with the first row
             return True
-        return progress.stopped_in_batch and not self.mode.continues_rows
+        return progress.stopped_in_batch and not self.mode.reads_on_after_a_stop
 
     def _say(self, what):
         if self._options.verbose > 0:
@@ -310,9 +315,11 @@ def check_average(average, mode):
     Raises:
       ValueError: another number of weights, or another shape, by the weight's name.
     """
+    if not average.n_averaged or not mode.variables:  # a model may get them later
+        return
     pairs = zip(mode.variables, _dtypes(mode))
     weights = [weight for weight, dtype in pairs if averaging.is_averaged(dtype)]
-    if average.n_averaged and len(average.mean) != len(weights):
+    if len(average.mean) != len(weights):
         raise ValueError(
             f"state must hold {len(weights)} averaged weights for this model, got "
             f"{len(average.mean)}."

@@ -58,7 +58,7 @@ class Guard:
         self.is_open = False  # first, because a Ctrl-C may come after
         self._methods.give_back()
         self._model = self._error_before = None
-        # else a callback that is not used again would wait for the garbage collector
+        # otherwise a callback that is not used again would wait for the collector
         self._give_back = _nothing
 
     def is_fit_running(self):
@@ -66,7 +66,7 @@ class Guard:
         is_in_fit = self.is_open and self._began_in_fit
         return is_in_fit and _is_fit_running(self._model)
 
-    def is_cut_off(self):
+    def is_fit_cut_off(self):
         """Whether an exception has ended the `fit` that began."""
         return self.is_open and self._began_in_fit and not _is_fit_running(self._model)
 
@@ -91,7 +91,8 @@ class Guard:
         Raises:
           ValueError: an SWA takes part already in the `fit` of the model that runs now.
         """
-        other = getattr(vars(model).get("fit"), "guard", self)
+        wrapper = vars(model).get("fit")
+        other = getattr(wrapper, "guard", self)  # of the SWA that has wrapped `fit`
         if other.is_fit_running():
             raise ValueError(
                 f"callbacks must hold one SWA in a fit of {model.name!r}, nested fits "
@@ -104,10 +105,10 @@ class Guard:
 
     def _guarded(self, name, method):
         def guarded(*args, **options):
-            is_new_training = name in _FITS and not self._began_in_fit
+            is_loop_cut_off = name in _FITS and not self._began_in_fit
             if not self.is_open:  # a Ctrl-C came while this was opened or closed
                 self._methods.give_back()
-            elif is_new_training or self.is_cut_off():
+            elif is_loop_cut_off or self.is_fit_cut_off():
                 self._give_back()
             return method(*args, **options)
 

@@ -52,7 +52,7 @@ class Forms:
             function.fetch_callbacks[tensor] = keep_first
         _exchange(function, [*function.fetches, *fetches], updates_op, feed_dict)
 
-    def restore(self):
+    def give_back(self):
         """Gives it its own form back; what others have added to its fetches stays."""
         if not self._is_changed:
             return
@@ -72,16 +72,16 @@ def _exchange(function, fetches, updates_op, feed_dict):
     that the call was built for.
     """
     attributes = vars(function)
-    forms = attributes.setdefault("_swa_forms", {})
-    private = {
+    built_calls = attributes.setdefault("_swa_built_calls", {})
+    # of the form that is left now
+    built_calls[(function.updates_op, *function.fetches)] = {
         name: value
         for name, value in attributes.items()
         if name.startswith("_") and not name.startswith("_swa")
     }
-    forms[(function.updates_op, *function.fetches)] = private
-    unbuilt = {"_callable_fn": None}
+    not_built = {"_callable_fn": None}
     attributes.update(
-        forms.get((updates_op, *fetches), unbuilt),
+        built_calls.get((updates_op, *fetches), not_built),
         fetches=fetches,
         updates_op=updates_op,
         feed_dict=feed_dict,

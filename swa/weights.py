@@ -35,7 +35,10 @@ class Weights(Loan):
             lambda: [np.array(array) for array in mode.read()], mode.put, _is_same
         )
         self._mode = mode
+        # what training left; `before` is what this loan gives back, which `apply` over
+        # weights of the user's changes
         self._last_trained = []
+        self._compared = set()  # ids of the variables that tell whose weights these are
 
     @property
     def trained(self):
@@ -53,19 +56,23 @@ class Weights(Loan):
         self._last_trained = self.before
 
     def is_ours(self):
-        """Whether the model has what SWA put in, or, after a Ctrl-C, a part of it."""
-        return self._has([*self.ours, self.before])
+        """Whether the model has what SWA put in.
+
+        After a Ctrl-C within `put` some weights are still those from before.
+        """
+        return self._each_is_one_of([*self.ours, self.before])
 
     def is_average_there(self):
         """Whether the model has what SWA put in last, untouched."""
-        return self._has(self.ours[-1:])
+        return self._each_is_one_of(self.ours[-1:])
 
     def give_back(self):
         """Puts the weights from before back, unless the user has changed them."""
         if self.is_open and self.is_ours():
             self._write(self.before)
-            self._last_trained = []  # else `trained_weights` still needs them
-        self.close()
+            # otherwise `trained_weights` still needs them
+            self._last_trained = []
+        self.forget()
 
     @contextlib.contextmanager
     def restored_after(self, keeps=False):
@@ -86,19 +93,30 @@ class Weights(Loan):
                 self._write(weights)
                 self.is_open, self.before, self.ours = loan
 
-    def _has(self, candidates):
-        """Whether each array of the model equals that of some candidate.
+    def put(self, arrays):
+        """Sets the weights; the first ones open the loan with what was there."""
+        self._note_compared()
+        super().put(arrays)
 
-        A weight that is neither trained nor a statistic is not asked, because a layer
-        may have moved it by an update of its own.
+    def _note_compared(self):
+        """Notes the weights that are trained now, and the statistics.
+
+        Others are not compared, because a layer may move them by an update of its own.
+        Those that the user freezes later still are.
         """
-        if not self.is_open or not self.ours:
-            return False
         model = self._mode.model
         statistics = map(statistics_of, batch_norms_of(model))
-        asked = {id(w) for w in itertools.chain(model.trainable_weights, *statistics)}
+        compared = itertools.chain(model.trainable_weights, *statistics)
+        self._compared.update(map(id, compared))
+
+    def _each_is_one_of(self, candidates):
+        """Whether each compared weight has the value of some candidate."""
+        if not self.is_open or not self.ours:
+            return False
+        self._note_compared()
         return all(
-            id(variable) not in asked or any(_is_same(array, value) for value in values)
+            id(variable) not in self._compared
+            or any(_is_same(array, value) for value in values)
             for variable, array, values in zip(
                 self._mode.variables, self._read(), zip(*candidates)
             )

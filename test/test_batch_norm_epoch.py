@@ -6,6 +6,7 @@ Kinds of models: test_models. Kinds of rows: test_rows.
 """
 
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from support.callback_kit import (
     assert_rates,
     assert_statistics,
     at,
+    batches_of,
     both_modes,
     build,
     data,
@@ -25,6 +27,8 @@ from support.callback_kit import (
     on_two_ranks,
     only_eager,
     recorder,
+    refused,
+    sequence,
     twins,
     used_models,
 )
@@ -40,6 +44,36 @@ def test_the_average_gets_the_statistics_of_all_rows(kit):
     fit(model, swa, seen, epochs=7, shuffle=True)
     assert_averaged(model, seen.weights[2:6], data()[0])
     assert swa.batch_norm_epoch == 7
+
+
+@both_modes
+@pytest.mark.parametrize("is_spoiled", [False, True], ids=["finite", "NaN"])
+def test_the_ranks_sum_once_whatever_the_rows_hold(kit, is_spoiled):
+    x, y = data()
+    sums = []
+
+    def spoil_rows(model):
+        x[3, 0] = np.nan if is_spoiled else 0.0
+
+    def counted(arrays):
+        sums.append(1)
+        return arrays
+
+    model = build(kit, learning_rate=1e-30)
+    swa = kit.SWA(2, ranks=counted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        model.fit_generator(
+            sequence(kit, list(zip(batches_of(x), batches_of(y)))),
+            epochs=4,
+            verbose=0,
+            callbacks=[at(kit, "on_epoch_begin", spoil_rows, 3), swa],
+            validation_data=data(seed=2),
+            workers=0,
+            shuffle=False,
+        )
+    assert (swa.batch_norm_epoch is None) == is_spoiled
+    assert len(sums) == 3  # counts, means, variances
 
 
 @both_modes
@@ -182,6 +216,20 @@ def test_another_threads_fit_ends_within_it(tf_kit):
 
 
 # Mid-fit
+
+
+@new_models
+def test_a_model_that_trains_other_layers_in_mid_fit_is_refused(tf_kit):
+    def compile_anew(model):
+        model.layers[1].trainable = False
+        model.compile(model.optimizer, model.loss)
+
+    x, y = data()
+    model = build(tf_kit)
+    again = at(tf_kit, "on_epoch_end", compile_anew, 1)
+    rows = sequence(tf_kit, list(zip(batches_of(x), batches_of(y))))
+    with refused("must train the same batch-norm layers"):
+        model.fit_generator(rows, epochs=4, verbose=0, callbacks=[tf_kit.SWA(2), again])
 
 
 @new_models

@@ -374,6 +374,35 @@ def test_a_cleared_session_after_an_interrupt_is_no_fault(kit):
 
 
 @new_models
+def test_the_train_function_is_given_back_where_another_session_is(tf_kit):
+    import tensorflow as tf
+
+    model = build(tf_kit)
+    swa = tf_kit.SWA(2)
+    model._make_train_function()
+    updates = model.train_function.updates_op
+    interrupted(tf_kit, model, swa, 3)
+    assert model.train_function.updates_op is not updates
+    with tf.Graph().as_default(), tf.compat.v1.Session().as_default():
+        swa.restore()
+    assert model.train_function.updates_op is updates
+
+
+@both_modes
+def test_weights_set_in_a_layer_that_was_frozen_after_training_stay(kit):
+    model = build(kit, False)
+    swa = kit.SWA(2)
+    fit(model, swa)
+    layer = model.layers[0]
+    layer.trainable = False
+    layer.set_weights([weight + 1 for weight in layer.get_weights()])
+    weights = model.get_weights()
+    swa.restore()
+    layer.trainable = True
+    assert equal(model.get_weights(), weights)
+
+
+@new_models
 @both_modes
 def test_a_fit_that_the_user_put_on_the_model_is_still_there(kit):
     model = build(kit)

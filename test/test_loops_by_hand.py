@@ -27,14 +27,18 @@ from support.callback_kit import (
     only_eager,
     rate_of,
     recorder,
+    refused,
     used_models,
 )
 
 pytestmark = used_models
 
 
-def train_by_hand(model, members, epochs, first_batch=0):
-    """As in a GAN's: `train_on_batch`, and each hook called by the user."""
+def train_by_hand(model, members, epochs, first_batch=0, announced=None):
+    """As in a GAN's: `train_on_batch`, and each hook called by the user.
+
+    `set_params` is called with the announced epochs, if they are not those that run.
+    """
     x, y = data()
     starts = range(0, ROWS, BATCH)
 
@@ -43,7 +47,7 @@ def train_by_hand(model, members, epochs, first_batch=0):
             getattr(member, hook)(*arguments)
 
     call("set_model", model)
-    call("set_params", {"epochs": epochs, "steps": len(starts)})
+    call("set_params", {"epochs": announced or epochs, "steps": len(starts)})
     call("on_train_begin")
     for epoch in range(epochs):
         call("on_epoch_begin", epoch)
@@ -93,6 +97,65 @@ def test_a_loop_by_hand_may_compile_after_set_model(kit):
     train_by_hand(model, (swa, Compiling(), seen), epochs=4)
     assert_rates(seen.rates, swa, 4)
     assert rate_of(kit, model) == pytest.approx(0.1)
+
+
+@both_modes
+def test_a_loop_by_hand_that_trains_again_begins_at_the_rate_of_then(kit):
+    model = build(kit)
+    swa = kit.SWA(*CYCLIC)
+    train_by_hand(model, [swa], epochs=4)
+    kit.keras.backend.set_value(model.optimizer.lr, 0.2)
+    swa.on_train_begin()
+    assert swa.state["learning_rate"] == pytest.approx(0.2)
+    swa.restore()
+    assert rate_of(kit, model) == pytest.approx(0.2)
+
+
+@both_modes
+def test_a_loop_by_hand_leaves_the_history_of_an_earlier_fit(kit):
+    model = build(kit)
+    swa = kit.SWA(*CYCLIC)
+    rates = list(fit(model, swa)["lr"])
+    history = model.history
+    train_by_hand(model, [kit.SWA(*CYCLIC)], epochs=6)
+    assert history.history["lr"] == rates
+
+
+@both_modes
+def test_a_loop_by_hand_that_goes_on_after_the_pass_trains_at_swas_rates(kit):
+    model = build(kit)
+    swa = kit.SWA(*CYCLIC)
+    seen = recorder(kit)
+    with pytest.warns(RuntimeWarning, match=STAY):
+        train_by_hand(model, (swa, seen), epochs=5, announced=4)
+    planned = swa.plan(4, BATCHES, 0.1).rates.ravel()
+    assert seen.rates[: 4 * BATCHES] == pytest.approx(list(planned), rel=5e-7)
+    assert min(seen.rates[4 * BATCHES :]) > 0
+    assert not equal(seen.weights[4][:1], seen.weights[3][:1])
+
+
+@both_modes
+def test_a_loop_by_hand_must_tell_its_epochs(kit):
+    swa = kit.SWA(2)
+    swa.set_model(build(kit))
+    with refused("set_params must be called with the number of epochs"):
+        swa.on_train_begin()
+
+
+@both_modes
+def test_a_loop_by_hand_that_was_ended_does_not_go_on(kit):
+    model = build(kit)
+    swa, other = kit.SWA(2), kit.SWA(2)
+    for callback in (swa, other):
+        callback.set_model(model)
+        callback.set_params({"epochs": EPOCHS, "steps": BATCHES})
+        callback.on_train_begin()
+    with refused("on_train_begin must be called before on_epoch_begin"):
+        swa.on_epoch_begin(0)
+    other.on_epoch_begin(0)
+    other.restore()
+    with refused("restore.. or another SWA has ended the training"):
+        other.on_epoch_begin(1)
 
 
 @both_modes

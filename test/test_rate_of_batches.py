@@ -136,6 +136,17 @@ def test_a_metric_that_reads_the_rate_shows_the_batchs_own(kit):
 
 
 @both_modes
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_a_plan_before_fit_is_that_of_the_model(kit, batch_norm):
+    swa = kit.SWA(2, "constant", 0.02)
+    assert swa.plan(4, 1, 0.1).batch_norm_epoch is None  # there is no model yet
+    swa.set_model(build(kit, batch_norm))
+    plan = swa.plan(4, 1)
+    assert (plan.batch_norm_epoch == 4) == batch_norm
+    assert (plan.rates[-1, 0] == 0) == batch_norm
+
+
+@both_modes
 def test_the_base_rate_is_the_compiled_one(kit):
     def set_rate(model):
         kit.keras.backend.set_value(model.optimizer.lr, 0.01)

@@ -59,25 +59,26 @@ def test_the_history_has_the_rates_of_the_batches_that_ran():
 def test_a_used_rate_stands_in_the_place_of_the_planned_one():
     plan = planned(0.3, 0.2, 0.1)
     plan.batch = 1
-    assert plan.note_used(0.7)
-    assert plan.current == 0.7
+    assert plan.is_as_planned
+    plan.note_used(0.7)
+    assert plan.current == 0.7 and not plan.is_as_planned
     plan.end_epoch(3)
     assert plan.history == [0.3, 0.7, 0.1]
 
 
-def test_only_the_first_rate_of_another_is_told():
+def test_a_run_that_left_its_plan_stays_so():
     plan = planned(0.3)
-    assert [plan.note_used(0.7), plan.note_used(0.7)] == [True, False]
+    plan.note_used(0.7)
     plan.plan([0.3])
-    assert not plan.note_used(0.8)
-    assert plan.current == 0.8
+    plan.note_used(0.3)
+    assert plan.current == 0.3 and not plan.is_as_planned
 
 
 @pytest.mark.parametrize("used", [math.nan, 0.3, float(np.float32(0.3))])
 def test_an_unknown_rate_and_the_planned_one_change_nothing(used):
     plan = planned(0.3)
-    assert not plan.note_used(used)
-    assert plan.current == 0.3
+    plan.note_used(used)
+    assert plan.current == 0.3 and plan.is_as_planned
 
 
 @given(st.floats(1e-6, 1e3))

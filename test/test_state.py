@@ -3,6 +3,7 @@
 """`state`, `load_state`: a resumed run equals the unbroken one, others are refused."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,9 @@ from support.callback_kit import (
     twins,
     used_models,
 )
+
+from swa.averaging import Average
+from swa.run import check_average
 
 pytestmark = used_models
 
@@ -116,6 +120,19 @@ def test_a_state_with_no_epoch_left_can_be_applied(kit):
         fit(model, again, initial_epoch=4)
     again.apply(x, BATCH)
     assert_mean(model.get_weights(), [final])
+
+
+@pytest.mark.parametrize("state", [None, "swa.npz", [1, 2]])
+def test_a_state_is_a_dict(tf_kit, state):
+    with refused("state must be what SWA.state gives, got "):
+        tf_kit.SWA(2).load_state(state)
+
+
+def test_any_average_is_taken_while_the_model_has_no_weights():
+    average = Average(None)
+    average.add([np.ones(2, "float32")])
+    check_average(average, SimpleNamespace(variables=[]))  # its first batch may make it
+    assert average.n_averaged == 1
 
 
 def test_a_loaded_state_brings_the_rate_of_its_plan(tf_kit):
