@@ -77,7 +77,6 @@ def test_what_belongs_to_an_epoch_comes_before_what_saves_it(callbacks):
     assert callbacks(tensorboard=True) == [
         "SWA",
         "LambdaCallback",
-        "MeanOverRanks",
         "Figures",
         "TensorBoard",
         "Checkpoints",

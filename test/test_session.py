@@ -122,7 +122,7 @@ def test_a_dump_directory_is_no_link(tmp_path):
 
 
 def test_ranks_on_one_host_share_the_cores():
-    world = World("horovod", rank=3, size=4, local_rank=1, local_size=2)
+    world = World("horovod", rank=3, size=4, local_size=2)
     proto = session.session_config(make(), machine.Device("cpu", world=world))
     threads = max(1, len(os.sched_getaffinity(0)) // 2)
     assert proto.intra_op_parallelism_threads == threads

@@ -23,17 +23,19 @@ class Figures(tf.keras.callbacks.Callback):
       config: Config.
       swa: the SWA callback, which knows the rate without a session call.
       rows: int, trained on in an epoch by all ranks.
+      ranks: Ranks, which train on equally many rows each.
 
     Attributes:
       history: dict of lists by the names NAMES, a value for each epoch.
     """
 
-    def __init__(self, config, swa, rows):
+    def __init__(self, config, swa, rows, ranks):
         super().__init__()
         self._epochs = config.train_epochs
         self._is_printed = config.verbose > 0 and not console.is_terminal()
         self._swa = swa
         self._rows = rows
+        self._ranks = ranks
         self.history = {name: [] for name in NAMES}
 
     @property
@@ -45,9 +47,10 @@ class Figures(tf.keras.callbacks.Callback):
         self._last = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
+        loss, accuracy = self._ranks.mean([logs["loss"], logs["acc"]], rows=1)
+        rate = self._swa.lr
         now = time.monotonic()
         seconds, self._last = now - self._last, now
-        loss, accuracy, rate = logs["loss"], logs["acc"], self._swa.lr
         for name, value in zip(NAMES, (seconds, loss, accuracy, rate)):
             self.history[name].append(value)
         if self._is_printed:

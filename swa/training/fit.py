@@ -11,7 +11,7 @@ import tensorflow as tf
 from swa.tfkeras import SWA
 from swa.training import console, dataset, figures, network, saving, stopping
 from swa.training.errors import FAILED, UserError
-from swa.training.rank_callbacks import EqualRanks, MeanOverRanks
+from swa.training.rank_callbacks import EqualRanks
 from swa.training.settings import swa_settings
 
 
@@ -59,7 +59,7 @@ def prepare(job, start, folder):
     rows = min(steps * config.batch_size, len(data.x))
     joined = ranks if ranks.size > 1 else None
     swa = SWA(*swa_settings(config), verbose=min(config.verbose, 1), ranks=joined)
-    own_figures = figures.Figures(config, swa, rows)
+    own_figures = figures.Figures(config, swa, rows, ranks)
     if start.snapshot:
         swa.load_state(start.snapshot.swa)
         for name, values in start.snapshot.history.items():
@@ -125,14 +125,13 @@ def _callbacks(training, ranks, stopper, take_over):
     """All callbacks of `fit`, in the only right order.
 
     Equal weights before they are averaged; the average before the figures and
-    checkpoints that it belongs to; the mean over the ranks before all that read or
-    decide by it; the signal last, when everything of the epoch is done.
+    checkpoints that it belongs to; the figures before all that read or decide by them;
+    the signal last, when everything of the epoch is done.
     """
     return [
         *[EqualRanks(ranks)] * (ranks.size > 1),
         training.swa,
         tf.keras.callbacks.LambdaCallback(on_train_begin=lambda logs: take_over()),
-        MeanOverRanks(ranks),
         training.figures,
         *training.tensorboard,
         training.checkpoints,

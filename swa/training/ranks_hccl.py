@@ -42,9 +42,7 @@ def read_world(environ):
     if len(devices) != size:
         rule = f"RANK_TABLE_FILE must hold RANK_SIZE = {size} devices"
         raise wrong(rule, len(devices), place=table)
-    server_id = devices[rank].server_id
-    here = [device.rank for device in devices if device.server_id == server_id]
-    return World("hccl", rank, size, local_rank=here.index(rank), local_size=len(here))
+    return World("hccl", rank, size)
 
 
 def sum_of_wide(vector, rank, size, sum_vector):

@@ -27,9 +27,7 @@ def read_world(environ):
         return World()
     rank = number_in(environ, "HOROVOD_RANK", None, least=0, most=size - 1)
     local_size = number_in(environ, "HOROVOD_LOCAL_SIZE", 1, least=1, most=size)
-    most = local_size - 1
-    local_rank = number_in(environ, "HOROVOD_LOCAL_RANK", 0, least=0, most=most)
-    return World("horovod", rank, size, local_rank=local_rank, local_size=local_size)
+    return World("horovod", rank, size, local_size)
 
 
 class HorovodRanks(Ranks):

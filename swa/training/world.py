@@ -16,8 +16,7 @@ class World(NamedTuple):
     engine: str = ""  # what joins them: "", "horovod" or "hccl"
     rank: int = 0
     size: int = 1
-    local_rank: int = 0  # among those of this machine
-    local_size: int = 1
+    local_size: int = 1  # how many of them share this machine's cores
 
     @property
     def is_writer(self):
