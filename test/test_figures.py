@@ -13,11 +13,13 @@ from support.small_runs import EPOCHS, config_for, run
 
 from swa.training.figures import Figures
 from swa.training.ranks import Ranks
+from swa.training.resume import Job
 
 
 def make_figures(verbose=1, ranks=None):
     config = argparse.Namespace(train_epochs=3, verbose=verbose)
-    figures = Figures(config, argparse.Namespace(lr=0.25), 100, ranks or Ranks())
+    job = Job(config, None, None, ranks or Ranks(), None, 0.0, {}, None)
+    figures = Figures(job, argparse.Namespace(lr=0.25), rows=100)
     figures.set_model(argparse.Namespace(stop_training=False))
     return figures
 
@@ -46,8 +48,7 @@ def test_each_epoch_adds_a_value_to_every_list(now):
 
 def test_an_epochs_figures_are_the_means_over_the_ranks(now):
     class OneOfTwo:
-        def mean(self, values, rows):
-            assert rows == 1  # all have as many
+        def mean(self, values):
             return [value + 0.25 for value in values]
 
     figures = make_figures(ranks=OneOfTwo())

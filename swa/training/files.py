@@ -21,8 +21,9 @@ def one_line_errors(path, kinds=(OSError,), advice=""):
     except kinds as error:
         # TensorFlow's begins with a temporary file's name
         words = reason(error).split("; ")[-1]
-        message = f"{shortened(path)} cannot be written: {words}.{advice}"
-        raise UserError(message, FAILED) from error
+        raise UserError(
+            f"{shortened(path)} cannot be written: {words}.{advice}", FAILED
+        ) from error
 
 
 def read_json(name, path, status=BAD_INPUT):
@@ -35,9 +36,10 @@ def read_json(name, path, status=BAD_INPUT):
         with open(path, encoding="utf-8") as file:
             return json.load(file)
     except (OSError, ValueError, RecursionError) as error:
-        got = f"{shown(path)}: {reason(error)}"
-        rule = f"{name} must be a readable JSON file"
-        raise UserError(f"{rule}, got {got}.", status) from None
+        raise UserError(
+            f"{name} must be a readable JSON file, got {shown(path)}: {reason(error)}.",
+            status,
+        ) from None
 
 
 def write(path, content):

@@ -40,7 +40,6 @@ class EqualRanks(tf.keras.callbacks.Callback):
         So whatever is averaged, saved or measured after an epoch is the same on all
         ranks, and a run that is resumed is the run that was not interrupted.
         """
-        if self._statistics:
-            totals = self._ranks.sum(_backend.batch_get_value(self._statistics))
-            means = [total / total.dtype.type(self._ranks.size) for total in totals]
-            _backend.batch_set_value(list(zip(self._statistics, means)))
+        totals = self._ranks.sum(_backend.batch_get_value(self._statistics))
+        means = [total / self._ranks.size for total in totals]
+        _backend.batch_set_value(list(zip(self._statistics, means)))

@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from swa.training import npu, rank_table
-from swa.training.errors import UserError, wrong
+from swa.training.errors import UserError, shown, wrong
 from swa.training.ranks import Ranks
 from swa.training.world import World, number_in
 
@@ -40,8 +40,10 @@ def read_world(environ):
         )
     devices = rank_table.read(table)
     if len(devices) != size:
-        rule = f"RANK_TABLE_FILE must hold RANK_SIZE = {size} devices"
-        raise wrong(rule, len(devices), place=table)
+        raise UserError(
+            f"RANK_TABLE_FILE must hold RANK_SIZE = {size} devices, "
+            f"got {len(devices)} in {shown(table)}."
+        )
     return World("hccl", rank, size)
 
 
@@ -85,8 +87,10 @@ class HcclRanks(Ranks):
         if vector.dtype in (np.int64, np.float64):
             return sum_of_wide(vector, self.rank, self.size, super().sum_vector)
         if vector.dtype.name not in _DTYPES:
-            rule = f"arrays must be of {', '.join(_DTYPES)}, int64 or float64 with HCCL"
-            raise TypeError(f"{rule}, got {vector.dtype.name}.")
+            raise TypeError(
+                f"arrays must be of {', '.join(_DTYPES)}, int64 or float64 with HCCL, "
+                f"got {vector.dtype.name}."
+            )
         return super().sum_vector(vector)
 
     def sum_tensor(self, tensor):

@@ -48,10 +48,11 @@ class HorovodRanks(Ranks):
             self._hvd = importlib.import_module("horovod.tensorflow")
         except Exception as error:  # its library may not fit this TensorFlow
             cause = shortened(" ".join(str(error).split()), 200)
-            needed = f"{world.size} ranks on hosts need Horovod"
-            fix = "Start them with test/train_full_8p.sh --device=cpu, which builds it."
-            got = f"{type(error).__name__}: {cause}"
-            raise UserError(f"{needed}, got {got}. {fix}") from error
+            raise UserError(
+                f"{world.size} ranks on hosts need Horovod, "
+                f"got {type(error).__name__}: {cause}. "
+                "Start them with test/train_full_8p.sh --device=cpu, which builds it."
+            ) from error
         await_all(world, environ)
         self._hvd.init()
 
@@ -95,10 +96,9 @@ def await_all(world, environ):
     address = environ.get("HOROVOD_GLOO_RENDEZVOUS_ADDR")
     port = environ.get("HOROVOD_GLOO_RENDEZVOUS_PORT")
     if not address or not port:
-        got = f"{world.size} without HOROVOD_GLOO_RENDEZVOUS_ADDR and _PORT"
         raise UserError(
-            f"HOROVOD_SIZE must come from horovodrun --gloo, got {got}. "
-            "Use test/train_full_8p.sh."
+            f"HOROVOD_SIZE must come from horovodrun --gloo, got {world.size} without "
+            "HOROVOD_GLOO_RENDEZVOUS_ADDR and _PORT. Use test/train_full_8p.sh."
         )
     # 30 seconds are Gloo's own
     seconds = number_in(environ, _TIMEOUT, 30, least=0, most=_LONGEST_TIMEOUT)
@@ -111,7 +111,9 @@ def await_all(world, environ):
                 http_client.read_data_from_kvstore(address, port, _SCOPE, str(rank))
                 missing.remove(rank)
         if missing and time.monotonic() > deadline:
-            late = f"rank {', '.join(map(str, sorted(missing)))} of {world.size}"
-            limit = f"{seconds} s ({_TIMEOUT})"
-            raise UserError(f"{late} did not start within {limit}.", FAILED)
+            raise UserError(
+                f"rank {', '.join(map(str, sorted(missing)))} of {world.size} did not "
+                f"start within {seconds} s ({_TIMEOUT}).",
+                FAILED,
+            )
         time.sleep(0.02 * len(missing))
