@@ -386,7 +386,7 @@ def test_ranks_share_the_rows_of_each_batch_of_one_process(
         dataset.batches(x, -x, batch_size, seed, rank=rank, size=size)
         for rank in range(size)
     ]
-    for _ in range(2 * dataset.batches_per_epoch(rows, batch_size)):
+    for _ in range(2 * -(-rows // batch_size)):
         x_now, y_now = next(alone)
         parts = [next(part) for part in parted]
         assert len({len(x_part) for x_part, _ in parts}) == 1

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -41,12 +42,15 @@ def test_a_stopped_run_goes_on_to_the_same_end(unbroken, tmp_path, monkeypatch, 
 
 def test_the_seconds_before_a_stop_count(copy, monkeypatch):
     """Those of the epochs trained before, and all that the run took until then."""
-    found = checkpoint.Folder(str(copy / "out"), 5).find(pytest.fail)
-    told = run(config_for(copy, resume=True, train_epochs=15))
-    assert told["train_seconds"] > sum(found.history["seconds"])
-    assert told["e2e_seconds"] > found.run["e2e_seconds"] + told["train_seconds"] - sum(
-        found.history["seconds"]
-    )
+    config = config_for(copy, resume=True, train_epochs=15)
+    found = checkpoint.Folder(config.output_dir, 5).find(pytest.fail)
+    device, data = machine.Device("cpu"), dataset.load(config)
+    job = resume.find_start(config, device, data, Ranks(), began=1000.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: 1010.0)
+        assert job.seconds() == pytest.approx(10.0 + found.run["e2e_seconds"])
+    assert found.run["e2e_seconds"] > sum(found.history["seconds"])
+    assert run(config)["train_seconds"] > sum(found.history["seconds"])
 
 
 @pytest.mark.parametrize("resumes", [True, False])

@@ -57,7 +57,7 @@ class Folder:
         return os.path.join(self.path, f"{NAME}-{epoch}")
 
     def is_empty(self):
-        """bool: whether nothing is there but what a write that was cut off has left."""
+        """bool: whether it is absent, or holds only what interrupted writes left."""
         names = self._names()
         left = [fnmatch.filter(names, pattern) for pattern in output.CUT_OFF]
         is_folder = os.path.isdir(self.path) or not os.path.lexists(self.path)
@@ -206,19 +206,19 @@ def write_arrays(arrays, path):
     folder, name = os.path.split(path)
     with files.tensorflow_path(folder) as place, tf.Graph().as_default():
         with tf.device("/cpu:0"):
-            tensors = {
-                key: tf.compat.v1.placeholder(np.asarray(array).dtype, np.shape(array))
-                for key, array in arrays.items()
-            }
+            tensors = [
+                tf.compat.v1.placeholder(np.asarray(array).dtype, np.shape(array))
+                for array in arrays.values()
+            ]
             save = tf.raw_ops.SaveV2(
                 prefix=os.path.join(place, name),
-                tensor_names=list(tensors),
+                tensor_names=list(arrays),
                 shape_and_slices=[""] * len(tensors),
-                tensors=list(tensors.values()),
+                tensors=tensors,
             )
         try:
             with tf.compat.v1.Session() as session:
-                session.run(save, {tensors[key]: arrays[key] for key in arrays})
+                session.run(save, dict(zip(tensors, arrays.values())))
         except BaseException:
             files.remove(folder, name + ".*")
             raise

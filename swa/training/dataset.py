@@ -117,7 +117,7 @@ def _drawn(generator, centres, num_samples):
     return x[order], y[order]
 
 
-def batches(x, y, batch_size, seed, first_epoch=0, drop_last=False, rank=0, size=1):
+def batches(x, y, batch_size, seed, first_epoch=0, rows=None, rank=0, size=1):
     """Yields (x, y) batches for ever, each epoch in its own order.
 
     The order of an epoch follows from `seed` and the epoch alone. Every batch is cut
@@ -129,22 +129,16 @@ def batches(x, y, batch_size, seed, first_epoch=0, drop_last=False, rank=0, size
       batch_size: int, of all ranks together.
       seed: int, orders the rows together with the epoch.
       first_epoch: int >= 0, the epoch of the first batch.
-      drop_last: bool, whether a short last batch is left out.
+      rows: int, those of an epoch; None: all. The others are left out of it.
       rank: int from 0, whose part of each batch it is.
       size: int >= 1, the ranks; it divides every batch.
     """
-    rows = batches_per_epoch(len(x), batch_size, drop_last) * batch_size
     for epoch in itertools.count(first_epoch):
         order = np.random.RandomState([seed, epoch]).permutation(len(x))[:rows]
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             own = np.split(batch, size)[rank]
             yield x[own], y[own]
-
-
-def batches_per_epoch(num_samples, batch_size, drop_last=False):
-    """int: the batches that an epoch has."""
-    return num_samples // batch_size if drop_last else -(-num_samples // batch_size)
 
 
 def _synthetic(config):
@@ -162,9 +156,9 @@ def _from_file(config):
         x_test, y_test = _checked_rows(path, arrays, "x_test", "y_test", x.shape[1])
     else:
         order = np.random.RandomState(config.seed).permutation(len(x))
-        count = held_out(len(x))
-        x_test, y_test = x[order[:count]], y[order[:count]]
-        x, y = x[order[count:]], y[order[count:]]
+        test, train = np.split(order, [held_out(len(x))])
+        x_test, y_test = x[test], y[test]
+        x, y = x[train], y[train]
     _check_classes(config, np.concatenate([y, y_test]))
     return Data(x, y, x_test, y_test, config.num_classes, path)
 
@@ -184,7 +178,7 @@ def _check_classes(config, y):
 def _arrays(path):
     """What an `.npz` holds, by name; None in place of what is of no use."""
     try:
-        # first, for np.load prints on stderr by itself where this fails
+        # first, because np.load prints on stderr where this fails
         zipfile.ZipFile(path).close()
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] if name in NAMES else None for name in file.files}

@@ -15,7 +15,7 @@ TEMPORARY = ".tmp"  # the end of a file's name while it is written
 
 @contextlib.contextmanager
 def one_line_errors(path, kinds=(OSError,), advice=""):
-    """Within it a failure to write is a UserError that names `path`."""
+    """Turns a failure to write into a UserError that names `path`."""
     try:
         yield
     except kinds as error:
@@ -88,7 +88,7 @@ def remove(folder, *patterns):
 
 @contextlib.contextmanager
 def tensorflow_path(folder):
-    """Within it `folder`, which it makes, has a path that TensorFlow takes literally.
+    """Makes `folder`, and gives it a path that TensorFlow takes literally.
 
     TensorFlow reads [, ] and \\ in a path as a pattern, and wants UTF-8. Linux shows a
     process its open files as paths of plain letters.

@@ -46,14 +46,14 @@ def prepare(job, stop):
     model = network.build(config, data.x.shape[1], ranks.wrap_optimizer)
     # operations made before the model's would have changed its initial weights
     ranks.check_same("epochs found by --resume", job.epoch)
-    steps = dataset.batches_per_epoch(
-        len(data.x), config.batch_size, job.device.drops_last_batch
-    )
+    rows = len(data.x)
+    dropped = rows % config.batch_size
+    if dropped and job.device.drops_last_batch:
+        rows -= dropped
+        what = f"{dropped} rows of each epoch are dropped"
+        job.say(f"{what}: a batch has one static shape on an NPU.")
+    steps = -(-rows // config.batch_size)
     ranks.check_same("steps_per_epoch", steps)
-    rows = min(steps * config.batch_size, len(data.x))
-    if rows < len(data.x):
-        dropped = f"{len(data.x) - rows} rows of each epoch are dropped"
-        job.say(f"{dropped}: a batch has one static shape on an NPU.")
     swa = SWA(*swa_settings(config), verbose=min(config.verbose, 1), ranks=ranks)
     own_figures = figures.Figures(job, swa, rows)
     if job.snapshot:
@@ -84,7 +84,7 @@ def fit(job, training, stop):
         config.batch_size,
         seed=config.seed,
         first_epoch=job.epoch,
-        drop_last=job.device.drops_last_batch,
+        rows=training.rows,
         rank=ranks.rank,
         size=ranks.size,
     )
@@ -123,9 +123,10 @@ def _callbacks(job, training):
 
 @contextlib.contextmanager
 def _leaving_lost_ranks(ranks, checkpoints, stop):
-    """Within it a step that failed because another rank has ended ends this one too.
+    """Ends this rank when a step fails because another rank has ended.
 
-    It saves what was trained. If a signal came to all ranks, it ends as stopped.
+    First it saves what was trained. If a signal came to all ranks, the run ends as
+    stopped.
     """
     try:
         yield

@@ -45,7 +45,7 @@ class Device(NamedTuple):
 
     @property
     def drops_last_batch(self):
-        """bool: whether a short last batch is left out, for a graph has one shape."""
+        """bool: whether a short last batch is left out, as a graph has one shape."""
         return self.name == "npu"
 
     def join(self):

@@ -82,10 +82,10 @@ def collectives(adapter):
 
 @contextlib.contextmanager
 def _keras_as_it_was():
-    """Within it an import may replace Keras's function that initialises variables.
+    """Puts Keras's function that initialises variables back after an import.
 
-    Releases 1.3 and 1.5 do: with several ranks every session would get a broadcast,
-    that of the host too, which has no kernel for it.
+    Releases 1.3 and 1.5 replace it. With several ranks every session would get a
+    broadcast, also the session of the host, which has no kernel for it.
     """
     from tensorflow.python.keras import backend
 

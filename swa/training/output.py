@@ -34,7 +34,7 @@ def locked(path, only_check=False, is_writer=True):
 
     Args:
       path: str.
-      only_check: bool, whether only to see that no run holds it, and make nothing.
+      only_check: bool, whether to make nothing, and only look if a run holds it.
       is_writer: bool, whether it is this rank that writes the files.
 
     Raises:
@@ -110,8 +110,8 @@ def results_in(path):
 def remove_results(path, names=RESULTS):
     """Removes an earlier run's results of these names, all of them or none.
 
-    They are moved aside first: where one cannot be moved, or no folder can be made,
-    every one of them is back in its place.
+    They are first moved into a folder of their own. Where one cannot be moved, those
+    that were moved go back to their places.
 
     Raises:
       UserError: the directory `path` or a result cannot be changed.
@@ -136,8 +136,9 @@ def remove_leftovers(path):
 def tell_started(path, resumes):
     """Tells the launcher, if one asked, that every check has passed.
 
-    It has named an open file descriptor in SWA_STARTED_FD, which gets one line of JSON
-    and is closed. Until then it leaves an earlier run's files alone.
+    The launcher names an open file descriptor in SWA_STARTED_FD. One line of JSON is
+    written there, and it is closed. Until then the launcher leaves an earlier run's
+    files alone.
 
     Args:
       path: str, the output directory.

@@ -71,9 +71,9 @@ class HorovodRanks(Ranks):
 
         joined = tf.concat([tf.reshape(part, [-1]) for part in gradients], axis=0)
         total = self._hvd.allreduce(joined, op=self._hvd.Sum, name="swa_gradients")
-        shapes = [gradient.shape for gradient in gradients]
-        parts = tf.split(total / self.size, [s.num_elements() for s in shapes])
-        return [tf.reshape(part, shape) for part, shape in zip(parts, shapes)]
+        sizes = [gradient.shape.num_elements() for gradient in gradients]
+        parts = tf.split(total / self.size, sizes)
+        return [tf.reshape(part, g.shape) for part, g in zip(parts, gradients)]
 
     def is_lost(self, error):
         return "Horovod" in str(error)  # whatever its class is

@@ -71,8 +71,8 @@ def run(config, stop, began, environ=os.environ):
         fit, results, resume = _modules_with_tensorflow()
         with contextlib.closing(device.join()) as ranks:
             job = resume.find_start(config, device, data, ranks, began)
-            notes = (*device.notes, *flags.without_effect(config))
-            for line in (device.reason, str(data), *notes):
+            lines = [device.reason, str(data), *device.notes]
+            for line in lines + flags.without_effect(config):
                 job.say(line)
             report = resume.read_complete_report(job)
             if report:

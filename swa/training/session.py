@@ -18,8 +18,8 @@ def session_config(config, device):
       device: machine.Device.
 
     Returns:
-      tf.ConfigProto; for an NPU with exactly one NpuOptimizer entry, for a second one
-      would put precision_mode back to its default.
+      tf.ConfigProto; for an NPU with exactly one NpuOptimizer entry, because a second
+      one would put precision_mode back to its default.
     """
     import tensorflow as tf
     from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
