@@ -49,7 +49,7 @@ def test_the_checkpoint_before_a_broken_one_is_used(copy, kind, suffix):
     break_by(kind, copy / "out" / "ckpt" / (name + suffix))
     told = []
     found = folder_of(copy).find(told.append)
-    assert found.snapshot.epoch == 10
+    assert found.epoch == 10
     assert len(told) == 1 and name in told[0] and told[0].startswith("warning: ")
 
 
@@ -57,7 +57,7 @@ def test_no_flipped_bit_passes_unseen(copy):
     """A random bit of each 16 bytes: refused, or without effect on any value."""
     generator = random.Random(0)
     name = f"model.ckpt-{EPOCHS - 1}"
-    sound = folder_of(copy).find(pytest.fail).snapshot
+    sound = folder_of(copy).find(pytest.fail)
     for suffix in (".index", ".data-00000-of-00001"):
         path = copy / "out" / "ckpt" / (name + suffix)
         content = path.read_bytes()
@@ -65,7 +65,7 @@ def test_no_flipped_bit_passes_unseen(copy):
             flipped = bytearray(content)
             flipped[start + generator.randrange(16)] ^= 1 << generator.randrange(8)
             path.write_bytes(bytes(flipped))
-            found = folder_of(copy).find(lambda line: None).snapshot
+            found = folder_of(copy).find(lambda line: None)
             assert found.epoch in (10, 11)
             if found.epoch == 11:
                 assert_equal_arrays(sound.weights, found.weights)
@@ -103,11 +103,11 @@ def test_all_broken_is_one_error_and_nothing_goes(copy):
 
 def test_a_checkpoint_of_another_make_is_not_used(tmp_path):
     folder = folder_of(tmp_path)
-    folder.save(checkpoint.Snapshot(3, {}, {}, STATE, {}), {})
+    folder.save(snapshot(3))
     strange = tmp_path / "out" / "ckpt" / "model.ckpt-4"
     checkpoint.write_arrays({"weights": np.zeros(3)}, str(strange))
     told = []
-    assert folder_of(tmp_path).find(told.append).snapshot.epoch == 3
+    assert folder_of(tmp_path).find(told.append).epoch == 3
     assert len(told) == 1 and str(strange) in told[0]
 
 
@@ -118,13 +118,14 @@ STATE = {"n_averaged": 0, "average": []}
 
 def snapshot(epoch):
     weights = {"kernel": np.full((20, 30), epoch, np.float32)}
-    return checkpoint.Snapshot(epoch, weights, {}, STATE, {"losses": [0.5] * epoch})
+    history = {"losses": [0.5] * epoch}
+    return checkpoint.Snapshot(epoch, weights, {}, STATE, history, {})
 
 
 def test_the_newest_are_kept(tmp_path):
     folder = checkpoint.Folder(str(tmp_path), 3)
     for epoch in range(1, 6):
-        folder.save(snapshot(epoch), {"told": epoch})
+        folder.save(snapshot(epoch))
     path = tmp_path / "ckpt"
     assert sorted(p.name for p in path.glob("*.index")) == [
         f"model.ckpt-{epoch}.index" for epoch in (3, 4, 5)
@@ -139,33 +140,38 @@ def test_what_was_saved_is_found(tmp_path):
     state = {"n_averaged": 2, "average": [mean], "settings": {"swa_lr": 0.1}}
     weights = {"kernel": np.array([np.pi, -0.0], np.float32)}
     saved = checkpoint.Snapshot(
-        7, weights, {"SGD/iter": np.int64(2**40)}, state, {"losses": [0.1, 1e-300]}
+        epoch=7,
+        weights=weights,
+        optimizer={"SGD/iter": np.int64(2**40)},
+        swa=state,
+        history={"losses": [0.1, 1e-300]},
+        run={"seed": 5},
     )
     folder = checkpoint.Folder(str(tmp_path), 3)
-    folder.save(saved, {"seed": 5})
+    folder.save(saved)
     found = folder.find(pytest.fail)
     assert found.run == {"seed": 5}
-    assert found.snapshot.history == saved.history
-    assert found.snapshot.optimizer["SGD/iter"] == 2**40
-    assert found.snapshot.weights["kernel"].tobytes() == weights["kernel"].tobytes()
-    (average,) = found.snapshot.swa.pop("average")
+    assert found.history == saved.history
+    assert found.optimizer["SGD/iter"] == 2**40
+    assert found.weights["kernel"].tobytes() == weights["kernel"].tobytes()
+    (average,) = found.swa.pop("average")
     assert average.tobytes() == mean.tobytes()
-    assert found.snapshot.swa == {"n_averaged": 2, "settings": {"swa_lr": 0.1}}
+    assert found.swa == {"n_averaged": 2, "settings": {"swa_lr": 0.1}}
 
 
 def test_a_failed_write_leaves_the_earlier_ones_and_no_rest(tmp_path, monkeypatch):
     folder = checkpoint.Folder(str(tmp_path), 3)
-    folder.save(snapshot(1), {})
+    folder.save(snapshot(1))
     before = sorted(os.listdir(str(tmp_path / "ckpt")))
 
-    def full(arrays, path):
-        for name in ("model.ckpt-2.index.tempstate1", "checkpoint.tmp2"):
-            (tmp_path / "ckpt" / name).write_text("")
+    def full(session, *arguments):
+        for name in ("index.tempstate1", "data-00000-of-00001"):
+            (tmp_path / "ckpt" / f"model.ckpt-2.{name}").write_text("")
         raise tf.errors.ResourceExhaustedError(None, None, "file; No space left\n[[x")
 
-    monkeypatch.setattr(checkpoint, "write_arrays", full)
+    monkeypatch.setattr(tf.compat.v1.Session, "run", full)
     with pytest.raises(UserError, match="ckpt-2 cannot be written: No space left. E"):
-        folder.save(snapshot(2), {})
+        folder.save(snapshot(2))
     assert sorted(os.listdir(str(tmp_path / "ckpt"))) == before
 
 
@@ -175,7 +181,7 @@ def test_a_first_write_that_fails_does_not_speak_of_earlier_ones(tmp_path, monke
 
     monkeypatch.setattr(checkpoint, "write_arrays", full)
     with pytest.raises(UserError, match="No space left on device") as caught:
-        checkpoint.Folder(str(tmp_path), 3).save(snapshot(1), {})
+        checkpoint.Folder(str(tmp_path), 3).save(snapshot(1))
     assert "Earlier" not in str(caught.value)
 
 
@@ -191,7 +197,7 @@ def test_a_checkpoint_of_another_make_is_named_in_plain_words(tmp_path):
 
 def test_a_broken_one_is_named_by_its_own_path(tmp_path):
     folder = checkpoint.Folder(str(tmp_path), 3)
-    folder.save(snapshot(1), {})
+    folder.save(snapshot(1))
     data = tmp_path / "ckpt" / "model.ckpt-1.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:-1])
     lines = []
@@ -207,7 +213,6 @@ def test_a_folder_with_a_result_is_not_empty(tmp_path, name):
     folder = checkpoint.Folder(str(tmp_path), 3)
     assert folder.is_empty()
     (tmp_path / "ckpt").mkdir()
-    (tmp_path / "ckpt" / ".scratch").mkdir()
     (tmp_path / "ckpt" / "model.ckpt-9.index.tempstate12").write_text("")
     assert folder.is_empty()
     (tmp_path / "ckpt" / name).write_text("")
@@ -217,9 +222,8 @@ def test_a_folder_with_a_result_is_not_empty(tmp_path, name):
 def test_what_a_killed_write_left_is_removed(copy):
     ckpt = copy / "out" / "ckpt"
     before = sorted(os.listdir(str(ckpt)))
-    for name in ("model.ckpt-9.index.tempstate123", "checkpoint.tmp456", "x.h5.tmp"):
+    for name in ("model.ckpt-9.index.tempstate123", "checkpoint.tmp", "x.h5.tmp"):
         (ckpt / name).write_text("")
-    (ckpt / ".scratch").mkdir()
     (copy / "out" / "report.json.tmp").write_text("")
     run(config_for(copy, resume=True))
     assert sorted(os.listdir(str(ckpt))) == before

@@ -111,7 +111,10 @@ def without(name):
     [
         (without("y"), "x and y, got .*'x'.*y is missing"),
         (without("x"), "x and y, got .*'y'.*x is missing"),
-        (dict(rows(), x_test=rows()["x"]), "x_test and y_test or neither"),
+        (
+            dict(rows(), x_test=rows()["x"]),
+            "x_test and y_test, got .* y_test is miss",
+        ),
         (dict(rows(), x=np.zeros(20)), "x must have the shape"),
         (dict(rows(), x=np.zeros((20, 2), int)), "x must be floating point, got int64"),
         (dict(rows(), y=np.zeros(20)), "y must be integer classes, got float64"),
@@ -120,7 +123,10 @@ def without(name):
         (dict(rows(), y=np.full(20, 3)), "classes from 0 to .* = 2, got 3 to 3.* Set"),
         (dict(rows(), x=np.full((20, 2), np.nan)), "finite in float32, got NaN or Inf"),
         (dict(rows(), x=np.full((20, 2), 1e300)), "finite in float32, got NaN or Inf"),
-        (dict(rows(), x=np.zeros((20, 0))), "x must have features, got \\(20, 0\\)"),
+        (
+            dict(rows(), x=np.zeros((20, 0))),
+            "x must hold rows with features, got .20, 0.*",
+        ),
         # 2**32 is 0 in int32
         (dict(rows(), y=np.full(20, 2**32)), "y must be at most .*, got 4294967296"),
         (dict(rows(), x=np.array([object()] * 20)), "readable .npz file"),
@@ -134,9 +140,10 @@ def without(name):
         ),
         (
             dict(rows(), x_test=np.zeros((0, 5)), y_test=np.zeros(0, int)),
-            "x_test must hold at least one row, got none",
+            "x_test must hold rows with features, got \\(0, 5\\)",
         ),
         (rows(2), "batch_size 4 and 1 samples"),
+        (rows(1), "batch_size 4 and 0 samples"),
     ],
     ids=lambda value: "" if isinstance(value, dict) else value[:20],
 )
@@ -156,7 +163,7 @@ def test_a_member_that_is_no_array_is_refused(tmp_path):
     np.savez(tmp_path / "d.npz", x=rows()["x"])
     with zipfile.ZipFile(str(tmp_path / "d.npz"), "a") as file:
         file.writestr("y", "plain text")
-    with pytest.raises(UserError, match="must hold arrays, got y in .*, which is none"):
+    with pytest.raises(UserError, match="y must be an array, got none in .*d.npz"):
         dataset.load(config(tmp_path / "d.npz"))
 
 
@@ -264,7 +271,7 @@ def test_the_rows_of_an_epoch_depend_on_seed_and_epoch_alone():
     assert epochs(0) != epochs(0, seed=4)
 
 
-def test_an_npu_drops_the_short_batch():
+def test_an_epoch_of_fewer_rows_drops_the_short_batch():
     x = np.arange(10)
-    found = dataset.batches(x[:, None], x, 4, seed=3, drop_last=True)
+    found = dataset.batches(x[:, None], x, 4, seed=3, rows=8)
     assert [len(y) for _, y in itertools.islice(found, 5)] == [4] * 5

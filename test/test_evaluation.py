@@ -25,11 +25,11 @@ class Network:
 
 
 class OneOfSeveral(Ranks):
-    """A rank that keeps its share of the mean."""
+    """A rank that keeps its share of the sums."""
 
-    def mean(self, values, rows):
-        self.terms = [value * rows for value in values] + [rows]
-        return values
+    def sum(self, arrays):
+        (self.terms,) = arrays
+        return [np.ones(3)]
 
 
 def held_out(rows):

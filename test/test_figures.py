@@ -12,11 +12,14 @@ import tensorflow as tf
 from support.small_runs import EPOCHS, config_for, run
 
 from swa.training.figures import Figures
+from swa.training.ranks import Ranks
+from swa.training.resume import Job
 
 
-def make_figures(verbose=1):
+def make_figures(verbose=1, ranks=None):
     config = argparse.Namespace(train_epochs=3, verbose=verbose)
-    figures = Figures(config, argparse.Namespace(lr=0.25), rows=100)
+    job = Job(config, None, None, ranks or Ranks(), None, 0.0, {}, None)
+    figures = Figures(job, argparse.Namespace(lr=0.25), rows=100)
     figures.set_model(argparse.Namespace(stop_training=False))
     return figures
 
@@ -41,6 +44,18 @@ def test_each_epoch_adds_a_value_to_every_list(now):
         "accuracies": [0.75],
         "learning_rates": [0.25],
     }
+
+
+def test_an_epochs_figures_are_the_means_over_the_ranks(now):
+    class OneOfTwo:
+        def mean(self, values):
+            return [value + 0.25 for value in values]
+
+    figures = make_figures(ranks=OneOfTwo())
+    figures.on_train_begin()
+    now.append(12.0)
+    figures.on_epoch_end(0, {"loss": 0.5, "acc": 0.25})
+    assert (figures.history["losses"], figures.history["accuracies"]) == ([0.75], [0.5])
 
 
 def test_each_epoch_has_its_own_seconds(now):

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """The training itself: its initial weights, its rows, the order of its callbacks."""
 
+import argparse
 import signal
 
 import numpy as np
@@ -77,11 +78,9 @@ def test_what_belongs_to_an_epoch_comes_before_what_saves_it(callbacks):
     assert callbacks(tensorboard=True) == [
         "SWA",
         "LambdaCallback",
-        "MeanOverRanks",
         "Figures",
         "TensorBoard",
         "Checkpoints",
-        "StopOnSignal",
     ]
 
 
@@ -94,24 +93,24 @@ class TwoRanks:
         return "connection closed" in str(error)
 
 
-class Stopper:
+class Checkpoints:
     """Notes that it saves."""
 
     has_saved = False
 
-    def save(self):
+    def save_latest(self):
         self.has_saved = True
 
 
 def step_that_fails(message, number=None):
-    """Runs a step that fails; returns the Stopper."""
-    stop, stopper = stopping.Stop(), Stopper()
+    """Runs a step that fails."""
+    stop, checkpoints = stopping.Stop(), Checkpoints()
     stop.number = number
     try:
-        with fit._leaving_lost_ranks(TwoRanks(), stopper, stop):
+        with fit._leaving_lost_ranks(TwoRanks(), checkpoints, stop):
             raise RuntimeError(message)
     finally:
-        assert stopper.has_saved == ("connection closed" in message)
+        assert checkpoints.has_saved == ("connection closed" in message)
 
 
 def test_a_step_without_the_other_rank_saves_and_is_one_line():
@@ -140,6 +139,7 @@ def test_of_several_ranks_all_begin_with_the_weights_of_the_first():
     class Ranks:
         size = 2
 
-    order = fit._callbacks(FakeTraining, Ranks, "stopper", None)
+    job = argparse.Namespace(ranks=Ranks)
+    order = fit._callbacks(job, FakeTraining)
     assert isinstance(order[0], rank_callbacks.EqualRanks)
     assert order[1] == "swa"  # which averages the weights

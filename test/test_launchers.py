@@ -32,7 +32,7 @@ SMALL = (
 # Says what it was given; then does what the variables NO_LINE, STATUS, SLEEP ask for.
 # Like the trainer it tells, with NO_LINE unset, when its checks are done.
 STUB = """
-config = settings.parse(sys.argv[1:])
+config = settings.checked(flags.parse(sys.argv[1:]))
 names = ("ASCEND_DEVICE_ID", "RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE", "JOB_ID")
 given = {name: os.environ.get(name) for name in names}
 given.update(flags=config._asdict(), cwd=os.getcwd(), device=os.environ["SWA_DEVICE"])

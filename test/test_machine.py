@@ -140,14 +140,14 @@ def test_ranks_on_npus_are_those_of_the_rank_table(npu_machine, tmp_path):
     environ = {"RANK_TABLE_FILE": str(table), "RANK_SIZE": "2", "RANK_ID": "1"}
     choice = machine.choose(make(), dict(npu_machine, JOB_ID="10087", **environ))
     assert choice.name == "npu"
-    assert choice.world == World("hccl", 1, 2, 1, 2)
+    assert choice.world == World("hccl", 1, 2)
     assert choice.reason.endswith("; rank 1 of 2")
 
 
 def test_ranks_on_hosts_are_horovodruns(bare_machine):
     environ = {"HOROVOD_SIZE": "4", "HOROVOD_RANK": "3", "HOROVOD_LOCAL_SIZE": "2"}
     choice = machine.choose(make(), environ)
-    assert choice.world == World("horovod", 3, 4, 0, 2)
+    assert choice.world == World("horovod", 3, 4, 2)
     assert choice.reason.endswith("; rank 3 of 4")
 
 

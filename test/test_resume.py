@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: MIT
 """Going on from a checkpoint: to the same end, or refused and nothing lost."""
 
+import argparse
 import json
 import os
 import re
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -36,6 +38,19 @@ def test_a_stopped_run_goes_on_to_the_same_end(unbroken, tmp_path, monkeypatch, 
     assert figures(told) == figures(unbroken[1])
     for name in ("swa.ckpt", "sgd.ckpt", f"model.ckpt-{EPOCHS - 1}"):
         assert_equal_arrays(arrays(unbroken[0], name), arrays(tmp_path, name))
+
+
+def test_the_seconds_before_a_stop_count(copy, monkeypatch):
+    """Those of the epochs trained before, and all that the run took until then."""
+    config = config_for(copy, resume=True, train_epochs=15)
+    found = checkpoint.Folder(config.output_dir, 5).find(pytest.fail)
+    device, data = machine.Device("cpu"), dataset.load(config)
+    job = resume.find_start(config, device, data, Ranks(), began=1000.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: 1010.0)
+        assert job.seconds() == pytest.approx(10.0 + found.run["e2e_seconds"])
+    assert found.run["e2e_seconds"] > sum(found.history["seconds"])
+    assert run(config)["train_seconds"] > sum(found.history["seconds"])
 
 
 @pytest.mark.parametrize("resumes", [True, False])
@@ -208,10 +223,9 @@ def test_precision_counts_on_an_npu_alone(tmp_path):
 
 def test_another_number_of_ranks_is_told_on_resume(copy, capsys):
     config = config_for(copy, resume=True)
-    folder = checkpoint.Folder(config.output_dir, config.max_to_keep)
     two = machine.Device("cpu", world=World(size=2, local_size=2))
-    start = resume.find_start(config, two, dataset.load(config), folder)
-    assert start.epoch == EPOCHS - 1
+    job = resume.find_start(config, two, dataset.load(config), None, 0.0)
+    assert job.epoch == EPOCHS - 1
     told = "the checkpoint is of 1 ranks, and now there are 2"
     assert told in capsys.readouterr().out
 
@@ -298,7 +312,7 @@ def test_what_is_replaced_is_told_before_it_goes(unbroken, tmp_path, capsys):
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "{", "[]", "{}", '{"config": 3}'])
 def test_a_report_that_is_none_is_no_complete_run(tmp_path, text):
-    config = config_for(tmp_path)
+    job = argparse.Namespace(config=config_for(tmp_path), snapshot="of 11 epochs")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "report.json").write_text(text)
-    assert resume.read_complete_report(config, {"seed": 2}) == {}
+    assert resume.read_complete_report(job) is None

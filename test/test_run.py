@@ -13,7 +13,6 @@ import tensorflow as tf
 from swa import training as package
 from swa.training import dataset, figures, machine, network, session, stopping
 from swa.training import run as training
-from swa.training.clock import Clock
 from swa.training.errors import UserError
 from swa.training.flags import Config
 from swa.training.settings import checked
@@ -38,7 +37,7 @@ def small(tmp_path):
 
 
 def run(config):
-    return training.run(config, stopping.Stop(), Clock(time.monotonic()), {})
+    return training.run(config, stopping.Stop(), time.monotonic(), {})
 
 
 def test_the_checkpoints_give_the_reported_figures(small):

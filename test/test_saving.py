@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """When the training is saved: at its epochs, and when a signal comes."""
 
+import argparse
 import os
 import signal
 
@@ -47,8 +48,8 @@ def test_a_run_that_diverges_keeps_the_last_good_checkpoint(tmp_path, monkeypatc
         told = run(config_for(tmp_path, save_interval=1))
     assert told["status"] == "diverged" and told["epochs"] == 6
     found = checkpoint.Folder(str(tmp_path / "out"), 5).find(pytest.fail)
-    assert found.snapshot.epoch == 5
-    assert all(np.isfinite(w).all() for w in found.snapshot.weights.values())
+    assert found.epoch == 5
+    assert all(np.isfinite(w).all() for w in found.weights.values())
 
 
 class TwoRanks:
@@ -63,37 +64,40 @@ class TwoRanks:
         return np.array([number, self._number_of_other])
 
 
-class Checkpoints:
-    """Keeps nothing; the last whole epoch is the fourth."""
+@pytest.fixture
+def callback():
+    """Function of ranks and a Stop: the callback of a run resumed after four epochs."""
 
-    saved_epoch = None
+    def of(ranks, stop):
+        four_epochs = checkpoint.Snapshot(4, {}, {}, {}, {}, {})
+        job = argparse.Namespace(ranks=ranks, snapshot=four_epochs)
+        figures = argparse.Namespace(has_diverged=True)
+        return saving.Checkpoints(job, stop, None, figures)
 
-    def save_latest(self):
-        self.saved_epoch = 4
+    return of
 
 
-def test_one_of_several_ranks_does_not_leave_within_an_epoch():
+def test_one_of_several_ranks_does_not_leave_within_an_epoch(callback):
     stop = stopping.Stop()
-    callback = saving.StopOnSignal(stop, Checkpoints(), TwoRanks())
+    checkpoints = callback(TwoRanks(), stop)
     stop.number = signal.SIGTERM
-    callback.on_batch_end(0)
+    checkpoints.on_batch_end(0)
     assert stop.saved_epoch is None
     with pytest.raises(stopping.Stopped):
-        callback.on_epoch_end(0)
+        checkpoints.on_epoch_end(0)
     assert stop.saved_epoch == 4
 
 
-def test_a_signal_to_one_rank_stops_the_others_after_the_epoch():
+def test_a_signal_to_one_rank_stops_the_others_after_the_epoch(callback):
     stop = stopping.Stop()
-    other = TwoRanks(number_of_other=signal.SIGTERM)
-    callback = saving.StopOnSignal(stop, Checkpoints(), other)
+    checkpoints = callback(TwoRanks(number_of_other=signal.SIGTERM), stop)
     with pytest.raises(stopping.Stopped):
-        callback.on_epoch_end(0)
+        checkpoints.on_epoch_end(0)
     assert (stop.number, stop.saved_epoch) == (signal.SIGTERM, 4)
 
 
-def test_without_a_signal_no_rank_leaves():
+def test_without_a_signal_no_rank_leaves(callback):
     stop = stopping.Stop()
-    callback = saving.StopOnSignal(stop, Checkpoints(), TwoRanks())
-    callback.on_epoch_end(0)
+    checkpoints = callback(TwoRanks(), stop)
+    checkpoints.on_epoch_end(0)
     assert (stop.number, stop.saved_epoch) == (None, None)

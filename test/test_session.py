@@ -122,7 +122,7 @@ def test_a_dump_directory_is_no_link(tmp_path):
 
 
 def test_ranks_on_one_host_share_the_cores():
-    world = World("horovod", rank=3, size=4, local_rank=1, local_size=2)
+    world = World("horovod", rank=3, size=4, local_size=2)
     proto = session.session_config(make(), machine.Device("cpu", world=world))
     threads = max(1, len(os.sched_getaffinity(0)) // 2)
     assert proto.intra_op_parallelism_threads == threads
@@ -177,10 +177,10 @@ def test_npu_session_makes_its_directories_first(npu_machine, tmp_path, keras):
         assert npu_entries(opened._config)
 
 
-def test_directory_that_cannot_be_made_is_an_input_error(npu_machine, tmp_path, keras):
+def test_directory_that_cannot_be_made_is_one_line(npu_machine, tmp_path, keras):
     (tmp_path / "save").touch()
     config = make(data_save_path=str(tmp_path / "save"), over_dump="1")
-    with pytest.raises(UserError, match="data_save_path needs .*overflow_dump"):
+    with pytest.raises(UserError, match="overflow_dump cannot be written: Not a dir"):
         with session.opened(config, NPU):
             pass
 

@@ -25,8 +25,6 @@ NAME = "model.ckpt"
 META = "swa/training"  # JSON: all that is no array
 AVERAGE = "swa/average/"  # and the weight's name
 _FILE = re.compile(re.escape(NAME) + r"-(\d+)\.(index|data-\d+-of-\d+)$")
-SCRATCH = ".scratch"
-LEFT_BEHIND = ("*.tempstate*", "checkpoint.tmp*", "*" + files.TEMPORARY, SCRATCH)
 ERRORS = (OSError, tf.errors.OpError)
 
 
@@ -38,14 +36,7 @@ class Snapshot(NamedTuple):
     optimizer: dict  # arrays by variable name: iterations and slots
     swa: dict  # as SWA.state gives it
     history: dict  # lists by name, one value for each epoch
-
-
-class Found(NamedTuple):
-    """A checkpoint that was read."""
-
-    path: str
-    snapshot: Snapshot
-    run: dict  # of the run that saved it: settings, train_epochs, ranks, seconds
+    run: dict  # settings, ranks and e2e_seconds of the run
 
 
 class Folder:
@@ -61,14 +52,14 @@ class Folder:
         self._max_to_keep = max_to_keep
         self._kept = []  # epochs of the checkpoints that stay, oldest first
 
-    def remove_leftovers(self):
-        """Removes what writes that were cut off have left."""
-        files.remove(self.path, *LEFT_BEHIND)
+    def path_of(self, epoch):
+        """The path of an epoch's checkpoint, which is the beginning of its files'."""
+        return os.path.join(self.path, f"{NAME}-{epoch}")
 
     def is_empty(self):
-        """bool: whether nothing is there but what a write that was cut off has left."""
+        """bool: whether it is absent, or holds only what interrupted writes left."""
         names = self._names()
-        left = [fnmatch.filter(names, pattern) for pattern in LEFT_BEHIND]
+        left = [fnmatch.filter(names, pattern) for pattern in output.CUT_OFF]
         is_folder = os.path.isdir(self.path) or not os.path.lexists(self.path)
         return is_folder and set(names) == set().union(*left)
 
@@ -84,72 +75,55 @@ class Folder:
           warn: function of a line, called for each that cannot.
 
         Returns:
-          Found, or None where there is no checkpoint at all.
+          Snapshot, or None where there is no checkpoint at all.
 
         Raises:
           UserError: there are checkpoints, and none can be read.
         """
-        by_epoch = self._files()
-        whole = [epoch for epoch in sorted(by_epoch) if len(by_epoch[epoch]) > 1]
-        for epoch in sorted(by_epoch, reverse=True):
-            path = os.path.join(self.path, f"{NAME}-{epoch}")
+        epochs = self._epochs()
+        for epoch in reversed(epochs):
+            path = self.path_of(epoch)
             try:
-                found = _read(path)
-                self._kept = [e for e in whole if e <= epoch]
-                return found
-            except (*ERRORS, ValueError, KeyError, RecursionError) as error:
+                snapshot = _read(path)
+            except (*ERRORS, ValueError, KeyError, TypeError, RecursionError) as error:
                 warn(f"warning: {path} cannot be used: {reason(error)}.")
-        if by_epoch:
-            none = f"none of the {len(by_epoch)} in {shown(self.path)} can"
+            else:
+                self._kept = [e for e in epochs if e <= epoch]
+                return snapshot
+        if epochs:
             raise UserError(
-                f"resume needs a checkpoint that can be read, and {none}. "
+                "resume needs a checkpoint that can be read, and none of the "
+                f"{len(epochs)} in {shown(self.path)} can. "
                 "Start anew without --resume, which removes them."
             )
         return None
 
-    def save(self, snapshot, run):
+    def save(self, snapshot):
         """Writes a checkpoint, then removes the oldest above max_to_keep.
 
         Args:
           snapshot: Snapshot.
-          run: dict of plain values, given back by `find`.
 
         Raises:
           UserError: it cannot be written; the earlier ones stay.
         """
-        name = f"{NAME}-{snapshot.epoch}"
         advice = " Earlier checkpoints are whole: make room, then use --resume."
-        path = os.path.join(self.path, name)
-        with files.one_line_errors(path, ERRORS, advice * bool(self._files())):
-            try:
-                write_arrays(_values(snapshot, run), path)
-            except BaseException:
-                files.remove(self.path, name + ".*")
-                self.remove_leftovers()
-                raise
-        earlier = [epoch for epoch in self._kept if epoch != snapshot.epoch]
-        self._kept = [*earlier, snapshot.epoch][-self._max_to_keep :]
-        self._write_state()
-        for epoch, names in self._files().items():
-            if epoch not in self._kept:
-                files.remove(self.path, *names)
-
-    def _write_state(self):
-        """Writes TensorFlow's list of the checkpoints."""
+        path = self.path_of(snapshot.epoch)
+        with files.one_line_errors(path, ERRORS, advice * bool(self._epochs())):
+            write_arrays(_values(snapshot), path)
+        self._kept = [*self._kept, snapshot.epoch][-self._max_to_keep :]
         names = [f"{NAME}-{epoch}" for epoch in self._kept]
-        lines = [f'model_checkpoint_path: "{names[-1]}"']
-        lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
-        state = "".join(line + "\n" for line in lines)
+        generate = tf.compat.v1.train.generate_checkpoint_state_proto
+        state = str(generate(self.path, names[-1], names))
         files.write(os.path.join(self.path, "checkpoint"), state.encode())
+        for epoch in self._epochs():
+            if epoch not in self._kept:
+                files.remove(self.path, f"{NAME}-{epoch}.*")
 
-    def _files(self):
-        """Names of the checkpoints' files, by epoch."""
-        by_epoch = {}
-        for name in self._names():
-            match = _FILE.match(name)
-            if match:
-                by_epoch.setdefault(int(match.group(1)), []).append(name)
-        return by_epoch
+    def _epochs(self):
+        """The epochs of the checkpoints that have a file here, oldest first."""
+        matches = map(_FILE.match, self._names())
+        return sorted({int(match.group(1)) for match in matches if match})
 
     def _names(self):
         try:
@@ -157,52 +131,49 @@ class Folder:
         except FileNotFoundError:
             return []
         except OSError as error:
-            rule = "output_dir must have a folder of checkpoints that can be listed"
-            got = f"{shown(self.path)}: {reason(error)}"
-            raise UserError(f"{rule}, got {got}.") from None
+            raise UserError(
+                "output_dir must have a folder of checkpoints that can be listed, "
+                f"got {shown(self.path)}: {reason(error)}."
+            ) from None
 
 
-class Variables:
-    """What a training is made of in Keras's session: weights and optimizer state.
+def read_variables(model):
+    """What a training is made of, by one call of Keras's session.
 
-    Each call is one of the session's, always of the same variables: a device compiles
-    it once.
+    The call is always of the same variables: a device compiles it once.
 
     Args:
       model: a compiled model whose optimizer has its slots.
+
+    Returns:
+      (weights, optimizer state): dicts of arrays by variable name.
     """
-
-    def __init__(self, model):
-        self._weights = {v.op.name: v for v in model.weights}
-        self._optimizer = {v.op.name: v for v in model.optimizer.weights}
-
-    def read(self):
-        """(weights, optimizer state): dicts of arrays by variable name."""
-        session = tf.compat.v1.keras.backend.get_session()
-        return session.run([self._weights, self._optimizer])
-
-    def write(self, snapshot):
-        """Gives the variables the values of a Snapshot."""
-        saved = dict(snapshot.weights, **snapshot.optimizer)
-        feeds, assignments = {}, []
-        for name, variable in dict(self._weights, **self._optimizer).items():
-            feed = tf.compat.v1.placeholder(variable.dtype.base_dtype, variable.shape)
-            assignments.append(variable.assign(feed, read_value=False))
-            feeds[feed] = saved[name]
-        tf.compat.v1.keras.backend.get_session().run(assignments, feeds)
+    session = tf.compat.v1.keras.backend.get_session()
+    return session.run([_by_name(model.weights), _by_name(model.optimizer.weights)])
 
 
-def _values(snapshot, run):
+def write_variables(model, snapshot):
+    """Gives a model's weights and optimizer state the values of a Snapshot."""
+    saved = dict(snapshot.weights, **snapshot.optimizer)
+    variables = _by_name(model.weights + model.optimizer.weights)
+    pairs = [(variable, saved[name]) for name, variable in variables.items()]
+    tf.compat.v1.keras.backend.batch_set_value(pairs)
+
+
+def _by_name(variables):
+    return {variable.op.name: variable for variable in variables}
+
+
+def _values(snapshot):
     """A checkpoint's arrays by name."""
-    state = dict(snapshot.swa)
-    average = state.pop("average")
-    meta = {"format": FORMAT, "epoch": snapshot.epoch, "swa": state, "run": run}
-    names = {"weights": list(snapshot.weights), "optimizer": list(snapshot.optimizer)}
-    meta.update(names, history=snapshot.history)
     values = dict(snapshot.weights, **snapshot.optimizer)
-    names = [AVERAGE + name for name in _averaged(snapshot.weights)]
-    values.update(zip(names, average))  # of which there may be none yet
-    values[META] = json.dumps(meta).encode()
+    state = dict(snapshot.swa)
+    # SWA averages the weights of floating point
+    floats = [n for n, array in snapshot.weights.items() if array.dtype.kind == "f"]
+    values.update(zip([AVERAGE + name for name in floats], state.pop("average")))
+    names = {"weights": list(snapshot.weights), "optimizer": list(snapshot.optimizer)}
+    meta = snapshot._replace(swa=state, **names)._asdict()
+    values[META] = json.dumps(dict(meta, format=FORMAT)).encode()
     return values
 
 
@@ -214,13 +185,15 @@ def _read(path):
     meta = json.loads(arrays[META].decode())
     if meta["format"] != FORMAT:
         raise ValueError(f"its format is {meta['format']}, not {FORMAT}")
-    state = dict(meta["swa"], average=[])
-    weights = {name: arrays[name] for name in meta["weights"]}
-    optimizer = {name: arrays[name] for name in meta["optimizer"]}
-    if state["n_averaged"]:
-        state["average"] = [arrays[AVERAGE + name] for name in _averaged(weights)]
-    snapshot = Snapshot(meta["epoch"], weights, optimizer, state, meta["history"])
-    return Found(path, snapshot, meta["run"])
+    del meta["format"]
+    snapshot = Snapshot(**meta)
+    names = [AVERAGE + name for name in snapshot.weights]
+    average = [arrays[name] for name in names if name in arrays]
+    return snapshot._replace(
+        weights={name: arrays[name] for name in snapshot.weights},
+        optimizer={name: arrays[name] for name in snapshot.optimizer},
+        swa=dict(snapshot.swa, average=average),
+    )
 
 
 def write_arrays(arrays, path):
@@ -233,18 +206,22 @@ def write_arrays(arrays, path):
     folder, name = os.path.split(path)
     with files.tensorflow_path(folder) as place, tf.Graph().as_default():
         with tf.device("/cpu:0"):
-            tensors = {
-                key: tf.compat.v1.placeholder(np.asarray(array).dtype, np.shape(array))
-                for key, array in arrays.items()
-            }
+            tensors = [
+                tf.compat.v1.placeholder(np.asarray(array).dtype, np.shape(array))
+                for array in arrays.values()
+            ]
             save = tf.raw_ops.SaveV2(
                 prefix=os.path.join(place, name),
-                tensor_names=list(tensors),
+                tensor_names=list(arrays),
                 shape_and_slices=[""] * len(tensors),
-                tensors=list(tensors.values()),
+                tensors=tensors,
             )
-        with tf.compat.v1.Session() as session:
-            session.run(save, {tensors[key]: arrays[key] for key in arrays})
+        try:
+            with tf.compat.v1.Session() as session:
+                session.run(save, dict(zip(tensors, arrays.values())))
+        except BaseException:
+            files.remove(folder, name + ".*")
+            raise
 
 
 def arrays_of(path):
@@ -254,8 +231,3 @@ def arrays_of(path):
         reader = tf.train.load_checkpoint(os.path.join(place, name))
         names = reader.get_variable_to_shape_map()
         return {name: reader.get_tensor(name) for name in names}
-
-
-def _averaged(weights):
-    """The weights that SWA averages: those of floating point."""
-    return {name: array for name, array in weights.items() if array.dtype.kind == "f"}

@@ -26,17 +26,15 @@ class UserError(Exception):
         self.status = status
 
 
-def wrong(rule, value, fix="", place=None):
+def wrong(rule, value, fix=""):
     """The UserError of a value that breaks a rule.
 
     Args:
       rule: str, the argument and its rule: "seed must be an integer".
       value: the value, shown as Python writes it.
       fix: str, the sentence that says what helps.
-      place: path of the file that holds the value, if one does.
     """
-    where = f" in {shown(place)}" if place else ""
-    return UserError(f"{rule}, got {shown(value)}{where}. {fix}".rstrip())
+    return UserError(f"{rule}, got {shown(value)}. {fix}".rstrip())
 
 
 def shown(value):

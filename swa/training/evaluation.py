@@ -29,14 +29,14 @@ def held_out_figures(model, data, batch_size, ranks):
     padded = -(-share // batch_size) * batch_size
     # of the held-out rows; from `count` on they are copies
     rows = ranks.rank + ranks.size * np.arange(padded)  # (padded,)
-    totals = np.zeros(2)
+    totals = np.zeros(3)  # of losses, hits and rows
     for batch in rows.reshape(-1, batch_size):  # (batch_size,)
         y = data.y_test[batch % count]  # (batch_size,)
         probabilities = model.predict_on_batch(data.x_test[batch % count])
         of_class = probabilities[np.arange(batch_size), y]  # (batch_size,)
         losses = -np.log(np.maximum(of_class, np.finfo(np.float32).tiny))
         hits = probabilities.argmax(axis=1) == y
-        totals += losses[batch < count].sum(), hits[batch < count].sum()
-    own = int((rows < count).sum())
-    loss, accuracy = ranks.mean(list(totals / max(1, own)), own)
-    return {"loss": loss, "accuracy": accuracy}
+        is_row = batch < count
+        totals += losses[is_row].sum(), hits[is_row].sum(), is_row.sum()
+    (totals,) = ranks.sum([totals])
+    return {"loss": totals[0] / totals[2], "accuracy": totals[1] / totals[2]}

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: MIT
 """The figures of each epoch: kept, printed, drawn, and whether they are numbers."""
 
-import contextlib
 import os
 import time
 
@@ -20,7 +19,7 @@ class Figures(tf.keras.callbacks.Callback):
     After a loss of NaN or Inf it ends the training.
 
     Args:
-      config: Config.
+      job: resume.Job; its ranks train on equally many rows each.
       swa: the SWA callback, which knows the rate without a session call.
       rows: int, trained on in an epoch by all ranks.
 
@@ -28,13 +27,11 @@ class Figures(tf.keras.callbacks.Callback):
       history: dict of lists by the names NAMES, a value for each epoch.
     """
 
-    def __init__(self, config, swa, rows):
+    def __init__(self, job, swa, rows):
         super().__init__()
-        self._epochs = config.train_epochs
-        self._is_printed = config.verbose > 0 and not console.is_terminal()
-        self._swa = swa
-        self._rows = rows
-        self.history = {name: [] for name in NAMES}
+        self._job, self._swa, self._rows = job, swa, rows
+        earlier = job.snapshot.history if job.snapshot else dict.fromkeys(NAMES, ())
+        self.history = {name: [*earlier[name]] for name in NAMES}
 
     @property
     def has_diverged(self):
@@ -45,15 +42,18 @@ class Figures(tf.keras.callbacks.Callback):
         self._last = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
+        loss, accuracy = self._job.ranks.mean([logs["loss"], logs["acc"]])
+        rate = self._swa.lr
         now = time.monotonic()
         seconds, self._last = now - self._last, now
-        loss, accuracy, rate = logs["loss"], logs["acc"], self._swa.lr
         for name, value in zip(NAMES, (seconds, loss, accuracy, rate)):
             self.history[name].append(value)
-        if self._is_printed:
-            speed = f"lr: {rate:.6g} - samples/s: {self._rows / seconds:.0f}"
-            fitted = f"loss: {loss:.4f} - accuracy: {accuracy:.4f}"
-            console.say(f"Epoch {epoch + 1}/{self._epochs} - {fitted} - {speed}")
+        if not console.is_terminal():
+            self._job.say(
+                f"Epoch {epoch + 1}/{self._job.config.train_epochs} - "
+                f"loss: {loss:.4f} - accuracy: {accuracy:.4f} - lr: {rate:.6g} - "
+                f"samples/s: {self._rows / seconds:.0f}"
+            )
         if self.has_diverged:
             self.model.stop_training = True
             console.say_apart(f"epoch {epoch + 1}: the loss is {loss}; stopped.")
@@ -62,7 +62,7 @@ class Figures(tf.keras.callbacks.Callback):
 class TensorBoard(tf.keras.callbacks.Callback):
     """Writes each epoch's figures for TensorBoard, with no operation in any graph.
 
-    To be closed.
+    Nothing has to be closed, because each event is flushed.
 
     Args:
       output_dir: str; the events go into its folder `tensorboard`.
@@ -73,15 +73,13 @@ class TensorBoard(tf.keras.callbacks.Callback):
         super().__init__()
         self._folder = os.path.join(output_dir, output.TENSORBOARD)
         self._history = figures.history
-        self._open = contextlib.ExitStack()
 
     def on_train_begin(self, logs=None):
         # TensorFlow's FileWriter writes in a thread, which dies of a full disk
+        name = f"events.out.tfevents.{time.time():.6f}"
         with files.one_line_errors(self._folder, checkpoint.ERRORS):
-            path = self._open.enter_context(files.tensorflow_path(self._folder))
-            name = os.path.join(path, f"events.out.tfevents.{time.time():.6f}")
-            self._writer = tf.io.TFRecordWriter(name)
-            self._open.callback(self._writer.close)
+            with files.tensorflow_path(self._folder) as path:
+                self._writer = tf.io.TFRecordWriter(os.path.join(path, name))
         self._add(0, file_version="brain.Event:2")
         # epochs that an earlier run wrote and this one trains again are left out
         start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
@@ -99,11 +97,6 @@ class TensorBoard(tf.keras.callbacks.Callback):
         """
         for weights, figures in test.items():
             self._write({f"{weights}_{name}": figures[name] for name in figures})
-
-    def close(self):
-        """Closes the file of events."""
-        with files.one_line_errors(self._folder, checkpoint.ERRORS):
-            self._open.close()
 
     def _write(self, values):
         summary = tf.compat.v1.Summary()

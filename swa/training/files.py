@@ -15,14 +15,15 @@ TEMPORARY = ".tmp"  # the end of a file's name while it is written
 
 @contextlib.contextmanager
 def one_line_errors(path, kinds=(OSError,), advice=""):
-    """Within it a failure to write is a UserError that names `path`."""
+    """Turns a failure to write into a UserError that names `path`."""
     try:
         yield
     except kinds as error:
         # TensorFlow's begins with a temporary file's name
         words = reason(error).split("; ")[-1]
-        message = f"{shortened(path)} cannot be written: {words}.{advice}"
-        raise UserError(message, FAILED) from error
+        raise UserError(
+            f"{shortened(path)} cannot be written: {words}.{advice}", FAILED
+        ) from error
 
 
 def read_json(name, path, status=BAD_INPUT):
@@ -35,9 +36,10 @@ def read_json(name, path, status=BAD_INPUT):
         with open(path, encoding="utf-8") as file:
             return json.load(file)
     except (OSError, ValueError, RecursionError) as error:
-        got = f"{shown(path)}: {reason(error)}"
-        rule = f"{name} must be a readable JSON file"
-        raise UserError(f"{rule}, got {got}.", status) from None
+        raise UserError(
+            f"{name} must be a readable JSON file, got {shown(path)}: {reason(error)}.",
+            status,
+        ) from None
 
 
 def write(path, content):
@@ -86,7 +88,7 @@ def remove(folder, *patterns):
 
 @contextlib.contextmanager
 def tensorflow_path(folder):
-    """Within it `folder`, which it makes, has a path that TensorFlow takes literally.
+    """Makes `folder`, and gives it a path that TensorFlow takes literally.
 
     TensorFlow reads [, ] and \\ in a path as a pattern, and wants UTF-8. Linux shows a
     process its open files as paths of plain letters.

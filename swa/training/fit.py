@@ -9,14 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from swa.tfkeras import SWA
-from swa.training import console, dataset, figures, network, saving, stopping
+from swa.training import console, dataset, figures, network, resume, saving, stopping
 from swa.training.errors import FAILED, UserError
-from swa.training.rank_callbacks import EqualRanks, MeanOverRanks
+from swa.training.rank_callbacks import EqualRanks
 from swa.training.settings import swa_settings
 
 
 class Training(NamedTuple):
-    """What is ready to be trained; to be closed."""
+    """What is ready to be trained."""
 
     model: tf.keras.Model
     swa: SWA
@@ -25,21 +25,14 @@ class Training(NamedTuple):
     tensorboard: List[figures.TensorBoard]  # one, or none
     steps: int  # of an epoch
     rows: int  # trained on in an epoch by all ranks
-    first_epoch: int  # from zero
-
-    def close(self):
-        """Closes the file of TensorBoard's events."""
-        for writer in self.tensorboard:
-            writer.close()
 
 
-def prepare(job, start, folder):
+def prepare(job, stop):
     """Makes the model and its callbacks; the session is open.
 
     Args:
-      job: run.Job.
-      start: resume.Start.
-      folder: checkpoint.Folder.
+      job: resume.Job.
+      stop: stopping.Stop.
 
     Returns:
       Training.
@@ -52,106 +45,95 @@ def prepare(job, start, folder):
     tf.compat.v1.set_random_seed(config.seed)
     model = network.build(config, data.x.shape[1], ranks.wrap_optimizer)
     # operations made before the model's would have changed its initial weights
-    ranks.check_same("epochs found by --resume", start.epoch)
-    drop_last = job.device.drops_last_batch
-    steps = dataset.batches_per_epoch(len(data.x), config.batch_size, drop_last)
+    ranks.check_same("epochs found by --resume", job.epoch)
+    rows = len(data.x)
+    dropped = rows % config.batch_size
+    if dropped and job.device.drops_last_batch:
+        rows -= dropped
+        what = f"{dropped} rows of each epoch are dropped"
+        job.say(f"{what}: a batch has one static shape on an NPU.")
+    steps = -(-rows // config.batch_size)
     ranks.check_same("steps_per_epoch", steps)
-    rows = min(steps * config.batch_size, len(data.x))
-    joined = ranks if ranks.size > 1 else None
-    swa = SWA(*swa_settings(config), verbose=min(config.verbose, 1), ranks=joined)
-    own_figures = figures.Figures(config, swa, rows)
-    if start.snapshot:
-        swa.load_state(start.snapshot.swa)
-        for name, values in start.snapshot.history.items():
-            own_figures.history[name] += values
+    swa = SWA(*swa_settings(config), verbose=min(config.verbose, 1), ranks=ranks)
+    own_figures = figures.Figures(job, swa, rows)
+    if job.snapshot:
+        swa.load_state(job.snapshot.swa)
+    checkpoints = saving.Checkpoints(job, stop, swa, own_figures)
     tensorboard = []
     if config.tensorboard and ranks.is_writer:
         tensorboard.append(figures.TensorBoard(config.output_dir, own_figures))
-    return Training(
-        model=model,
-        swa=swa,
-        figures=own_figures,
-        checkpoints=saving.Checkpoints(job, start, folder, swa, own_figures),
-        tensorboard=tensorboard,
-        steps=steps,
-        rows=rows,
-        first_epoch=start.epoch,
-    )
+    return Training(model, swa, own_figures, checkpoints, tensorboard, steps, rows)
 
 
-def fit(job, training, stop, take_over):
+def fit(job, training, stop):
     """Trains to the end, or until `stop` says so.
 
     Args:
-      job: run.Job.
+      job: resume.Job.
       training: Training.
       stop: stopping.Stop.
-      take_over: function without arguments, called when the training begins.
 
     Raises:
       UserError: a file cannot be written, or another rank has ended.
       stopping.Stopped: a signal came; a checkpoint has been written.
     """
     config, data, ranks = job.config, job.data, job.ranks
-    if training.rows < len(data.x):
-        dropped = f"{len(data.x) - training.rows} rows of each epoch are dropped"
-        job.say(f"{dropped}: a batch has one static shape on an NPU.")
     batches = dataset.batches(
         data.x,
         data.y,
         config.batch_size,
         seed=config.seed,
-        first_epoch=training.first_epoch,
-        drop_last=job.device.drops_last_batch,
+        first_epoch=job.epoch,
+        rows=training.rows,
         rank=ranks.rank,
         size=ranks.size,
     )
-    stopper = saving.StopOnSignal(stop, training.checkpoints, ranks)
     has_bar = config.verbose > 0 and console.is_terminal()
-    with stop.deferred(), _leaving_lost_ranks(ranks, stopper, stop):
+    with stop.deferred(), _leaving_lost_ranks(ranks, training.checkpoints, stop):
         # workers: the rows of a batch are a view, a thread would only cost
         training.model.fit(
             batches,
             steps_per_epoch=training.steps,
             epochs=config.train_epochs,
-            initial_epoch=training.first_epoch,
+            initial_epoch=job.epoch,
             verbose=int(has_bar),
-            callbacks=_callbacks(training, ranks, stopper, take_over),
+            callbacks=_callbacks(job, training),
             workers=0,
         )
 
 
-def _callbacks(training, ranks, stopper, take_over):
+def _callbacks(job, training):
     """All callbacks of `fit`, in the only right order.
 
     Equal weights before they are averaged; the average before the figures and
-    checkpoints that it belongs to; the mean over the ranks before all that read or
-    decide by it; the signal last, when everything of the epoch is done.
+    checkpoints that it belongs to; the figures before all that read or decide by them;
+    last what leaves on a signal, when everything of the epoch is done.
     """
     return [
-        *[EqualRanks(ranks)] * (ranks.size > 1),
+        *[EqualRanks(job.ranks)] * (job.ranks.size > 1),
         training.swa,
-        tf.keras.callbacks.LambdaCallback(on_train_begin=lambda logs: take_over()),
-        MeanOverRanks(ranks),
+        tf.keras.callbacks.LambdaCallback(
+            on_train_begin=lambda logs: resume.take_over(job)
+        ),
         training.figures,
         *training.tensorboard,
         training.checkpoints,
-        stopper,
     ]
 
 
 @contextlib.contextmanager
-def _leaving_lost_ranks(ranks, stopper, stop):
-    """Within it a step that failed because another rank has ended ends this one too.
+def _leaving_lost_ranks(ranks, checkpoints, stop):
+    """Ends this rank when a step fails because another rank has ended.
 
-    It saves what was trained. If a signal came to all ranks, it ends as stopped.
+    First it saves what was trained. If a signal came to all ranks, the run ends as
+    stopped.
     """
     try:
         yield
     except Exception as error:
         if not ranks.is_lost(error):
             raise
-        stopper.save()
+        checkpoints.save_latest()
         stop.check()
         raise UserError(
             f"another rank has ended, so this one had to. {stopping.TO_GO_ON}", FAILED

@@ -10,6 +10,15 @@ import os
 from collections import namedtuple
 
 from absl import flags
+from absl.flags import (
+    DEFINE,
+    DEFINE_alias,
+    DEFINE_boolean,
+    DEFINE_enum,
+    DEFINE_float,
+    DEFINE_integer,
+    DEFINE_string,
+)
 
 from swa.training import console
 from swa.training.errors import UserError, shown, wrong
@@ -21,12 +30,6 @@ _INT32 = 2**31 - 1
 _LOWEST_RATE, _HIGHEST_RATE = 1e-37, 1e38  # float32 holds them
 _LONGEST_NAME = 100  # characters; absl recurses over them to suggest another flag
 _OF_ABSL = ("flagfile", "undefok", "")  # what absl itself takes, and "--"
-_PRECISION_MODES = (
-    "allow_fp32_to_fp16",
-    "force_fp16",
-    "must_keep_origin_dtype",
-    "allow_mix_precision",
-)
 
 
 class _RateParser(flags.FloatParser):
@@ -52,8 +55,8 @@ _DEVICE = _group("device")
 _OUTPUT = _group("output")
 _ZOO = _group("zoo")
 
-flags.DEFINE_integer("train_epochs", 100, "epochs to train", 3, _MILLION, **_TRAINING)
-flags.DEFINE_integer(
+DEFINE_integer("train_epochs", 100, "epochs to train", 3, _MILLION, **_TRAINING)
+DEFINE_integer(
     "batch_size",
     16384,
     "samples per step, of all cards together",
@@ -61,7 +64,7 @@ flags.DEFINE_integer(
     _INT32,
     **_TRAINING,
 )
-flags.DEFINE_float(
+DEFINE_float(
     "learning_rate",
     0.1,
     "SGD's learning rate",
@@ -69,12 +72,12 @@ flags.DEFINE_float(
     _HIGHEST_RATE,
     **_TRAINING,
 )
-flags.DEFINE_float("momentum", 0.0, "SGD's momentum", 0, 0.999999, **_TRAINING)
-flags.DEFINE_integer(
+DEFINE_float("momentum", 0.0, "SGD's momentum", 0, 0.999999, **_TRAINING)
+DEFINE_integer(
     "seed", 2, "of data, initial weights and order of rows", 0, 2**32 - 1, **_TRAINING
 )
 
-flags.DEFINE_integer(
+DEFINE_integer(
     "start_epoch",
     None,
     "first epoch averaged, counted from one; three quarters of train_epochs",
@@ -82,7 +85,7 @@ flags.DEFINE_integer(
     _MILLION,
     **_SWA,
 )
-flags.DEFINE_enum(
+DEFINE_enum(
     "lr_schedule",
     "cyclic",
     ["manual", "constant", "cyclic"],
@@ -90,12 +93,10 @@ flags.DEFINE_enum(
     **_SWA,
 )
 _RATE = _RateParser(_LOWEST_RATE, _HIGHEST_RATE)
-flags.DEFINE(_RATE, "swa_lr", 0.001, "lowest rate, or auto", **_SWA)
-flags.DEFINE(_RATE, "swa_lr2", 0.003, "highest rate of a cycle, or auto", **_SWA)
-flags.DEFINE_integer(
-    "swa_freq", 3, "epochs per cycle and per sample", 1, _MILLION, **_SWA
-)
-flags.DEFINE_integer(
+DEFINE(_RATE, "swa_lr", 0.001, "lowest rate, or auto", **_SWA)
+DEFINE(_RATE, "swa_lr2", 0.003, "highest rate of a cycle, or auto", **_SWA)
+DEFINE_integer("swa_freq", 3, "epochs per cycle and per sample", 1, _MILLION, **_SWA)
+DEFINE_integer(
     "verbose",
     1,
     "0 only what went wrong, 1 stages and epochs, 2 session options too",
@@ -104,14 +105,10 @@ flags.DEFINE_integer(
     **_SWA,
 )
 
-flags.DEFINE_integer(
-    "hidden_units", 108, "units of the hidden layer", 1, _MILLION, **_MODEL
-)
-flags.DEFINE_integer("num_classes", 108, "classes", 2, _MILLION, **_MODEL)
-flags.DEFINE_integer(
-    "num_features", 6, "features of synthetic rows", 1, _MILLION, **_MODEL
-)
-flags.DEFINE_integer(
+DEFINE_integer("hidden_units", 108, "units of the hidden layer", 1, _MILLION, **_MODEL)
+DEFINE_integer("num_classes", 108, "classes", 2, _MILLION, **_MODEL)
+DEFINE_integer("num_features", 6, "features of synthetic rows", 1, _MILLION, **_MODEL)
+DEFINE_integer(
     "num_samples",
     131072,
     "synthetic training rows; an eighth as many are held out",
@@ -119,43 +116,46 @@ flags.DEFINE_integer(
     _INT32,
     **_MODEL,
 )
-flags.DEFINE_string(
+DEFINE_string(
     "data_path", "./", "a directory (synthetic data), or an .npz with x and y", **_MODEL
 )
 
-flags.DEFINE_enum("device", "auto", ["auto", "npu", "cpu"], "where to train", **_DEVICE)
-flags.DEFINE_enum(
+DEFINE_enum("device", "auto", ["auto", "npu", "cpu"], "where to train", **_DEVICE)
+DEFINE_enum(
     "precision_mode",
     "allow_mix_precision",
-    _PRECISION_MODES,
+    [
+        "allow_fp32_to_fp16",
+        "force_fp16",
+        "must_keep_origin_dtype",
+        "allow_mix_precision",
+    ],
     "mixed precision of an NPU",
     **_DEVICE,
 )
-flags.DEFINE_string(
+DEFINE_string(
     "modify_mixlist", "", "JSON file of operators for mixed precision", **_DEVICE
 )
-flags.DEFINE_enum(
+DEFINE_enum(
     "memory_optimization",
     "vendor",
     ["vendor", "unset"],
     "option of an NPU session: OFF as the vendor sets it, or unset",
     **_DEVICE,
 )
-flags.DEFINE_boolean("over_dump", False, "dump operators that overflow", **_DEVICE)
-flags.DEFINE_boolean("data_dump_flag", False, "dump operators' data", **_DEVICE)
-flags.DEFINE_string(
-    "data_dump_step", "10", "steps to dump, such as 5 or 0|3-7", **_DEVICE
-)
-flags.DEFINE_boolean("profiling", False, "profile the run", **_DEVICE)
-flags.DEFINE_string(
+DEFINE_boolean("over_dump", False, "dump operators that overflow", **_DEVICE)
+DEFINE_boolean("data_dump_flag", False, "dump operators' data", **_DEVICE)
+DEFINE_string("data_dump_step", "10", "steps to dump, such as 5 or 0|3-7", **_DEVICE)
+DEFINE_boolean("profiling", False, "profile the run", **_DEVICE)
+DEFINE_string(
     "data_save_path",
     "/home/data",
     "directory for dumps and profiles; output_dir where it cannot be made",
     **_DEVICE,
 )
 
-flags.DEFINE_string("output_dir", "", "results; output/$ASCEND_DEVICE_ID", **_OUTPUT)
-flags.DEFINE_integer(
+DEFINE_string("output_dir", "", "results; output/$ASCEND_DEVICE_ID", **_OUTPUT)
+DEFINE_integer(
     "save_interval",
     10,
     "epochs between two checkpoints; 0: at the end alone",
@@ -163,14 +163,12 @@ flags.DEFINE_integer(
     _MILLION,
     **_OUTPUT,
 )
-flags.DEFINE_integer("max_to_keep", 5, "checkpoints kept", 1, _MILLION, **_OUTPUT)
-flags.DEFINE_boolean(
+DEFINE_integer("max_to_keep", 5, "checkpoints kept", 1, _MILLION, **_OUTPUT)
+DEFINE_boolean(
     "resume", False, "go on from the newest checkpoint of output_dir", **_OUTPUT
 )
-flags.DEFINE_boolean("tensorboard", False, "write figures for TensorBoard", **_OUTPUT)
-flags.DEFINE_boolean(
-    "check", False, "check flags, files and device, then stop", **_OUTPUT
-)
+DEFINE_boolean("tensorboard", False, "write figures for TensorBoard", **_OUTPUT)
+DEFINE_boolean("check", False, "check flags, files and device, then stop", **_OUTPUT)
 
 GROUPS = ("training", "SWA", "model and data", "device", "output")
 PATHS = ("data_path", "modify_mixlist", "data_save_path", "output_dir")
@@ -185,12 +183,9 @@ FIXED_ON_NPU = ("precision_mode", "modify_mixlist")  # no effect elsewhere
 # The others may. The rows of data_path and the chosen device are compared themselves.
 
 # Other names that the model zoo's launchers have for these.
-for _alias, _name in (
-    ("batch", "batch_size"),
-    ("train_batch_size", "batch_size"),
-    ("output_path", "output_dir"),
-):
-    flags.DEFINE_alias(_alias, _name, **_ZOO)
+DEFINE_alias("batch", "batch_size", **_ZOO)
+DEFINE_alias("train_batch_size", "batch_size", **_ZOO)
+DEFINE_alias("output_path", "output_dir", **_ZOO)
 
 # The zoo's flags for other models. A harness passes them; they have no effect here.
 NO_EFFECT = (
@@ -198,7 +193,7 @@ NO_EFFECT = (
     *("autotune", "Autotune", "bind_core", "ckpt_path", "conda_name", "ffts"),
 )
 for _name in NO_EFFECT:
-    flags.DEFINE_string(_name, None, "no effect", **_ZOO)
+    DEFINE_string(_name, None, "no effect", **_ZOO)
 
 for _name in ("learning_rate", "momentum", "swa_lr", "swa_lr2"):
     flags.register_validator(
@@ -228,8 +223,8 @@ _NAMES = [name for group in GROUPS for name in names_of(group)]
 
 # The settings of one run: a field for each flag, and `typed`, the names of the flags
 # that stood on the command line. The default values are those of the flags.
-Config = namedtuple("Config", [*_NAMES, "typed"])
-Config.__new__.__defaults__ = (*(FLAGS[name].default for name in _NAMES), ())
+_defaults = (FLAGS[name].default for name in _NAMES)
+Config = namedtuple("Config", [*_NAMES, "typed"], defaults=[*_defaults, ()])
 
 
 def parse(argv, flag_values=FLAGS):
@@ -264,8 +259,11 @@ def parse(argv, flag_values=FLAGS):
     try:
         paths = {name: values[name] and os.path.abspath(values[name]) for name in PATHS}
     except FileNotFoundError:
-        rule = "paths must be absolute where the working directory is removed"
-        raise wrong(rule, argv, "Change to another directory.") from None
+        raise wrong(
+            "paths must be absolute where the working directory is removed",
+            argv,
+            "Change to another directory.",
+        ) from None
     return Config(**dict(values, **paths), typed=typed)
 
 

@@ -11,7 +11,15 @@ import glob
 import os
 from typing import NamedTuple, Optional, Tuple
 
-from swa.training import files, npu, npu_options, output, ranks_hccl, ranks_horovod
+from swa.training import (
+    files,
+    flags,
+    npu,
+    npu_options,
+    output,
+    ranks_hccl,
+    ranks_horovod,
+)
 from swa.training.errors import UserError, wrong
 from swa.training.ranks import Ranks
 from swa.training.settings import device_id
@@ -37,7 +45,7 @@ class Device(NamedTuple):
 
     @property
     def drops_last_batch(self):
-        """bool: whether a short last batch is left out, for a graph has one shape."""
+        """bool: whether a short last batch is left out, as a graph has one shape."""
         return self.name == "npu"
 
     def join(self):
@@ -74,13 +82,14 @@ def choose(config, environ):
     if config.device == "cpu":
         return _cpu(config, environ, "as --device=cpu asks")
     signs = npu_signs(environ)
-    if config.device == "auto" and not signs:
+    if signs:
+        return _npu(config, environ, signs)
+    if config.device == "auto":
         return _cpu(config, environ, "found no NPU, no CANN and no npu_bridge")
-    if not signs:
-        got = "got no /dev/davinci*, no CANN and no npu_bridge"
-        fix = "Use --device=cpu, or --device=auto."
-        raise UserError(f"device=npu needs an Ascend NPU, {got}. {fix}")
-    return _npu(config, environ, signs)
+    raise UserError(
+        f"device={config.device} needs an Ascend NPU, got no /dev/davinci*, "
+        "no CANN and no npu_bridge. Use --device=cpu, or --device=auto."
+    )
 
 
 def check_batches(config, device, num_samples):
@@ -96,13 +105,16 @@ def check_batches(config, device, num_samples):
     """
     size = device.world.size
     if config.batch_size % size:
-        rule = f"batch_size, the rows of all {size} ranks in a step, must divide by"
-        raise wrong(f"{rule} {size}", config.batch_size)
+        raise wrong(
+            f"batch_size, the rows of all {size} ranks in a step, must divide by "
+            f"{size}",
+            config.batch_size,
+        )
     last = 0 if device.drops_last_batch else num_samples % config.batch_size
     if last % size:
-        got = f"{last} rows ({num_samples} samples, batch_size {config.batch_size})"
         raise UserError(
-            f"the last batch of an epoch must divide by the {size} ranks, got {got}. "
+            f"the last batch of an epoch must divide by the {size} ranks, got {last} "
+            f"rows ({num_samples} samples, batch_size {config.batch_size}). "
             "Choose another batch_size or number of samples."
         )
 
@@ -122,7 +134,8 @@ def _has_cann(folder):
 
 def _cpu(config, environ, why):
     """The CPU, with a note on the flags that do nothing there."""
-    idle = ", ".join(f"--{name}" for name in npu_options.given_flags(config))
+    names = [name for name in flags.names_of("device") if name in config.typed]
+    idle = ", ".join(f"--{name}" for name in names if name != "device")
     notes = (f"only an NPU honours {idle}: no effect here",) if idle else ()
     world = ranks_horovod.read_world(environ)
     return Device("cpu", f"device cpu: {why}{_place(world)}", notes, world=world)
@@ -132,17 +145,13 @@ def _npu(config, environ, signs):
     """The NPU, after all checks of the environment and the installation."""
     names = [name for name in ("ASCEND_DEVICE_ID", "DEVICE_ID") if environ.get(name)]
     number = device_id(environ, *names[:1])
-    on_hosts = ranks_horovod.read_world(environ).size
-    if on_hosts > 1:
-        rule = f"HOROVOD_SIZE must be 1 on an NPU, got {on_hosts}: HCCL joins NPUs"
-        fix = "Use test/train_full_8p.sh, or --device=cpu."
-        raise UserError(f"{rule} (RANK_SIZE). {fix}")
+    if ranks_horovod.read_world(environ).size > 1:
+        raise UserError(
+            f"HOROVOD_SIZE must be 1 on an NPU, got {environ['HOROVOD_SIZE']}: HCCL "
+            "joins NPUs (RANK_SIZE). Use test/train_full_8p.sh, or --device=cpu."
+        )
     world = ranks_hccl.read_world(environ)
-    _check_operator_list(environ)
-    for path in npu_options.folders(config):
-        output.check_writable("data_save_path", path)
-    if config.modify_mixlist:  # the adapter hands it on unread
-        files.read_json("modify_mixlist", config.modify_mixlist)
+    _check_files(config, environ)
     npu.import_adapter(signs[0])
     adapter, is_guessed = npu.release()
     npu_options.check_adapter(config, adapter, world.size)
@@ -153,7 +162,7 @@ def _npu(config, environ, signs):
         notes.append("ASCEND_DEVICE_ID is not set: device 0 is used")
     why = "as --device=npu asks" if config.device == "npu" else f"found {signs[0]}"
     reason = f"device npu: {why}; device id {number}, adapter {adapter}{_place(world)}"
-    return Device("npu", reason, tuple(notes), world=world, adapter=adapter)
+    return Device("npu", reason, tuple(notes), world, adapter)
 
 
 def _place(world):
@@ -161,8 +170,9 @@ def _place(world):
     return f"; rank {world.rank} of {world.size}" if world.size > 1 else ""
 
 
-def _check_operator_list(environ):
-    """Without its list of operators the adapter leaves every one on the host."""
+def _check_files(config, environ):
+    """Checks the files that the adapter needs, and those that the flags name."""
+    # without its list of operators it leaves every one on the host
     opp_path = environ.get("ASCEND_OPP_PATH", DEFAULT_OPP_PATH)
     if not os.access(os.path.join(opp_path, OPERATOR_LIST), os.R_OK):
         raise wrong(
@@ -170,3 +180,7 @@ def _check_operator_list(environ):
             opp_path,
             "Source CANN's set_env.sh: without it, training runs on the host.",
         )
+    for path in npu_options.folders(config):
+        output.check_writable("data_save_path", path)
+    if config.modify_mixlist:  # the adapter hands it on unread
+        files.read_json("modify_mixlist", config.modify_mixlist)

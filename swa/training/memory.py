@@ -39,13 +39,17 @@ def check(config, num_samples, num_features, is_drawn=False):
     needed, free = sum(parts.values()), free_bytes()
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and limit < needed + _ADDRESS_SPACE:
-        rule = f"at least {(needed + _ADDRESS_SPACE) / _GIB:.1f} GiB for this run"
-        raise UserError(f"ulimit -v must be {rule}, got {limit / _GIB:.1f} GiB.")
+        raise UserError(
+            f"ulimit -v must be at least {(needed + _ADDRESS_SPACE) / _GIB:.1f} GiB "
+            f"for this run, got {limit / _GIB:.1f} GiB."
+        )
     if free is not None and needed > free:
         name = max(parts, key=parts.get)
-        sizes = f"{needed / _GIB:.1f} GiB, and {free / _GIB:.1f} GiB are free"
-        got = f"{getattr(config, name)}: with the other settings it needs about {sizes}"
-        raise UserError(f"{name} must fit in memory, got {got}.")
+        raise UserError(
+            f"{name} must fit in memory, got {getattr(config, name)}: with the other "
+            f"settings it needs about {needed / _GIB:.1f} GiB, "
+            f"and {free / _GIB:.1f} GiB are free."
+        )
 
 
 def free_bytes():

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: MIT
 """The adapter, npu_bridge: the only module that imports it."""
 
-import ast
 import contextlib
 import importlib
 import importlib.util
@@ -40,24 +39,25 @@ def import_adapter(sign="npu_bridge"):
             importlib.import_module("npu_bridge")
     except Exception as error:  # whatever it is
         cause = " ".join(f"{printed.getvalue()} {error}".split())
-        got = f"{type(error).__name__}: {shortened(cause, _LONGEST_CAUSE)}"
-        rule = f"npu_bridge must be importable where there is an NPU ({sign})"
-        fix = "Source CANN's set_env.sh, or use --device=cpu."
-        raise UserError(f"{rule}, got {got}. {fix}") from error
+        raise UserError(
+            f"npu_bridge must be importable where there is an NPU ({sign}), got "
+            f"{type(error).__name__}: {shortened(cause, _LONGEST_CAUSE)}. "
+            "Source CANN's set_env.sh, or use --device=cpu."
+        ) from error
     print(printed.getvalue(), end="")
 
 
 def release():
     """The adapter's release, and whether it had to be guessed.
 
-    The names in npu_init tell it, because `npu_bridge.__version__` is "v1.15.0"
+    Names in the text of npu_init tell it, because `npu_bridge.__version__` is "v1.15.0"
     (TensorFlow's) in every release.
 
     Returns:
       (row of ADAPTERS, bool).
     """
-    names, adapters = _npu_init_names(), npu_options.ADAPTERS[::-1]
-    newest = next((row for row in adapters if row.probe in names), None)
+    source, adapters = _npu_init_source(), npu_options.ADAPTERS[::-1]
+    newest = next((row for row in adapters if row.probe in source), None)
     return newest or _OLDEST_SUPPORTED, newest is None
 
 
@@ -82,10 +82,10 @@ def collectives(adapter):
 
 @contextlib.contextmanager
 def _keras_as_it_was():
-    """Within it an import may replace Keras's function that initialises variables.
+    """Puts Keras's function that initialises variables back after an import.
 
-    Releases 1.3 and 1.5 do: with several ranks every session would get a broadcast,
-    that of the host too, which has no kernel for it.
+    Releases 1.3 and 1.5 replace it. With several ranks every session would get a
+    broadcast, also the session of the host, which has no kernel for it.
     """
     from tensorflow.python.keras import backend
 
@@ -96,18 +96,11 @@ def _keras_as_it_was():
         backend._initialize_variables = before
 
 
-def _npu_init_names():
-    """The names in npu_bridge's npu_init, read without running it.
+def _npu_init_source():
+    """The text of npu_bridge's npu_init, read without running it.
 
     From r1.9 on, importing that module puts an NpuOptimizer entry into every later
     session of the process.
     """
     spec = importlib.util.find_spec("npu_bridge.npu_init")
-    source = spec.loader.get_source(spec.name) if spec is not None else None
-    names = set()
-    for node in ast.walk(ast.parse(source or "")):
-        if isinstance(node, ast.alias):  # of an import
-            names.add(node.asname or node.name)
-        elif isinstance(node, ast.FunctionDef):
-            names |= {node.name, *(f"{node.name}({arg.arg})" for arg in node.args.args)}
-    return names
+    return spec.loader.get_source(spec.name) if spec is not None else ""

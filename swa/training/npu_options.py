@@ -12,7 +12,6 @@ import os
 import re
 from typing import NamedTuple
 
-from swa.training import flags
 from swa.training.errors import UserError, wrong
 
 _MIXLIST_MODE = "allow_mix_precision"  # the adapter refuses a mixlist with any other
@@ -27,7 +26,7 @@ class Adapter(NamedTuple):
 
     version: str
     cann: str  # the CANN release it came with
-    probe: str  # a name, or name(argument), that npu_init has from this release on
+    probe: str  # stands in npu_init from this release on
     profiling: bool  # reads profiling_options as JSON
     modify_mixlist: bool  # reads the option of that name
     over_dump_on_ranks: bool  # takes enable_dump_debug with RANK_SIZE above 1
@@ -42,7 +41,7 @@ ADAPTERS = (
     Adapter("1.1", "before 20.2", "NPURunConfig", False, False, True, False),
     Adapter("1.2", "20.2", "DynamicInputConfig", True, False, False, False),
     Adapter("1.3", "5.0.1", "set_keras_session_npu_config", True, False, True, False),
-    Adapter("1.5", "5.0.2", "init_resource(config)", True, True, True, False),
+    Adapter("1.5", "5.0.2", "def init_resource(config", True, True, True, False),
     Adapter("1.6", "5.0.3/5.0.4", "npu_clear_session", True, True, True, True),
     Adapter("1.8", "5.1.RC1 on", "get_npu_local_rank_size", True, True, True, True),
 )
@@ -70,9 +69,12 @@ def check_dump_step(text):
     is_right = all(matches) and len(matches) <= _MOST_ENTRIES
     is_right &= all(entry == sorted(set(entry)) for entry in entries)
     if not is_right or max(map(max, entries)) > _LARGEST_STEP:
-        rule = f"data_dump_step must be at most {_MOST_ENTRIES} steps N or ranges A-B"
-        rule += f" (A below B, both at most {_LARGEST_STEP}), joined by '|' without"
-        raise wrong(f"{rule} spaces, such as 0|3-7", text)
+        raise wrong(
+            f"data_dump_step must be at most {_MOST_ENTRIES} steps N or ranges A-B "
+            f"(A below B, both at most {_LARGEST_STEP}), joined by '|' without spaces, "
+            "such as 0|3-7",
+            text,
+        )
 
 
 def check_values(config):
@@ -100,8 +102,12 @@ def check_values(config):
     if config.profiling:
         size = len(profiling_json(config).encode())
         if size > _LONGEST_JSON:
-            rule = f"data_save_path makes profiling options of at most {_LONGEST_JSON}"
-            raise wrong(f"{rule} bytes", size, "Use a shorter path.")
+            raise wrong(
+                "data_save_path makes profiling options of at most "
+                f"{_LONGEST_JSON} bytes",
+                size,
+                "Use a shorter path.",
+            )
 
 
 def check_adapter(config, adapter, rank_size):
@@ -151,12 +157,6 @@ def profiling_json(config):
     options.update(dict.fromkeys(("training_trace", "task_trace", "aicpu"), "on"))
     options.update(fp_point="", bp_point="", aic_metrics="PipeUtilization")
     return json.dumps(options)
-
-
-def given_flags(config):
-    """The names of the NPU's flags that were typed."""
-    names = flags.names_of("device")
-    return [name for name in names if name in config.typed and name != "device"]
 
 
 def wanted(config):

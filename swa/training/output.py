@@ -19,6 +19,7 @@ REPORT = "report.json"
 CHECKPOINTS = "ckpt"
 TENSORBOARD = "tensorboard"
 RESULTS = (REPORT, CHECKPOINTS, TENSORBOARD)
+CUT_OFF = ("*.tempstate*", "*" + files.TEMPORARY)  # files of writes that were cut off
 _ASIDE = ".earlier"  # the beginning of a folder's name
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _TRIES = 5  # another program's --check holds the lock for a moment
@@ -33,7 +34,7 @@ def locked(path, only_check=False, is_writer=True):
 
     Args:
       path: str.
-      only_check: bool, whether only to see that no run holds it, and make nothing.
+      only_check: bool, whether to make nothing, and only look if a run holds it.
       is_writer: bool, whether it is this rank that writes the files.
 
     Raises:
@@ -73,10 +74,10 @@ def _take(handle, path):
 
 
 def check_writable(flag, path):
-    """Refuses a directory that is none to write in, or cannot become one.
+    """Refuses a path that is no writable directory and cannot become one.
 
-    It is tried below a temporary directory, which is removed at once: `os.access` says
-    yes to root, even in /proc.
+    A directory is made there for a moment, because `os.access` says yes to root, even
+    in /proc.
 
     Raises:
       UserError: with the flag and the path.
@@ -85,18 +86,20 @@ def check_writable(flag, path):
     while not os.path.lexists(there) and there != os.path.dirname(there):
         there = os.path.dirname(there)
     if not os.path.isdir(there):
-        got = f"{shown(path)}: {shown(there)} is not"
-        raise UserError(f"{flag} must be a directory, got {got}.")
+        raise UserError(
+            f"{flag} must be a directory, got {shown(path)}: {shown(there)} is not."
+        )
     try:
         with tempfile.TemporaryDirectory(dir=there) as folder:
-            os.makedirs(os.path.join(folder, os.path.relpath(path, there)))
-    except FileExistsError:  # there is path itself
-        return
+            below = os.path.relpath(path, there)
+            os.makedirs(os.path.join(folder, below), exist_ok=True)
     except OSError as error:
         if error.errno in _FULL:  # no bad input; removing earlier results makes room
             return
-        got = f"{shown(path)}: {reason(error)} in {shown(there)}"
-        raise UserError(f"{flag} must be writable, got {got}.") from None
+        raise UserError(
+            f"{flag} must be writable, "
+            f"got {shown(path)}: {reason(error)} in {shown(there)}."
+        ) from None
 
 
 def results_in(path):
@@ -107,37 +110,35 @@ def results_in(path):
 def remove_results(path, names=RESULTS):
     """Removes an earlier run's results of these names, all of them or none.
 
-    They are moved aside first: where one cannot be moved, or no folder can be made,
-    every one of them is back in its place.
+    They are first moved into a folder of their own. Where one cannot be moved, those
+    that were moved go back to their places.
 
     Raises:
       UserError: the directory `path` or a result cannot be changed.
     """
-    moved = []
-    with files.one_line_errors(path):
+    with files.one_line_errors(path), contextlib.ExitStack() as undo:
         aside = tempfile.mkdtemp(prefix=_ASIDE, dir=path)
-        try:
-            for name in set(results_in(path)) & set(names):
-                os.rename(os.path.join(path, name), os.path.join(aside, name))
-                moved.append(name)
-        except OSError:
-            for name in moved:
-                os.rename(os.path.join(aside, name), os.path.join(path, name))
-            os.rmdir(aside)
-            raise
+        undo.callback(os.rmdir, aside)
+        for name in set(results_in(path)) & set(names):
+            result, moved = os.path.join(path, name), os.path.join(aside, name)
+            os.rename(result, moved)
+            undo.callback(os.rename, moved, result)
+        undo.pop_all()
     shutil.rmtree(aside, ignore_errors=True)
 
 
 def remove_leftovers(path):
     """Removes what a run that was killed has left in the directory `path`."""
-    files.remove(path, "*" + files.TEMPORARY, _ASIDE + "*")
+    for folder in (path, os.path.join(path, CHECKPOINTS)):
+        files.remove(folder, *CUT_OFF, _ASIDE + "*")
 
 
 def tell_started(path, resumes):
     """Tells the launcher, if one asked, that every check has passed.
 
-    It has named an open file descriptor in SWA_STARTED_FD, which gets one line of JSON
-    and is closed. Until then it leaves an earlier run's files alone.
+    The launcher names an open file descriptor in SWA_STARTED_FD. One line of JSON is
+    written there, and it is closed. Until then the launcher leaves an earlier run's
+    files alone.
 
     Args:
       path: str, the output directory.

@@ -1,6 +1,6 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""Callbacks that make several ranks train one model."""
+"""The callback that makes several ranks train one model."""
 
 import tensorflow as tf
 
@@ -40,30 +40,6 @@ class EqualRanks(tf.keras.callbacks.Callback):
         So whatever is averaged, saved or measured after an epoch is the same on all
         ranks, and a run that is resumed is the run that was not interrupted.
         """
-        if self._statistics:
-            totals = self._ranks.sum(_backend.batch_get_value(self._statistics))
-            means = [total / total.dtype.type(self._ranks.size) for total in totals]
-            _backend.batch_set_value(list(zip(self._statistics, means)))
-
-
-class MeanOverRanks(tf.keras.callbacks.Callback):
-    """Makes an epoch's loss and accuracy those of all ranks' rows.
-
-    Args:
-      ranks: Ranks.
-    """
-
-    def __init__(self, ranks):
-        super().__init__()
-        self._ranks = ranks
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._rows = 0
-
-    def on_batch_end(self, batch, logs=None):
-        self._rows += logs["size"]
-
-    def on_epoch_end(self, epoch, logs=None):
-        names = ("loss", "acc")
-        means = self._ranks.mean([logs[name] for name in names], self._rows)
-        logs.update(zip(names, means))
+        totals = self._ranks.sum(_backend.batch_get_value(self._statistics))
+        means = [total / self._ranks.size for total in totals]
+        _backend.batch_set_value(list(zip(self._statistics, means)))

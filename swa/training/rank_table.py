@@ -33,9 +33,11 @@ def read(path):
     try:
         devices = _devices(table)
     except (AttributeError, KeyError, TypeError, ValueError):
-        rule = "RANK_TABLE_FILE must be a rank table of version 1.0, whose server_list"
-        rule += " holds server_id and device (device_id, device_ip, rank_id), all of"
-        raise UserError(f"{rule} them strings, got {path}.") from None
+        raise UserError(
+            "RANK_TABLE_FILE must be a rank table of version 1.0, whose server_list "
+            "holds server_id and device (device_id, device_ip, rank_id), all of them "
+            f"strings, got {path}."
+        ) from None
     ranks = [device.rank for device in devices]
     if not ranks or ranks != list(range(len(ranks))):
         raise UserError(

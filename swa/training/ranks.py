@@ -19,8 +19,6 @@ import numpy as np
 from swa.training.errors import FAILED, UserError
 from swa.training.world import World
 
-_DIGEST_BYTES = 6  # of the hash by which ranks compare an array; a sum holds them
-
 
 class Ranks:
     """The ranks, seen from one of them; one process is every rank there is.
@@ -49,15 +47,8 @@ class Ranks:
         if self.size == 1:
             return optimizer
         inner = optimizer.get_gradients
-
-        def get_gradients(loss, params):
-            gradients = inner(loss, params)
-            present = [gradient for gradient in gradients if gradient is not None]
-            means = iter(self.mean_gradients(present))
-            return [g if g is None else next(means) for g in gradients]
-
         # on the object itself: a new optimizer would not be the one whose rate SWA sets
-        optimizer.get_gradients = get_gradients
+        optimizer.get_gradients = lambda *args: self.mean_gradients(inner(*args))
         return optimizer
 
     def sum(self, arrays):
@@ -73,15 +64,13 @@ class Ranks:
         arrays = [np.array(array) for array in arrays]
         if self.size == 1:
             return arrays
-        sums = [None] * len(arrays)
         for dtype in sorted({array.dtype.name for array in arrays}):
-            chosen = [i for i, array in enumerate(arrays) if array.dtype.name == dtype]
-            vector = np.concatenate([arrays[i].ravel() for i in chosen])
-            total = self.sum_vector(vector) if vector.size else vector
-            ends = np.cumsum([arrays[i].size for i in chosen])
-            for i, part in zip(chosen, np.split(total, ends[:-1])):
-                sums[i] = part.reshape(arrays[i].shape)
-        return sums
+            of_dtype = [array for array in arrays if array.dtype.name == dtype]
+            total = self.sum_vector(np.concatenate([a.ravel() for a in of_dtype]))
+            ends = np.cumsum([array.size for array in of_dtype])
+            for array, part in zip(of_dtype, np.split(total, ends)):
+                array[...] = part.reshape(array.shape)
+        return arrays
 
     def sum_vector(self, vector):
         """The sum over the ranks of a vector, in one call of Keras's session.
@@ -94,9 +83,8 @@ class Ranks:
         key = (session.graph, vector.dtype.name, len(vector))
         if key not in self._sums:
             with session.graph.as_default(), tf.control_dependencies(None):
-                with tf.name_scope("ranks"):
-                    fed = tf.compat.v1.placeholder(vector.dtype, [len(vector)])
-                    self._sums[key] = fed, self.sum_tensor(fed)
+                fed = tf.compat.v1.placeholder(vector.dtype, [len(vector)])
+                self._sums[key] = fed, self.sum_tensor(fed)
         fed, total = self._sums[key]
         return session.run(total, {fed: vector})
 
@@ -116,25 +104,17 @@ class Ranks:
         rows[self.rank] = array
         return self.sum([rows])[0]
 
-    def mean(self, values, rows):
-        """The mean over all rows of values that are means over each rank's rows.
-
-            mean = sum over ranks of value * rows / sum over ranks of rows
+    def mean(self, values):
+        """The means over the ranks, which have equally many rows, of each value.
 
         Args:
           values: list of float.
-          rows: int, the rows of this rank; on some rank above 0.
 
         Returns:
           List of float, equal on every rank.
         """
-        if self.size == 1:
-            return [float(value) for value in values]
-        # an empty rank's value is a mean of nothing, often NaN
-        terms = [value * rows if rows else 0.0 for value in values]
-        parts = [np.array(terms, np.float32), np.array([rows], np.int64)]
-        totals, count = self.sum(parts)
-        return [float(total) / int(count[0]) for total in totals]
+        (totals,) = self.sum([np.array(values, np.float64)])
+        return list(totals / self.size)
 
     def check_same(self, name, number):
         """Raises UserError unless all ranks have the same integer.
@@ -148,8 +128,11 @@ class Ranks:
         """
         numbers = self.gather(np.int64(number))
         if len(set(numbers.tolist())) > 1:
-            got = f"{', '.join(map(str, numbers))} on ranks 0 to {self.size - 1}"
-            raise UserError(f"{name} must be the same on all ranks, got {got}.", FAILED)
+            raise UserError(
+                f"{name} must be the same on all ranks, "
+                f"got {', '.join(map(str, numbers))} on ranks 0 to {self.size - 1}.",
+                FAILED,
+            )
 
     def check_equal(self, arrays):
         """Raises UserError, naming what differs, unless all ranks hold the same bits.
@@ -157,9 +140,8 @@ class Ranks:
         Args:
           arrays: dict of arrays by name, with the same names on every rank.
         """
-        digests = np.array([_digest(array) for array in arrays.values()], np.int64)
-        digests = self.gather(digests)  # (ranks, names)
-        differs = digests != digests[0]
+        digests = self.gather([_digest(array) for array in arrays.values()])
+        differs = digests != digests[0]  # (ranks, names)
         if differs.any():
             names = itertools.compress(arrays, differs.any(axis=0))
             others = ", ".join(map(str, np.flatnonzero(differs.any(axis=1))))
@@ -178,6 +160,5 @@ class Ranks:
 
 
 def _digest(array):
-    kind = f"{array.dtype.str}{array.shape}"
-    digest = hashlib.sha256(kind.encode() + array.tobytes()).digest()
-    return int.from_bytes(digest[:_DIGEST_BYTES], "big")
+    """48 bits of a hash of the array's bytes: an int that a sum of int64 holds."""
+    return int(hashlib.sha256(array.tobytes()).hexdigest()[:12], 16)

@@ -27,9 +27,7 @@ def read_world(environ):
         return World()
     rank = number_in(environ, "HOROVOD_RANK", None, least=0, most=size - 1)
     local_size = number_in(environ, "HOROVOD_LOCAL_SIZE", 1, least=1, most=size)
-    most = local_size - 1
-    local_rank = number_in(environ, "HOROVOD_LOCAL_RANK", 0, least=0, most=most)
-    return World("horovod", rank, size, local_rank=local_rank, local_size=local_size)
+    return World("horovod", rank, size, local_size)
 
 
 class HorovodRanks(Ranks):
@@ -50,10 +48,11 @@ class HorovodRanks(Ranks):
             self._hvd = importlib.import_module("horovod.tensorflow")
         except Exception as error:  # its library may not fit this TensorFlow
             cause = shortened(" ".join(str(error).split()), 200)
-            needed = f"{world.size} ranks on hosts need Horovod"
-            fix = "Start them with test/train_full_8p.sh --device=cpu, which builds it."
-            got = f"{type(error).__name__}: {cause}"
-            raise UserError(f"{needed}, got {got}. {fix}") from error
+            raise UserError(
+                f"{world.size} ranks on hosts need Horovod, "
+                f"got {type(error).__name__}: {cause}. "
+                "Start them with test/train_full_8p.sh --device=cpu, which builds it."
+            ) from error
         await_all(world, environ)
         self._hvd.init()
 
@@ -72,9 +71,9 @@ class HorovodRanks(Ranks):
 
         joined = tf.concat([tf.reshape(part, [-1]) for part in gradients], axis=0)
         total = self._hvd.allreduce(joined, op=self._hvd.Sum, name="swa_gradients")
-        shapes = [gradient.shape for gradient in gradients]
-        parts = tf.split(total / self.size, [s.num_elements() for s in shapes])
-        return [tf.reshape(part, shape) for part, shape in zip(parts, shapes)]
+        sizes = [gradient.shape.num_elements() for gradient in gradients]
+        parts = tf.split(total / self.size, sizes)
+        return [tf.reshape(part, g.shape) for part, g in zip(parts, gradients)]
 
     def is_lost(self, error):
         return "Horovod" in str(error)  # whatever its class is
@@ -97,10 +96,9 @@ def await_all(world, environ):
     address = environ.get("HOROVOD_GLOO_RENDEZVOUS_ADDR")
     port = environ.get("HOROVOD_GLOO_RENDEZVOUS_PORT")
     if not address or not port:
-        got = f"{world.size} without HOROVOD_GLOO_RENDEZVOUS_ADDR and _PORT"
         raise UserError(
-            f"HOROVOD_SIZE must come from horovodrun --gloo, got {got}. "
-            "Use test/train_full_8p.sh."
+            f"HOROVOD_SIZE must come from horovodrun --gloo, got {world.size} without "
+            "HOROVOD_GLOO_RENDEZVOUS_ADDR and _PORT. Use test/train_full_8p.sh."
         )
     # 30 seconds are Gloo's own
     seconds = number_in(environ, _TIMEOUT, 30, least=0, most=_LONGEST_TIMEOUT)
@@ -113,7 +111,9 @@ def await_all(world, environ):
                 http_client.read_data_from_kvstore(address, port, _SCOPE, str(rank))
                 missing.remove(rank)
         if missing and time.monotonic() > deadline:
-            late = f"rank {', '.join(map(str, sorted(missing)))} of {world.size}"
-            limit = f"{seconds} s ({_TIMEOUT})"
-            raise UserError(f"{late} did not start within {limit}.", FAILED)
+            raise UserError(
+                f"rank {', '.join(map(str, sorted(missing)))} of {world.size} did not "
+                f"start within {seconds} s ({_TIMEOUT}).",
+                FAILED,
+            )
         time.sleep(0.02 * len(missing))

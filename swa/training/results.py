@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 
 import h5py
 import numpy as np
@@ -26,7 +27,7 @@ def finish(job, training):
     After a loss of NaN or Inf there is the report alone.
 
     Args:
-      job: run.Job.
+      job: resume.Job.
       training: fit.Training.
 
     Returns:
@@ -38,10 +39,11 @@ def finish(job, training):
     test = None
     if not training.figures.has_diverged:
         with training.swa.trained_weights():
-            trained = training.checkpoints.weights()
-        sets = {"sgd": trained, "swa": training.checkpoints.weights()}
-        if job.ranks.size > 1:
-            _check_equal(job.ranks, training, sets)
+            trained, _ = checkpoint.read_variables(training.model)
+        averaged, _ = checkpoint.read_variables(training.model)
+        sets = {"sgd": trained, "swa": averaged}
+        of_trained = {f"trained {name}": array for name, array in trained.items()}
+        job.ranks.check_equal(dict(averaged, **of_trained))
         test = evaluate(job, training)
         if job.ranks.is_writer:
             save_weights(job, sets)
@@ -65,20 +67,21 @@ def evaluate(job, training):
     def measured(name):
         size = job.config.batch_size
         figures = held_out_figures(training.model, job.data, size, job.ranks)
-        loss, accuracy = f"{figures['loss']:.4f}", f"{figures['accuracy']:.4f}"
-        job.say(f"{name} weights: test loss {loss}, test accuracy {accuracy}")
+        job.say(
+            f"{name} weights: test loss {figures['loss']:.4f}, "
+            f"test accuracy {figures['accuracy']:.4f}"
+        )
         return figures
 
     with training.swa.trained_weights():
         sgd = measured("SGD")
-    swa_figures = measured("SWA")
-    gains = {name: swa_figures[name] - sgd[name] for name in sgd}
-    loss, accuracy = f"{gains['loss']:+.4f}", f"{gains['accuracy']:+.4f}"
-    job.say(f"SWA minus SGD: test loss {loss}, test accuracy {accuracy}")
+    averaged = measured("SWA")
+    loss, accuracy = [averaged[name] - sgd[name] for name in ("loss", "accuracy")]
+    job.say(f"SWA minus SGD: test loss {loss:+.4f}, test accuracy {accuracy:+.4f}")
     job.say(
         "One seed is a check that everything runs, not evidence: see docs/results.md."
     )
-    return {"sgd": sgd, "swa": swa_figures}
+    return {"sgd": sgd, "swa": averaged}
 
 
 def save_weights(job, sets):
@@ -88,8 +91,8 @@ def save_weights(job, sets):
     `model.load_weights`.
 
     Args:
-      job: run.Job.
-      sets: dict, a list of arrays in `get_weights()` order by name; "swa" is the last.
+      job: resume.Job.
+      sets: {"sgd": dict of arrays by variable name, "swa": the same}.
 
     Raises:
       UserError: they cannot be written.
@@ -99,44 +102,29 @@ def save_weights(job, sets):
     with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph):
         model = network.build(job.config, job.data.x.shape[1])
         with files.one_line_errors(folder, checkpoint.ERRORS):
-            try:
-                for name, weights in sets.items():
-                    model.set_weights(weights)
-                    arrays = _arrays_by_both_names(model, weights, folder)
-                    path = os.path.join(folder, f"{name}.ckpt")
-                    checkpoint.write_arrays(arrays, path)
-            finally:
-                files.remove(folder, *checkpoint.LEFT_BEHIND)
+            for name, weights in sets.items():
+                model.set_weights(list(weights.values()))
+                arrays = dict(_arrays_for_load_weights(model), **weights)
+                path = os.path.join(folder, f"{name}.ckpt")
+                checkpoint.write_arrays(arrays, path)
         with h5py.File(image, "w") as file:
             model.save(file)
     files.write(os.path.join(folder, "swa_model.h5"), image.getvalue())
 
 
-def _arrays_by_both_names(model, weights, folder):
-    """A model's arrays as `model.load_weights` looks for them, and by variable name."""
-    scratch = os.path.join(folder, checkpoint.SCRATCH)
-    with files.tensorflow_path(scratch) as path:
-        model.save_weights(os.path.join(path, "weights"), save_format="tf")
-    arrays = checkpoint.arrays_of(os.path.join(scratch, "weights"))
-    arrays.update(zip([variable.op.name for variable in model.weights], weights))
-    return arrays
-
-
-def _check_equal(ranks, training, sets):
-    """Refuses to end with results that differ, in any bit, between ranks."""
-    names = [weight.op.name for weight in training.model.weights]
-    arrays = dict(zip(names, sets["swa"]))
-    arrays.update(zip([f"trained {name}" for name in names], sets["sgd"]))
-    ranks.check_equal(arrays)
+def _arrays_for_load_weights(model):
+    """A model's arrays by the names that `model.load_weights` looks for."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "weights")
+        model.save_weights(path, save_format="tf")
+        return checkpoint.arrays_of(path)
 
 
 def _report(job, training, test):
-    config, history, swa_callback = job.config, training.figures.history, training.swa
-    rate, epochs = config.learning_rate, config.train_epochs
-    plan = swa_callback.plan(epochs, 1, learning_rate=rate, batch_norm=True)
-    compiled = {1, *plan.sampled_epochs[:1], swa_callback.batch_norm_epoch}
+    history = training.figures.history
+    compiled = _compiled_epochs(job.config, training.swa)
     speed, compile_seconds = rates(history["seconds"], training.rows, compiled)
-    values = dict(config._asdict())
+    values = dict(job.config._asdict())
     for name in ("resume", "check", "typed"):  # how the result came about
         del values[name]
     return {
@@ -145,9 +133,10 @@ def _report(job, training, test):
         "device": job.device.name,
         "ranks": job.ranks.size,
         "epochs": len(history["losses"]),
-        **job.clock.seconds(),
+        "train_seconds": sum(history["seconds"]),
+        "e2e_seconds": job.seconds(),
         "test": test,
-        "n_averaged": swa_callback.n_averaged,
+        "n_averaged": training.swa.n_averaged,
         "versions": versions(),
         "commit": commit(),
         "data": {"source": job.data.source, "sha256": job.data.sha256},
@@ -156,6 +145,15 @@ def _report(job, training, test):
         **{f"epoch_{name}": history[name] for name in FINAL},
         **{f"final_{last}": history[name][-1] for name, last in FINAL.items()},
     }
+
+
+def _compiled_epochs(config, swa_callback):
+    """The epochs that build or compile something, counted from one."""
+    rate = config.learning_rate
+    plan = swa_callback.plan(
+        config.train_epochs, 1, learning_rate=rate, batch_norm=True
+    )
+    return {1, *plan.sampled_epochs[:1], swa_callback.batch_norm_epoch}
 
 
 def rates(seconds, samples, compiled_epochs):
@@ -181,10 +179,13 @@ def rates(seconds, samples, compiled_epochs):
 
 def versions():
     """dict: what ran. `npu_bridge` is None where there is none."""
-    adapter = sys.modules.get("npu_bridge")
-    modules = {"tensorflow": tf, "numpy": np, "swa": swa, "npu_bridge": adapter}
-    numbers = {n: getattr(m, "__version__", None) for n, m in modules.items()}
-    return dict(numbers, python=platform.python_version())
+    return {
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "swa": swa.__version__,
+        "npu_bridge": getattr(sys.modules.get("npu_bridge"), "__version__", None),
+        "python": platform.python_version(),
+    }
 
 
 def commit():
@@ -195,4 +196,4 @@ def commit():
         line = subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return line.decode().strip() or None
+    return line.decode().strip()

@@ -2,70 +2,85 @@
 # SPDX-License-Identifier: MIT
 """Where a run begins: at nothing, or at a checkpoint that its settings fit."""
 
-import json
 import os
+import time
 from typing import NamedTuple, Optional
 
-from swa.training import checkpoint, console, flags, output
+from swa.training import checkpoint, console, dataset, files, flags, machine, output
 from swa.training.errors import UserError, shown, wrong
+from swa.training.ranks import Ranks
 from swa.training.settings import check_schedule
 
 
-class Start(NamedTuple):
-    """Where a run begins."""
+class Job(NamedTuple):
+    """What is to be done, where, and what it goes on from."""
 
     config: flags.Config
+    device: machine.Device
+    data: dataset.Data
+    ranks: Ranks
+    folder: checkpoint.Folder
+    began: float  # `time.monotonic()` at the beginning, less the seconds before a stop
     settings: dict  # that the result depends on, as `settings_that_count` gives them
-    path: str = ""  # of the checkpoint
-    snapshot: Optional[checkpoint.Snapshot] = None  # what is in it
-    run: dict = {}  # what the run that saved it said of itself
-    report: dict = {}  # of the run, if it is complete
+    snapshot: Optional[checkpoint.Snapshot]  # None where the run begins anew
 
     @property
     def epoch(self):
         """int: the epochs trained before."""
         return self.snapshot.epoch if self.snapshot else 0
 
+    def seconds(self):
+        """float: how long the run has taken, with what it took before a stop."""
+        return time.monotonic() - self.began
 
-def find_start(config, device, data, folder):
+    def say(self, line):
+        """Prints a line, unless the run is to be silent."""
+        if self.config.verbose:
+            console.say(line)
+
+
+def find_start(config, device, data, ranks, began):
     """Finds where the run begins; changes no file.
 
     Args:
       config: a checked Config.
       device: machine.Device.
       data: dataset.Data.
-      folder: checkpoint.Folder.
+      ranks: Ranks.
+      began: float, `time.monotonic()` when the program began.
 
     Returns:
-      Start, whose config has the checkpoint's start_epoch if none was typed.
+      Job, whose config has the checkpoint's start_epoch if none was typed.
 
     Raises:
       UserError: settings that change the result, no checkpoint that can be read where
         there are results, or no epoch left to train.
     """
-    found = folder.find(console.say) if config.resume else None
-    if found is None:
+    folder = checkpoint.Folder(config.output_dir, config.max_to_keep)
+    snapshot = folder.find(console.say) if config.resume else None
+    if snapshot is None:
         if config.resume:
             _check_nothing_to_lose(config.output_dir, folder)
             console.say(f"warning: no checkpoint in {folder.path}: starting anew")
-        return Start(config, settings_that_count(config, device, data))
-    if config.train_epochs <= found.snapshot.epoch:
-        epochs = f"the {found.snapshot.epoch} epochs of the checkpoint"
-        raise wrong(f"train_epochs must be above {epochs}", config.train_epochs)
-    saved = found.run["settings"]
+        settings = settings_that_count(config, device, data)
+        return Job(config, device, data, ranks, folder, began, settings, None)
+    if config.train_epochs <= snapshot.epoch:
+        raise wrong(
+            f"train_epochs must be above the {snapshot.epoch} epochs of the checkpoint",
+            config.train_epochs,
+        )
+    saved = snapshot.run["settings"]
     if "start_epoch" not in config.typed:
         # the rates of the epochs trained follow from it, also if train_epochs changes
         config = config._replace(start_epoch=saved["start_epoch"])
         check_schedule(config)
     settings = settings_that_count(config, device, data)
     check_same_settings(settings, saved)
-    then, now = found.run.get("ranks", 1), device.world.size
+    then, now = snapshot.run["ranks"], device.world.size
     if then != now:  # each has its own batch norm
         console.say(f"the checkpoint is of {then} ranks, and now there are {now}")
-    report = read_complete_report(config, settings)
-    return Start(
-        config, settings, found.path, found.snapshot, run=found.run, report=report
-    )
+    began -= snapshot.run["e2e_seconds"]
+    return Job(config, device, data, ranks, folder, began, settings, snapshot)
 
 
 def settings_that_count(config, device, data):
@@ -107,60 +122,58 @@ def check_same_settings(settings, saved):
         )
 
 
-def read_complete_report(config, settings):
-    """The report of a run completed with these settings, or an empty dict.
+def read_complete_report(job):
+    """The report of the run, if it is complete.
 
-    Args:
-      config: a checked Config.
-      settings: dict, as `settings_that_count` gives it.
+    A report beside the checkpoint that the run goes on from has the same settings,
+    because a run that begins anew removes both.
+
+    Returns:
+      dict, or None where there are epochs to train.
     """
+    path = os.path.join(job.config.output_dir, output.REPORT)
     try:
-        with open(os.path.join(config.output_dir, output.REPORT)) as file:
-            report = json.load(file)
-        now = dict(settings, train_epochs=config.train_epochs)
-        then = dict(report["config"], device=report["device"])
-        then["data"] = report["data"]["sha256"]
-        is_same = all(then[name] == now[name] for name in now)
+        report = files.read_json(output.REPORT, path)
         is_complete = report["status"] == "completed"
-        is_whole = report["epochs"] == config.train_epochs
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {}  # absent, or no report
-    return report if is_same and is_complete and is_whole else {}
+        is_whole = report["epochs"] == job.config.train_epochs
+    except (UserError, KeyError, TypeError):
+        return None  # absent, or no report
+    return report if job.snapshot and is_complete and is_whole else None
 
 
-def take_over(job, start, folder):
+def take_over(job):
     """Makes the output folder this run's: removes earlier results, tells the launcher.
 
     Called when the training begins, after all checks, also those between ranks. So a
     run that is refused, or stopped before, removes nothing.
 
     Args:
-      job: run.Job.
-      start: Start.
-      folder: checkpoint.Folder.
+      job: Job.
 
     Raises:
       UserError: the folder cannot be changed; then no result is removed.
     """
     output_dir = job.config.output_dir
-    is_new = start.snapshot is None
-    if not is_new:
-        job.say(f"resuming after epoch {start.epoch}: {start.path}")
+    resumes = job.snapshot is not None
+    if resumes:
+        job.say(f"resuming after epoch {job.epoch}: {job.folder.path_of(job.epoch)}")
     elif output.results_in(output_dir):
         job.say(f"replacing the results of an earlier run in {output_dir}")
     if job.ranks.is_writer:
-        if not is_new:
-            folder.check_writable()
-            folder.remove_leftovers()
-        output.remove_results(output_dir, output.RESULTS if is_new else [output.REPORT])
+        if resumes:
+            job.folder.check_writable()
+        replaced = [output.REPORT] if resumes else output.RESULTS
+        output.remove_results(output_dir, replaced)
         output.remove_leftovers(output_dir)
-    output.tell_started(output_dir, resumes=not is_new)
+    output.tell_started(output_dir, resumes)
 
 
 def _check_nothing_to_lose(output_dir, folder):
     """Refuses to begin anew if --resume was asked for and there are results."""
     report = os.path.join(output_dir, output.REPORT)
     if os.path.lexists(report) or not folder.is_empty():
-        rule = "resume needs a checkpoint where there are results of an earlier run"
-        fix = "Start anew without --resume, which removes them."
-        raise UserError(f"{rule}, got none in {shown(folder.path)}. {fix}")
+        raise UserError(
+            "resume needs a checkpoint where there are results of an earlier run, "
+            f"got none in {shown(folder.path)}. "
+            "Start anew without --resume, which removes them."
+        )

@@ -3,9 +3,7 @@
 """A run, from its first check to its report: the order of everything."""
 
 import contextlib
-import functools
 import os
-from typing import NamedTuple
 
 from swa.training import (
     console,
@@ -17,24 +15,7 @@ from swa.training import (
     settings,
     stopping,
 )
-from swa.training.clock import Clock
 from swa.training.errors import FAILED, UserError, reason
-from swa.training.ranks import Ranks
-
-
-class Job(NamedTuple):
-    """What is to be done, and where."""
-
-    config: flags.Config
-    device: machine.Device
-    data: dataset.Data
-    ranks: Ranks
-    clock: Clock
-
-    def say(self, line):
-        """Prints a line, unless the run is to be silent."""
-        if self.config.verbose:
-            console.say(line)
 
 
 def main(argv, began):
@@ -51,7 +32,7 @@ def main(argv, began):
     stop = stopping.Stop()
     try:
         with stop:
-            report = run(settings.parse(argv), stop, Clock(began))
+            report = run(settings.checked(flags.parse(argv)), stop, began)
             return int(report is not None and report["status"] != "completed")
     except stopping.Stopped:
         stop.tell()
@@ -64,13 +45,13 @@ def main(argv, began):
         return FAILED
 
 
-def run(config, stop, clock, environ=os.environ):
+def run(config, stop, began, environ=os.environ):
     """Trains as the configuration says; each stage takes what the one before returned.
 
     Args:
       config: a checked Config.
       stop: stopping.Stop.
-      clock: Clock.
+      began: float, `time.monotonic()` when the program began.
       environ: mapping of environment variables.
 
     Returns:
@@ -87,32 +68,28 @@ def run(config, stop, clock, environ=os.environ):
     with output.locked(config.output_dir, config.check, device.world.is_writer):
         if config.check:
             return console.say("checked: flags, files and device are in order")
-        checkpoint, fit, results, resume = _modules_with_tensorflow()
-        folder = checkpoint.Folder(config.output_dir, config.max_to_keep)
+        fit, results, resume = _modules_with_tensorflow()
         with contextlib.closing(device.join()) as ranks:
-            start = resume.find_start(config, device, data, folder)
-            job = Job(start.config, device, data, ranks=ranks, clock=clock)
-            notes = [*device.notes, *flags.without_effect(config)]
-            for line in (device.reason, str(data), *notes):
+            job = resume.find_start(config, device, data, ranks, began)
+            lines = [device.reason, str(data), *device.notes]
+            for line in lines + flags.without_effect(config):
                 job.say(line)
-            if start.report:
+            report = resume.read_complete_report(job)
+            if report:
                 path = os.path.join(config.output_dir, output.REPORT)
                 console.say(f"this run is complete: {path}")
-                return start.report
-            if start.run:
-                clock.add_earlier(start.run)
+                return report
             with session.opened(job.config, device):
-                with contextlib.closing(fit.prepare(job, start, folder)) as training:
-                    take_over = functools.partial(resume.take_over, job, start, folder)
-                    fit.fit(job, training, stop, take_over)
-                    return results.finish(job, training)
+                training = fit.prepare(job, stop)
+                fit.fit(job, training, stop)
+                return results.finish(job, training)
 
 
 def _modules_with_tensorflow():
     """The modules whose import takes seconds, after all quick checks."""
     try:
-        from swa.training import checkpoint, fit, results, resume
+        from swa.training import fit, results, resume
     except (ImportError, OSError) as error:
         cause = reason(error.__context__ or error)  # TensorFlow's own is a traceback
         raise UserError(f"TensorFlow cannot be imported: {cause}.", FAILED) from error
-    return checkpoint, fit, results, resume
+    return fit, results, resume

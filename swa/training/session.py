@@ -5,8 +5,8 @@
 import contextlib
 import os
 
-from swa.training import npu, npu_options
-from swa.training.errors import FAILED, UserError, reason, shortened
+from swa.training import files, npu, npu_options
+from swa.training.errors import FAILED, UserError, shortened
 from swa.training.remedies import remedies
 
 
@@ -18,8 +18,8 @@ def session_config(config, device):
       device: machine.Device.
 
     Returns:
-      tf.ConfigProto; for an NPU with exactly one NpuOptimizer entry, for a second one
-      would put precision_mode back to its default.
+      tf.ConfigProto; for an NPU with exactly one NpuOptimizer entry, because a second
+      one would put precision_mode back to its default.
     """
     import tensorflow as tf
     from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
@@ -76,13 +76,8 @@ def opened(config, device):
     if device.name == "npu":
         npu.import_adapter()  # registers its graph passes: before the first session.run
         for path in npu_options.folders(config):  # which the adapter expects to find
-            try:
+            with files.one_line_errors(path):
                 os.makedirs(path, exist_ok=True)
-            except OSError as error:
-                raise UserError(
-                    f"data_save_path needs {path!r}, which cannot be made: "
-                    f"{reason(error)}."
-                ) from error
     proto = session_config(config, device)
     if device.name == "npu" and config.verbose >= 2:
         print(*proto.graph_options.rewrite_options.custom_optimizers)
@@ -95,8 +90,9 @@ def opened(config, device):
         if not helps:
             raise
         words = shortened(" ".join(error.message.split())).rstrip(".")
-        message = f"the NPU cannot run a graph: {words}; {helps[0]}."
-        raise UserError(message, FAILED) from error
+        raise UserError(
+            f"the NPU cannot run a graph: {words}; {helps[0]}.", FAILED
+        ) from error
     finally:
         session.close()
         tf.compat.v1.keras.backend.clear_session()

@@ -5,27 +5,11 @@
 import os
 
 from swa import schedules
-from swa.training import flags, npu_options, output
+from swa.training import npu_options, output
 from swa.training.errors import UserError
 from swa.training.world import number_in
 
 _LARGEST_DEVICE_ID = 2**32 - 1  # above it the adapter takes another device
-
-
-def parse(argv, environ=os.environ):
-    """The settings that a command line asks for.
-
-    Args:
-      argv: list of str, without the program's name.
-      environ: mapping; ASCEND_DEVICE_ID names the default output directory.
-
-    Returns:
-      Config, as `checked` gives it.
-
-    Raises:
-      UserError: with the flag, the rule and the value given.
-    """
-    return checked(flags.parse(argv), environ)
 
 
 def checked(config, environ=os.environ):
@@ -41,10 +25,10 @@ def checked(config, environ=os.environ):
     Raises:
       UserError: with the flag, the rule and the value given.
     """
-    three_quarters = max(2, config.train_epochs * 3 // 4)
-    start_epoch = config.start_epoch or three_quarters
-    output_dir = config.output_dir or default_output_dir(environ)
-    config = config._replace(start_epoch=start_epoch, output_dir=output_dir)
+    config = config._replace(
+        start_epoch=config.start_epoch or config.train_epochs * 3 // 4,
+        output_dir=config.output_dir or default_output_dir(environ),
+    )
     check_schedule(config)
     output.check_writable("output_dir", config.output_dir)
     config = config._replace(data_save_path=_data_save_path(config))

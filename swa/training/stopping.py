@@ -61,7 +61,7 @@ class Stop:
 
     @contextlib.contextmanager
     def deferred(self):
-        """Within it a signal is only noted; at its end it raises Stopped."""
+        """Until the block ends a signal is only noted; then it raises Stopped."""
         self._is_deferred = True
         try:
             yield

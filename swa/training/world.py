@@ -5,7 +5,7 @@
 import re
 from typing import NamedTuple
 
-from swa.training.errors import UserError, wrong
+from swa.training.errors import wrong
 
 MOST_RANKS = 4096
 
@@ -16,8 +16,7 @@ class World(NamedTuple):
     engine: str = ""  # what joins them: "", "horovod" or "hccl"
     rank: int = 0
     size: int = 1
-    local_rank: int = 0  # among those of this machine
-    local_size: int = 1
+    local_size: int = 1  # how many of them share this machine's cores
 
     @property
     def is_writer(self):
@@ -31,7 +30,8 @@ def number_in(environ, name, default, least, most=MOST_RANKS):
     Args:
       environ: mapping of environment variables.
       name: str, of the variable.
-      default: int where it is not set or empty, or None if it has to be set.
+      default: int where it is not set or empty; None, which is refused, if it has to
+        be set.
       least: int.
       most: int.
 
@@ -39,8 +39,6 @@ def number_in(environ, name, default, least, most=MOST_RANKS):
       UserError: naming the variable, the rule and the value.
     """
     text = environ.get(name) or default
-    if text is None:
-        raise UserError(f"{name} must be set where there are several ranks, got none.")
     is_number = re.fullmatch("[0-9]{1,10}", str(text))
     if not is_number or not least <= int(text) <= most:
         raise wrong(f"{name} must be an integer from {least} to {most}", text)

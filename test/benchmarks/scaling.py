@@ -81,16 +81,16 @@ def checkpoint_work(sizes, rounds):
         with tempfile.TemporaryDirectory() as parts:
             folder = checkpoint.Folder(parts, max_to_keep=2)
             for epoch in range(rounds + 1):
-                snapshot = checkpoint.Snapshot(epoch, {"w": values}, {}, state, {})
+                snapshot = checkpoint.Snapshot(epoch, {"w": values}, {}, state, {}, {})
                 start = time.perf_counter()
-                folder.save(snapshot, {})
+                folder.save(snapshot)
                 writes.append(time.perf_counter() - start)
                 start = time.perf_counter()
                 found = folder.find(print)
                 reads.append(time.perf_counter() - start)
-                if found.snapshot.epoch != epoch:
+                if found.epoch != epoch:
                     raise RuntimeError("another checkpoint was found.")
-            np.testing.assert_array_equal(found.snapshot.swa["average"][0], values)
+            np.testing.assert_array_equal(found.swa["average"][0], values)
             names = [name for name in os.listdir(folder.path) if f"-{epoch}." in name]
             count = sum(os.path.getsize(os.path.join(folder.path, n)) for n in names)
         measured.append(

@@ -24,7 +24,7 @@ REPORT = {
 BEGINNING = """
 import json, os, signal, sys, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from swa.training import output, settings
+from swa.training import flags, output, settings
 
 for stream in (sys.stdout, sys.stderr):  # the log has the lines as they come
     stream.reconfigure(line_buffering=True)

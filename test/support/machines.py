@@ -7,9 +7,10 @@ import sys
 
 def make(**fields):
     """The Config of a command line with these flags."""
-    from swa.training.settings import parse  # conftest.py sets the path first
+    from swa.training import flags, settings  # conftest.py sets the path first
 
-    return parse([f"--{name}={value}" for name, value in fields.items()])
+    words = [f"--{name}={value}" for name, value in fields.items()]
+    return settings.checked(flags.parse(words))
 
 
 def install(tmp_path, monkeypatch, package="", init=""):

@@ -35,8 +35,8 @@ WORKERS = 2  # processes at a time
 
 # The files that test the trainer; files that test no product code, or run others again.
 # All other test files are the callback's.
-TRAINER = """checkpoint clock console dataset distributed errors evaluation faults
-figures files fit flags machine npu_matrix npu_options npu_script output rank_callbacks
+TRAINER = """checkpoint console dataset distributed errors evaluation faults
+figures files fit flags machine npu_matrix npu_options npu_script output
 ranks ranks_hccl results resume run saving script session settings stopping""".split()
 OTHER = """benchmark check_npu eager env fake_npu launcher_ranks launchers packaging
 readme""".split()

@@ -82,8 +82,7 @@ def fitted(ranks, has_batch_norm, fewer_steps, damage):
         callbacks=[EqualRanks(ranks)] * (ranks.size > 1) + [swa],
         workers=0,
     ).history
-    rows = ROWS // ranks.size
-    losses = [ranks.mean([loss], rows)[0] for loss in history["loss"]]
+    losses = [ranks.mean([loss])[0] for loss in history["loss"]]
     names = [weight.name for weight in model.weights]
     if ranks.rank == damage:
         model.layers[-1].set_weights([w + 1 for w in model.layers[-1].get_weights()])

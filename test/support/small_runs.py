@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from swa.training import checkpoint, dataset, stopping
 from swa.training import run as training
-from swa.training.clock import Clock
 from swa.training.flags import Config
 from swa.training.settings import checked
 
@@ -41,7 +40,7 @@ def config_for(folder, **changes):
 def run(config, stop=None):
     # a graph's first seeds depend on whether Keras has made it anew before
     tf.compat.v1.keras.backend.clear_session()
-    return training.run(config, stop or stopping.Stop(), Clock(time.monotonic()), {})
+    return training.run(config, stop or stopping.Stop(), time.monotonic(), {})
 
 
 def run_until(config, monkeypatch, epoch, batch=1):
