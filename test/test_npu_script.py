@@ -16,7 +16,8 @@ from support import npu_fake
 from support.npu_fake import DIAGNOSTICS, MODES
 
 from swa.training import machine, session
-from swa.training.settings import parse
+from swa.training.flags import parse
+from swa.training.settings import checked
 
 SCRIPT = os.path.join(npu_fake.ROOT, "train-tf.keras-npu.py")
 EPOCHS, BATCHES = 4, 8
@@ -162,7 +163,7 @@ def test_on_every_release_the_flags_of_every_row_reach_the_device(npu_forks, tmp
     cases, products = [], list(itertools.product(RELEASES, ROWS))
     for release, row in products:
         flags = flags_of(row, tmp_path).items()
-        config = parse([f"--{name}={value}" for name, value in flags])
+        config = checked(parse([f"--{name}={value}" for name, value in flags]))
         proto = session.session_config(config, machine.Device("npu"))
         (entry,) = proto.graph_options.rewrite_options.custom_optimizers
         options = [
