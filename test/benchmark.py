@@ -7,10 +7,11 @@ throughput: the trainer's samples per second beside the bare train step's.
 scaling: seconds of a fold and of a checkpoint over the number of weights.
 networks: a first and a second `fit` of MobileNetV2, ResNet50, a hundred batch norms
 and an LSTM, with SWA, without, and with keras-swa; memory and operations.
-quality: held-out accuracy, loss and calibration on seven tasks at equal budgets,
-with the settings that --choose has found.
+quality: held-out accuracy, loss and calibration of five arms on nine tasks, with the
+settings that --choose has found.
 all: the five; each says how long it took last time. A part that FILE has already,
 with as many rounds and seeds, is passed over: a run that was ended goes on there.
+Within quality it goes on with the next arm of a task, from FILE.runs.
 
 Each prints a table and writes its figures to FILE (benchmark-NAME.json in the
 current folder by default). With --update-readme the figures also go into
@@ -58,7 +59,7 @@ def positive(text):
 
 
 def parsed(argv):
-    """The options, and the file for the figures."""
+    """The options; `json` is the absolute path of the file for the figures."""
     parser = Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -70,7 +71,7 @@ def parsed(argv):
     parser.add_argument(
         "--choose",
         action="store_true",
-        help="with quality: choose its settings on validation rows (40 minutes); what "
+        help="with quality: choose its settings on validation rows (an hour); what "
         "settings.json has tried already is not tried again",
     )
     parser.add_argument(
@@ -91,20 +92,21 @@ def parsed(argv):
     path = os.path.abspath(options.json or f"benchmark-{options.name}.json")
     if os.path.isdir(path) or not os.path.isdir(os.path.dirname(path)):
         parser.error(f"--json must be a file in an existing folder, got {path!r}.")
-    return options, path
+    options.json = path
+    return options
 
 
 def main(argv):
-    options, path = parsed(argv)
+    options = parsed(argv)
     if options.choose:
         return choice.choose(common.peer_folder(options.peers))
     content = {}
     if options.name == "all":
-        content = measured_before(path)
+        content = measured_before(options.json)
         for name in BENCHMARKS:
-            measure(name, options, content, path)
+            measure(name, options, content)
     elif options.name is not None:
-        measure(options.name, options, content, path)
+        measure(options.name, options, content)
     if options.update_readme:
         readme.keep(content)
         readme.update()
@@ -120,8 +122,9 @@ def measured_before(path):
         Parser().error(f"--json must hold figures, or not exist yet, got {path!r}.")
 
 
-def measure(name, options, content, path):
+def measure(name, options, content):
     """Puts the figures of a part into `content` and the file, if they are not there."""
+    path = options.json
     asked = {"rounds": options.rounds, "seeds": options.seeds}
     if content.get(name, {}).get("asked") == asked:
         print(f"{name}: passed over, {path} has it")
@@ -129,7 +132,7 @@ def measure(name, options, content, path):
     print(f"{name}: {expected(name, asked)}", flush=True)
     start = time.monotonic()
     figures = BENCHMARKS[name](options)
-    figures["seconds"] = time.monotonic() - start
+    figures.setdefault("seconds", time.monotonic() - start)
     figures["environment"] = common.environment()
     figures["is_whole"] = options.rounds >= 15 and options.seeds >= 20
     content[name] = dict(figures, asked=asked)

@@ -1,6 +1,6 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""Draws the documents' pictures from the benchmark's figures.
+"""Draws the documents' pictures from the benchmark's figures, in two languages.
 
 usage: benchmark_pictures.py [--json FILE] [--folder FOLDER]
 """
@@ -15,166 +15,161 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402, the backend comes first
 import numpy as np  # noqa: E402
-from benchmarks import common, gains, mlp, networks, quality, readme  # noqa: E402
+from benchmarks import arms, common, gains, networks, readme  # noqa: E402
 
 FOLDER = common.ROOT / "test" / "benchmarks" / "pictures"
 BLUE, ORANGE, GREEN, GREY = "#1f5fa8", "#d9772b", "#3a8f4f", "#8a8a8a"
+RATE, SWA_LR = 0.1, 0.05  # of the schedule: the setting that the front page recommends
+LABELS = {  # English, Chinese
+    "epoch": ("epoch", "epoch（轮）"),
+    "learning rate": ("learning rate", "学习率"),
+    "sample": ("sample of the weights", "对权重采样"),
+    "batch-norm epoch": ("forward-only epoch", "只有前向的一轮"),
+    "accuracy": ("test accuracy, %", "测试准确率，%"),
+    "sgd": ("SGD, decayed rate", "SGD，学习率衰减"),
+    "raw": ("SWA: weights of the epoch", "SWA：当轮的权重"),
+    "averaged": ("SWA: their average", "SWA：其平均"),
+    "points": ("SWA minus SGD: accuracy, points", "SWA 与 SGD 之差：准确率，百分点"),
+    "loss": ("SWA minus SGD: loss", "SWA 与 SGD 之差：损失"),
+    "once": ("added once by the first fit, s", "首次 fit 增加的时间（仅一次），秒"),
+    "each": ("added to each training epoch, %", "训练一轮增加的时间，%"),
+    "over": ("over {} s", "超过 {} 秒"),
+    "null": ("null arm", "空对照"),
+}
 
 
-def schedule(results):
+def schedule(results, say):
     """The rate of each batch and the epochs sampled, from `swa.plan`."""
     sys.path.insert(0, str(common.ROOT))
     from swa import schedules
 
     figure, axes = plt.subplots(1, 2, figsize=(8, 2.8), sharey=True)
-    for axis, kind in zip(axes, ("constant", "cyclic")):
-        settings = schedules.checked(15, kind, 0.01, 0.05, 3)
-        plan = schedules.plan(settings, 31, 10, 0.1, batch_norm=True)
-        epochs = np.arange(plan.rates.size) / plan.rates.shape[1]
+    for axis, kind, swa_freq in zip(axes, ("constant", "cyclic"), (1, 3)):
+        settings = schedules.checked(30, kind, SWA_LR, RATE, swa_freq)
+        plan = schedules.plan(settings, 40, 10, RATE, batch_norm=True)
+        epochs = 1 + np.arange(plan.rates.size) / plan.rates.shape[1]
         axis.plot(epochs, plan.rates.ravel(), color=BLUE)
         ends = np.array(plan.sampled_epochs)
-        axis.plot(ends, plan.rates[ends - 1, -1], "o", color=ORANGE, label="snapshot")
-        axis.axvspan(30, 31, color=GREY, alpha=0.4, label="batch-norm epoch")
-        axis.axvline(14, color=GREY, lw=0.8, ls="--", label="start_epoch")
+        rates_at_ends = plan.rates[ends - 1, -1]
+        axis.plot(ends + 1, rates_at_ends, "o", ms=4, color=ORANGE, label=say("sample"))
+        axis.axvspan(40, 41, color=GREY, alpha=0.4, label=say("batch-norm epoch"))
+        axis.axvline(30, color=GREY, lw=0.8, ls="--", label="start_epoch")
         axis.set_title(f"lr_schedule='{kind}'", fontsize=10)
-        axis.set_xlabel("epoch")
-    axes[0].set_ylabel("learning rate")
-    axes[1].legend(fontsize=8, frameon=False)
+        axis.set_xlabel(say("epoch"))
+    axes[0].set_ylabel(say("learning rate"))
+    axes[0].set_ylim(0)
+    axes[0].legend(fontsize=8, frameon=False, loc="lower left")
     return figure
 
 
-def titled(axis, title, place):
-    """Gives a diagram its title, and its legend at a place."""
-    axis.set_title(title, fontsize=10)
-    axis.legend(fontsize=8, frameon=False, loc=place)
-
-
-def curve(results):
-    """Test accuracy of the weights and of their running average."""
-    told = results["quality"]["curve"]
-    figure, axis = plt.subplots(figsize=(5, 3))
-    raw = 100 * np.array(told["raw"])
-    axis.plot(np.arange(len(raw)) + 1, raw, color=GREY, label="weights of the epoch")
-    averaged = np.array(told["averaged"])
-    axis.plot(averaged[:, 0], 100 * averaged[:, 1], color=BLUE, label="their average")
-    axis.axvline(told["start_epoch"], color=GREY, lw=0.8, ls="--")
-    axis.set_ylim(raw[3:].min() - 0.5, 100 * averaged[:, 1].max() + 0.5)
-    axis.set(xlabel="epoch", ylabel="test accuracy, %")
-    titled(axis, "MNIST-1D, MLP, constant rate, one seed", "lower right")
+def gain(results, say):
+    """SWA minus SGD on each task, with intervals; full dots are verdicts after Holm."""
+    tasks = gains.measured_tasks(results)[::-1]
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True)
+    for axis, kind, scale, name in zip(
+        axes, ("accuracy", "loss"), (100, 1), ("points", "loss")
+    ):
+        for place, task in enumerate(tasks):
+            row = gains.summary_row(results, task, "swa")[kind]
+            ends = [scale * row["low"], scale * row["high"]]
+            axis.plot(ends, [place, place], color=BLUE)
+            fill = BLUE if row["holm"] < gains.LEVEL else "white"
+            axis.plot(scale * row["minus_sgd"], place, "o", color=BLUE, mfc=fill)
+        axis.axvline(0, color="black", lw=0.8)
+        axis.set_xlabel(say(name))
+    axes[0].set_yticks(range(len(tasks)))
+    axes[0].set_yticklabels([say.of(gains.TASKS[task]) for task in tasks], fontsize=8)
     return figure
 
 
-def overhead(results):
-    """What `fit` takes with a callback over what it takes without, by batch size."""
-    figure, axis = plt.subplots(figsize=(5, 3))
-    arms = [
-        ("this", "null arm", "null arm", GREY),
-        ("this", "with / without", "SWA", BLUE),
-        ("keras-swa", "with / without", "keras-swa 0.1.7", ORANGE),
+def curve(results, say):
+    """Test accuracy by epoch: SGD with its decay, SWA's weights, their average."""
+    measured = results["quality"]["curve"]
+    figure, axis = plt.subplots(figsize=(6, 3.2))
+    start = measured["start_epoch"]
+    lines = [
+        ("sgd", measured[arms.BASE]["raw"], 1, GREY),
+        ("raw", measured["swa"]["raw"], 1, ORANGE),
+        ("averaged", measured["swa"]["averaged"], start, BLUE),
     ]
-    sizes = (32, 512, 16384)
-    for index, (package, fit, label, color) in enumerate(arms):
+    for name, values, first, color in lines:
+        low, middle, high = 100 * np.percentile(values, [10, 50, 90], axis=0)
+        epochs = first + np.arange(len(middle))
+        axis.plot(epochs, middle, color=color, label=say(name))
+        axis.fill_between(epochs, low, high, color=color, alpha=0.2, lw=0)
+    axis.axvline(start, color=GREY, lw=0.8, ls="--")
+    least = 100 * np.percentile(measured[arms.BASE]["raw"], 10, axis=0)[3:].min()
+    axis.set_ylim(least - 2)
+    axis.set(xlabel=say("epoch"), ylabel=say("accuracy"))
+    axis.set_title(say.of(gains.TASKS[measured["task"]]), fontsize=10)
+    axis.legend(fontsize=8, frameon=False, loc="lower right")
+    return figure
+
+
+def cost(results, say):
+    """Seconds that a first fit takes longer, and per cent that an epoch does."""
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3))
+    measured = results["networks"]["networks"]
+    packages = [("this", "SWA", BLUE), ("keras-swa", "keras-swa 0.1.7", ORANGE)]
+    names = {"100 x (Dense, BatchNormalization)": "100 x Dense,\nBN"}
+    most = networks.PATIENCE
+    for index, (package, _, color) in enumerate(packages):
+        for place, of_arm in enumerate(measured.values()):
+            at = place + 0.4 * (index - 0.5)
+            if package in of_arm:
+                plain, own = (
+                    networks.median(of_arm[a], "first") for a in ("plain", package)
+                )
+                axes[0].bar(at, max(own - plain, 0), 0.38, color=color)
+                text = f"{own - plain:.1f}"
+                axes[0].annotate(text, (at, own - plain), ha="center", fontsize=7)
+            else:
+                text = say("over").format(most)
+                axes[0].bar(at, most, 0.38, color="white", ec=color, ls="--")
+                axes[0].annotate(text, (at, most), ha="center", fontsize=7)
+    axes[0].set_xticks(range(len(measured)))
+    axes[0].set_xticklabels([names.get(name, name) for name in measured], fontsize=8)
+    axes[0].set_ylabel(say("once"))
+    bars = [("null arm", "this", "null", GREY)]
+    bars += [("training epochs", package, label, c) for package, label, c in packages]
+    for index, (kind, package, label, color) in enumerate(bars):
         found = {
             row["batch_size"]: row["wall"]
             for row in results["overhead"]["rows"]
             if (row["package"], row["fit"], row["model"])
-            == (package, fit, "SGD, batch norm")
+            == (package, kind, "SGD, batch norm")
         }
-        at = [i for i, size in enumerate(sizes) if size in found]
-        walls = [found[sizes[i]] for i in at]
-        medians = np.array([wall["median"] for wall in walls])
+        places = [i + 0.27 * (index - 1) for i in range(len(found))]
+        medians = np.array([100 * (wall["median"] - 1) for wall in found.values()])
         spread = [
-            medians - [wall["low"] for wall in walls],
-            [wall["high"] for wall in walls] - medians,
+            medians - [100 * (wall["low"] - 1) for wall in found.values()],
+            [100 * (wall["high"] - 1) for wall in found.values()] - medians,
         ]
-        places = np.array(at) + 0.27 * (index - 1)
-        axis.bar(places, medians, 0.25, yerr=spread, color=color, label=label)
-    axis.axhline(1, color="black", lw=0.8)
-    axis.set_xticks(range(len(sizes)))
-    axis.set_xticklabels([f"batch {size}" for size in sizes])
-    axis.set_ylabel("time of fit, with / without")
-    axis.legend(fontsize=8, frameon=False)
+        text = say(label) if label in LABELS else label
+        axes[1].bar(places, medians, 0.25, yerr=spread, color=color, label=text)
+    axes[1].axhline(0, color="black", lw=0.8)
+    axes[1].set_xticks(range(len(found)))
+    axes[1].set_xticklabels([f"batch {size}" for size in found])
+    axes[1].set_ylabel(say("each"))
+    axes[1].legend(fontsize=8, frameon=False)
     return figure
 
 
-def surface(results):
-    """The plane through the first sample, the last weights and their average."""
-    told = results["quality"]["curve"]["surface"]
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), sharey=True)
-    panels = (("train_loss", "train loss"), ("test_error", "test error, %"))
-    for axis, (name, title) in zip(axes, panels):
-        values = np.array(told[name]) * (100 if name == "test_error" else 1)
-        low, high = values.min(), np.percentile(values, 90)
-        levels = low + (high - low) * np.linspace(0, 1, 12) ** 2
-        drawn = axis.contourf(
-            told["a"], told["b"], values, levels, cmap="viridis", extend="max"
-        )
-        figure.colorbar(drawn, ax=axis, format="%.2g")
-        for (a, b), mark, label in zip(
-            told["points"],
-            ("^", "s", "*"),
-            ("first sample", "last SGD weights", "SWA"),
-        ):
-            axis.plot(a, b, mark, color="white", mec="black", ms=9, label=label)
-        axis.set_title(title, fontsize=10)
-    axes[0].legend(fontsize=8)
-    return figure
+PICTURES = {"schedule": schedule, "gain": gain, "curve": curve, "cost": cost}
 
 
-def width(results):
-    """By how much the train loss rises under noise, around SGD's weights and SWA's."""
-    figure, axis = plt.subplots(figsize=(5, 3))
-    for arm, label, color in (
-        ("sgd", "SGD", GREY),
-        ("swa constant", "SWA", BLUE),
-    ):
-        groups = results["quality"]["groups"]
-        found = quality.group_of(groups, gains.FIRST, arm, "accuracy")["rise"]
-        noise = [0, *mlp.NOISE]
-        low, middle, high = (
-            [0, *values] for values in np.percentile(found, [10, 50, 90], axis=0)
-        )
-        axis.plot(noise, middle, color=color, label=f"{label}, median of the seeds")
-        axis.fill_between(noise, low, high, color=color, alpha=0.25, lw=0)
-    noise_label = "noise over the length of a unit's weights"
-    axis.set(xlabel=noise_label, ylabel="rise of the train loss")
-    titled(axis, "MNIST-1D, MLP: the width of the optimum", "upper left")
-    return figure
+class Say:
+    """The words of one language."""
 
+    def __init__(self, is_chinese):
+        self._is_chinese = is_chinese
 
-def first_fit(results):
-    """Seconds of a first `fit` of each network."""
-    figure, axis = plt.subplots(figsize=(8, 3))
-    arms = (
-        ("plain", "plain", GREY),
-        ("this", "SWA", BLUE),
-        ("keras-swa", "keras-swa 0.1.7", ORANGE),
-    )
-    measured = results["networks"]["networks"]
-    for index, (arm, label, color) in enumerate(arms):
-        found = {i: m[arm] for i, m in enumerate(measured.values()) if arm in m}
-        if not found:
-            continue
-        seconds = [networks.median(figures, "first") for figures in found.values()]
-        places = np.array([*found]) + 0.27 * (index - 1)
-        axis.bar(places, seconds, 0.25, color=color, label=label)
-        for place, value in zip(places, seconds):
-            axis.annotate(f"{value:.1f}", (place, value), ha="center", fontsize=7)
-    axis.set_xticks(range(len(measured)))
-    axis.set_xticklabels([*measured], fontsize=8)
-    axis.set_ylabel("seconds of the first fit")
-    axis.legend(fontsize=8, frameon=False)
-    return figure
+    def __call__(self, name):
+        return self.of(LABELS[name])
 
-
-PICTURES = {
-    "schedule": schedule,
-    "curve": curve,
-    "overhead": overhead,
-    "surface": surface,
-    "width": width,
-    "networks": first_fit,
-}
+    def of(self, pair):
+        """The text of a pair (English, Chinese)."""
+        return pair[self._is_chinese]
 
 
 def main(argv):
@@ -187,17 +182,16 @@ def main(argv):
     folder = pathlib.Path(options.folder)
     folder.mkdir(parents=True, exist_ok=True)
     results = common.read(options.json)
+    # letters stay letters, in the reader's font; equal figures give equal files
+    plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "swa"})
     for name, draw in PICTURES.items():
-        if name == "networks" and name not in results:
-            print("networks.png: left out, they are not measured yet")
-            continue
-        figure = draw(results)
-        figure.tight_layout()
-        path = folder / f"{name}.png"
-        # no version in the file: the same figures give the same picture
-        figure.savefig(str(path), dpi=100, metadata={"Software": None})
-        plt.close(figure)
-        print(f"{path.name}: {path.stat().st_size} bytes")
+        for language, is_chinese in (("", False), (".zh", True)):
+            figure = draw(results, Say(is_chinese))
+            figure.tight_layout()
+            path = folder / f"{name}{language}.svg"
+            figure.savefig(str(path), metadata={"Date": None, "Creator": None})
+            plt.close(figure)
+            print(f"{path.name}: {path.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,13 @@ CHINESE = "\n".join(t for n, t in sorted(PAGES.items()) if "zh" in n)
 TEXT = "\n".join(PAGES.values())
 PAIRS = [
     (f"docs/{name}", f"docs/zh/{name}")
-    for name in ("callback.md", "trainer.md", "ascend.md", "comparison.md")
+    for name in (
+        "callback.md",
+        "trainer.md",
+        "ascend.md",
+        "comparison.md",
+        "results.md",
+    )
 ]
 WITH_MESSAGES = [page for pair in PAIRS[:3] for page in pair]
 READMES = ["README.md", "README.zh.md"]
@@ -47,7 +53,7 @@ ELSEWHERE = {
     "bash test/train_full_1p.sh --help": "compared with the table of flags below",
     "SWA_TEST_NPU=all bash test/run_tests.sh test/test_npu_matrix.py": "a minute",
     "pip install .": "test_packaging.py",
-    '"$PYTHON" test/benchmark.py all --update-readme': "42 minutes; test_benchmark.py",
+    '"$PYTHON" test/benchmark.py all --update-readme': "an hour; test_benchmark.py",
     '"$PYTHON" test/benchmark_pictures.py': "needs the benchmark extra",
     "export ASCEND_DEVICE_ID=0": "the run after it has it",
 }

@@ -23,7 +23,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SCRIPT = ROOT / "test" / "benchmark.py"
 PEER = "keras-swa==0.1.7"
-LINE = 200  # characters of a line of JSON that holds more than plain values
+LINE = 320  # characters of a line of JSON that holds more than plain values
 # what TensorFlow 1.15 provokes under Python 3.7; the callbacks' own are shown
 QUIET = "ignore::FutureWarning,ignore::DeprecationWarning"
 
@@ -49,6 +49,29 @@ def mean_interval(values):
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     half = float(stats.t.ppf(0.975, len(values) - 1)) * error
     return mean, mean - half, mean + half
+
+
+def paired_p(values, base):
+    """The p-value of Student's paired t-test, two-sided; 1 where nothing differs."""
+    from scipy import stats
+
+    if len(values) < 2 or np.array_equal(values, base):
+        return 1.0
+    return float(stats.ttest_rel(values, base).pvalue)
+
+
+def holm(p_values):
+    """Holm's correction: p-values that may be compared with one level together.
+
+    In rising order, adjusted[i] = max over j <= i of min(1, (m - j) * p[j]), j from 0,
+    where m is their number (Holm, 1979).
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
 
 
 def compared(times, base):

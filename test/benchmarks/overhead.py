@@ -1,10 +1,12 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""`fit` with SWA over `fit` without, beside a null arm and keras-swa 0.1.7."""
+"""Epochs of `fit` with SWA over those without, beside a null arm and keras-swa 0.1.7.
+
+Compared are the epochs that train. The forward-only epoch has a row of its own.
+"""
 
 import contextlib
 import gc
-import statistics
 import time
 from typing import NamedTuple
 
@@ -15,7 +17,6 @@ from benchmarks import common
 LEARNING_RATE = 0.1
 CLASSES, UNITS, FEATURES = 108, 108, 6
 PEER_ROUNDS = 3  # at most: its differences are large
-SETUPS = 5  # fresh graphs in which the set-up is timed
 
 
 class Case(NamedTuple):
@@ -65,7 +66,7 @@ class Arm:
         if case.mode == "graph":
             self._graph = tf.Graph()
             self._session = tf.compat.v1.Session(graph=self._graph)
-        self._callback = self.setup = None
+        self._callback = None
         if swa_class is not None:
             self._callback = swa_class(
                 case.start_epoch,
@@ -75,27 +76,21 @@ class Arm:
                 swa_freq=3,
                 batch_size=case.batch_size,
             )
-            self._time_setup()
         with self._entered():
             self._model = default_model(tf.keras, case)
 
     def fit(self, x, y, initial_epoch=0, watch=None):
-        """Trains; returns (wall, processor seconds, wall seconds per epoch)."""
+        """Trains; returns the seconds of each epoch."""
         with self._entered():
             # keras-swa leaves 0 behind, with which nothing would be learnt
             self._keras.backend.set_value(self._model.optimizer.lr, LEARNING_RATE)
             callbacks = [] if self._callback is None else [self._callback]
             callbacks += [] if watch is None else [watch]
-            epochs = []
-            if self._case.mode == "eager":
-                clock = self._keras.callbacks.LambdaCallback(
-                    on_epoch_begin=lambda epoch, logs: epochs.append(
-                        time.perf_counter()
-                    ),
-                )
-                callbacks.insert(0, clock)
+            starts = []
+            clock = self._keras.callbacks.LambdaCallback(
+                on_epoch_begin=lambda epoch, logs: starts.append(time.perf_counter())
+            )
             gc.collect()
-            wall, processor = time.perf_counter(), time.process_time()
             self._model.fit(
                 x,
                 y,
@@ -103,11 +98,9 @@ class Arm:
                 epochs=self._case.epochs,
                 initial_epoch=initial_epoch,
                 verbose=0,
-                callbacks=callbacks,
+                callbacks=[clock, *callbacks],
             )
-            now = time.perf_counter()
-            seconds = now - wall, time.process_time() - processor
-        return seconds + (np.diff(epochs + [now]).tolist() if epochs else [],)
+            return np.diff([*starts, time.perf_counter()]).tolist()
 
     def close(self):
         """Frees what the session holds."""
@@ -121,16 +114,6 @@ class Arm:
             return
         with self._graph.as_default(), self._session.as_default():
             yield
-
-    def _time_setup(self):
-        begin = self._callback.on_train_begin
-
-        def timed(logs=None):
-            start = time.perf_counter()
-            begin(logs)
-            self.setup = time.perf_counter() - start
-
-        self._callback.on_train_begin = timed
 
 
 def default_model(keras, case):
@@ -186,7 +169,12 @@ def calls_by_epoch(arm, case, x, y):
 
 
 def measure_case(case, rounds, has_null):
-    """Interleaved rounds of all arms on the same rows; a list of seconds for each."""
+    """Interleaved rounds of all arms on the same rows.
+
+    Returns:
+      dict; "seconds" has, for each arm and round, those of all epochs but the last, and
+      those of the last.
+    """
     from swa.tfkeras import SWA
 
     generator = np.random.RandomState(0)
@@ -199,7 +187,6 @@ def measure_case(case, rounds, has_null):
         arms["null"] = Arm(case)
     for arm in arms.values():  # warm: sampling and batch-norm epoch included
         arm.fit(x, y, initial_epoch=case.start_epoch - 1)
-    setups = [arms["with"].setup]
     calls = {}
     if case.mode == "graph":
         for name in ("without", "with"):
@@ -210,18 +197,13 @@ def measure_case(case, rounds, has_null):
     for round_ in range(rounds):
         shift = round_ % len(names)  # no arm is always the first
         for name in names[shift:] + names[:shift]:
-            seconds[name].append(arms[name].fit(x, y))
-    for _ in range(min(SETUPS, rounds) - 1):
-        arm = Arm(case, SWA)
-        arm.fit(x[: case.batch_size], y[: case.batch_size], case.start_epoch - 1)
-        setups.append(arm.setup)
-        arm.close()
+            *first, last = arms[name].fit(x, y)
+            seconds[name].append([sum(first), last])
     for arm in arms.values():
         arm.close()
     return {
         "case": case._asdict(),
         "seconds": seconds,
-        "setup_seconds": setups,
         "session_calls": calls,
     }
 
@@ -273,10 +255,8 @@ def run(options):
     for package, measured in packages.items():
         for one in measured:
             rows.extend(ratios(package, Case(**one["case"]), one))
-    heads = ("package", "batch", "model", "fit", "wall", "95%", "best")
-    common.print_table(
-        heads + ("processor", "set-up s", "calls"), [cells(row) for row in rows]
-    )
+    heads = ("package", "batch", "model", "epochs", "wall", "95%", "best", "calls")
+    common.print_table(heads, [cells(row) for row in rows])
     print("calls: of the session, per epoch: without, with, with in the last.")
     return {"rounds": options.rounds, "rows": rows, "measured": packages}
 
@@ -284,45 +264,39 @@ def run(options):
 def ratios(package, case, measured):
     """One row for each ratio of a measured case."""
     seconds = measured["seconds"]
-    base = seconds["without"]
+    # with batch normalization the last epoch of SWA trains nothing
+    trained = slice(1 if case.batch_norm else 2)
+    last = slice(1, 2)
 
-    def row(fit, arm, pick, has_processor, setup=None, calls=None):
+    def row(kind, arm, part, calls=None):
+        with_arm, without = (
+            [sum(parts[part]) for parts in seconds[name]] for name in (arm, "without")
+        )
         return {
             "package": package,
             "batch_size": case.batch_size,
             "batches": case.batches,
             "epochs": case.epochs,
             "model": case.label,
-            "fit": fit,
-            "wall": common.compared(
-                [pick(s) for s in seconds[arm]], [pick(s) for s in base]
-            ),
-            "processor": common.compared(
-                [s[1] for s in seconds[arm]], [s[1] for s in base]
-            )
-            if has_processor
-            else None,
-            "setup_median_seconds": setup,
+            "fit": kind,
+            "wall": common.compared(with_arm, without),
             "session_calls": calls,
         }
 
-    setup = statistics.median(measured["setup_seconds"])
     calls = measured["session_calls"]
     if calls:
         calls = [max(calls["without"]), max(calls["with"][:-1]), calls["with"][-1]]
-    rows = [row("with / without", "with", lambda s: s[0], True, setup, calls or None)]
+    rows = [row("training epochs", "with", trained, calls or None)]
     if "null" in seconds:
-        rows.append(row("null arm", "null", lambda s: s[0], True))
-    if case.mode == "eager":
-        rows.append(row("training epochs", "with", lambda s: sum(s[2][:-1]), False))
-        rows.append(row("batch-norm epoch", "with", lambda s: s[2][-1], False))
+        rows.append(row("null arm", "null", trained))
+    if case.batch_norm:
+        rows.append(row("batch-norm epoch", "with", last))
     return rows
 
 
 def cells(row):
     """A row as text."""
-    wall, processor = row["wall"], row["processor"]
-    setup, calls = row["setup_median_seconds"], row["session_calls"]
+    wall, calls = row["wall"], row["session_calls"]
     return (
         row["package"],
         str(row["batch_size"]),
@@ -331,7 +305,5 @@ def cells(row):
         f"{wall['median']:.3f}",
         f"{wall['low']:.3f}..{wall['high']:.3f}",
         f"{wall['best']:.3f}",
-        "" if processor is None else f"{processor['median']:.3f}",
-        "" if setup is None else f"{setup:.3f}",
         "" if calls is None else ", ".join(map(str, calls)),
     )

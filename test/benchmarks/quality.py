@@ -1,200 +1,226 @@
 # Copyright 2026 The SWA for TensorFlow authors
 # SPDX-License-Identifier: MIT
-"""Held-out accuracy, loss and calibration with SWA beside plain SGD.
+"""Held-out accuracy, loss and calibration: five arms on nine tasks, paired by seed.
 
-Every arm has the same epochs and the same grid of settings (`choice`), and is judged
-with exact batch-norm statistics; differences are paired by seed. The settings are
-those with the best validation accuracy; on two tasks those with the lowest loss are
-tried too. What the paper claims beside accuracy is tried on the first task.
+Every arm has the same epochs and the settings that `choice` found for it, and is judged
+with exact batch-norm statistics; those that `fit` leaves behind are judged too. On two
+tasks SGD and SWA are tried with larger budgets of epochs as well.
 """
+
+import multiprocessing.pool
+import os
+import time
 
 import numpy as np
 
-from benchmarks import choice, common, mlp, tasks, training, workloads
+from benchmarks import arms, choice, common, mlp, tasks, training, workloads
 
-COMPARED = (*training.FIGURES, "own_accuracy", "own_loss", "more_accuracy")
-RATE_SEEDS = 3  # for the grid of rates
-CURVE_SEED = 2
+JUDGED = ("accuracy", "loss")  # the figures that verdicts are given on
+LEFT = ("own_accuracy", "own_loss")  # with the statistics that `fit` leaves behind
+CURVE_ARMS = ("sgd", "swa")
+CURVE_TASK = tasks.TASKS[0]  # an MLP: `mlp` computes it in numpy
 
 
 def run(options):
-    """Prints the table of accuracies and losses; returns every seed's figures."""
-    settings = common.read(choice.SETTINGS)
+    """Prints the table; returns every seed's figures and their summary."""
     folder = common.peer_folder(options.peers)
-    found, skipped = [], {}
-    for task in tasks.TASKS:
-        try:
-            tasks.load(task.data)
-            settings["chosen"][task.name]
-        except ImportError as error:
-            skipped[task.name] = str(error)
-        except KeyError:
-            skipped[task.name] = "its settings are not chosen yet: quality --choose"
-        else:
-            found.append(task)
-    for name, reason in skipped.items():
-        print(f"{name}: skipped, {reason}")
+    settings = common.read(choice.SETTINGS)["chosen"]
+    runs = Runs(f"{options.json}.runs", options.seeds, folder)
     groups = [
-        group
-        for task in found
-        for arm in choice.arms_of(task)
-        if folder or arm != training.PEER_ARM
-        for group in groups_of(task, arm, settings["chosen"][task.name])
+        {"task": task.name, "arm": arm, "budget": budget, "settings": chosen}
+        for task in tasks.TASKS
+        for budget in (1.0, *arms.BUDGETS)
+        for arm, chosen in settings.get(task.name, {}).items()
+        if folder or arm != arms.PEER
+        if budget == 1 or (task.name in tasks.LONGER and arm in CURVE_ARMS)
     ]
-    measure(groups, options.seeds, folder)
-    summary = [
-        summed(task.name, arm, groups)
-        for task in found
-        for arm in dict.fromkeys(g["arm"] for g in groups if g["task"] == task.name)
-    ]
+    for group in groups:
+        group.update(runs.figures_of(group))
+    start = time.monotonic()
+    summary = summed([group for group in groups if group["budget"] == 1])
+    longer = [pair_of(groups, group) for group in groups if group["budget"] > 1]
     print_summary(summary)
-    content = {"seeds": options.seeds, "tasks": [t._asdict() for t in found]}
-    content.update(settings=settings["chosen"], groups=groups, summary=summary)
-    content["grids"] = settings["grids"]
-    content["skipped"] = skipped
-    if tasks.TASKS[0] in found:
-        seeds = min(options.seeds, RATE_SEEDS)
-        content["rates"] = rates(settings, seeds)
-        content["curve"] = common.in_process("quality.curve_work", {}, threads=1)
+    content = {"seeds": options.seeds, "groups": groups, "summary": summary}
+    content["budgets"] = adjusted([row for row in longer if row["arm"] != arms.BASE])
+    content["tasks"] = [task._asdict() for task in tasks.TASKS]
+    if CURVE_TASK.name in settings:
+        chosen = {arm: settings[CURVE_TASK.name][arm] for arm in CURVE_ARMS}
+        content["curve"] = curves(chosen, options.seeds)
     content["workloads"] = workloads.run(folder, options.seeds < 5)
+    runs.forget()
+    # an ended measurement that went on has taken the time of all its parts
+    content["seconds"] = runs.seconds + time.monotonic() - start
     return content
 
 
-def groups_of(task, arm, chosen):
-    """The runs of one arm: {"task", "arm", "by", "rate", "decay"}, one or two.
+class Runs:
+    """The figures of each seed, kept in a file so that an ended measurement goes on.
 
-    `by` holds the criteria that chose these settings.
+    Args:
+      path: str, the file.
+      seeds: int, how many runs a group has.
+      peer_folder: folder with keras-swa, or None.
     """
-    groups = []
-    for by, (rate, decay) in sorted(chosen[arm].items()):
-        if groups and (groups[0]["rate"], groups[0]["decay"]) == (rate, decay):
-            groups[0]["by"].append(by)
-        else:
-            group = {"task": task.name, "arm": arm, "by": [by]}
-            groups.append(dict(group, rate=rate, decay=decay))
-    return groups
+
+    def __init__(self, path, seeds, peer_folder):
+        self.path, self.seeds, self.peer_folder = path, seeds, peer_folder
+        kept = common.read(path) if os.path.exists(path) else {}
+        self.rows = kept.get("rows", {})  # of each group, a row a seed
+        self.seconds = kept.get("seconds", 0.0)  # that all of them took
+
+    def figures_of(self, group):
+        """{figure: a list of one value a seed} of a group."""
+        names = ("task", "arm", "budget", "settings")
+        key = common.json_text([group[name] for name in names])
+        rows = self.rows.setdefault(key, [])
+        if len(rows) < self.seeds:
+            start = time.monotonic()
+            rows += self._measured(group, range(len(rows), self.seeds))
+            self.seconds += time.monotonic() - start
+            common.write(self.path, {"rows": self.rows, "seconds": self.seconds})
+        return {kind: [row[kind] for row in rows[: self.seeds]] for kind in rows[0]}
+
+    def _measured(self, group, seeds):
+        task = next(task for task in tasks.TASKS if task.name == group["task"])
+        jobs = [
+            training.Job(
+                task, group["arm"], group["settings"], seed, budget=group["budget"]
+            )
+            for seed in seeds
+        ]
+        title = f"{task.name}, {group['arm']}, {group['budget']:g} x the epochs"
+        return training.many(jobs, title, self.peer_folder)
+
+    def forget(self):
+        """Removes the file, because the whole measurement is done."""
+        if os.path.exists(self.path):
+            os.remove(self.path)
 
 
-def measure(groups, seeds, folder=None):
-    """Puts the figures of each seed into the groups, a list for each kind."""
-    named = {task.name: task for task in tasks.TASKS}
-    jobs = [
-        training.Job(named[g["task"]], g["arm"], g["rate"], g["decay"], seed)
-        for g in groups
-        for seed in range(seeds)
-    ]
-    rows = training.many(jobs, "quality", folder)
-    for index, group in enumerate(groups):
-        own = rows[index * seeds :][:seeds]
-        kinds = [kind for kind in (*COMPARED, "rise") if kind in own[0]]
-        group.update({kind: [row[kind] for row in own] for kind in kinds})
+def summed(groups):
+    """A row for each group: means, and paired differences to SGD on the same task."""
+    rows = []
+    for group in groups:
+        row = {"task": group["task"], "arm": group["arm"]}
+        base = group_of(groups, group["task"], arms.BASE)
+        for kind in (*training.FIGURES, *LEFT):
+            row[kind] = difference(group[kind], base[kind])
+        rows.append(row)
+    return adjusted(rows)
 
 
-def group_of(groups, task, arm, by):
-    """The group of an arm that `by` chose, or None."""
-    own = (g for g in groups if (g["task"], g["arm"]) == (task, arm))
-    return next((g for g in own if by in g["by"]), None)
+def pair_of(groups, group):
+    """A row for a group of a larger budget, compared with SGD of the same budget."""
+    base = group_of(groups, group["task"], arms.BASE, group["budget"])
+    usual = group_of(groups, group["task"], arms.BASE)
+    row = {name: group[name] for name in ("task", "arm", "budget")}
+    for kind in JUDGED:
+        row[kind] = difference(group[kind], base[kind])
+        row[f"usual_{kind}"] = float(np.mean(usual[kind]))
+        row[f"base_{kind}"] = float(np.mean(base[kind]))
+    return row
 
 
-def summed(task, arm, groups):
-    """For each figure mean, spread and the interval of the paired difference to SGD."""
-    told = {"task": task, "arm": arm}
-    own, base = (group_of(groups, task, name, "accuracy") for name in (arm, "sgd"))
-    for kind in COMPARED:
-        if kind in own:
-            told[kind] = difference(own, base, kind)
-    if "rise" in own:
-        told["rise"] = np.mean(own["rise"], axis=0).tolist()
-    own, base = (group_of(groups, task, name, "loss") for name in (arm, "sgd"))
-    if own and base:
-        told["by_loss"] = {k: difference(own, base, k) for k in training.FIGURES}
-    return told
+def group_of(groups, task, arm, budget=1):
+    """The group of an arm on a task."""
+    wanted = task, arm, budget
+    return next(g for g in groups if (g["task"], g["arm"], g["budget"]) == wanted)
 
 
-def difference(own, base, kind):
-    """Mean and spread of `own`; its paired difference to `base`, with interval."""
-    values, mean, low, high = np.array(own[kind]), None, None, None
-    if own is not base:
-        mean, low, high = common.mean_interval(values - base[kind])
+def difference(own, base):
+    """Mean and spread of `own`; the paired difference to `base`, interval and p."""
+    values, base = np.array(own), np.array(base)
+    mean, low, high = common.mean_interval(values - base)
     return {
         "mean": float(values.mean()),
         "spread": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
         "minus_sgd": mean,
         "low": low,
         "high": high,
+        "p": common.paired_p(values, base),
     }
+
+
+def adjusted(rows):
+    """The rows with "holm", p corrected for all comparisons of these rows with SGD."""
+    compared = [row[kind] for row in rows if row["arm"] != arms.BASE for kind in JUDGED]
+    for figures, p in zip(compared, common.holm([f["p"] for f in compared])):
+        figures["holm"] = p
+    return rows
 
 
 def print_summary(summary):
     """The figures of each arm as a table."""
     heads, rows = ["task", "arm"], []
-    for kind in training.FIGURES:
-        heads += [kind.split("_")[0], "spread", "minus sgd, 95%"]
-    for one in summary:
-        row = [one["task"], one["arm"]]
-        for kind in training.FIGURES:
-            found = one[kind]
-            row += [f"{found['mean']:.4f}", f"{found['spread']:.4f}"]
-            has_interval = found["low"] is not None
+    for kind in JUDGED:
+        heads += [kind, "spread", "minus sgd, 95%", "p, Holm"]
+    for row in summary:
+        cells = [row["task"], row["arm"]]
+        for kind in JUDGED:
+            figures = row[kind]
+            cells += [f"{figures['mean']:.4f}", f"{figures['spread']:.4f}"]
+            has_interval = row["arm"] != arms.BASE and figures["low"] is not None
             ends = "{low:+.4f}..{high:+.4f}" if has_interval else ""
-            row.append(ends.format(**found))
-        rows.append(row)
+            cells.append(ends.format(**figures))
+            cells.append(f"{figures['holm']:.3f}" if "holm" in figures else "")
+        rows.append(cells)
     common.print_table(heads, rows)
-    print("spread: standard deviation; calibration: expected calibration error.")
+    print("spread: standard deviation over the seeds.")
 
 
-def rates(settings, seeds):
-    """SWA's gain on the first task for each rate of the grid, the decays as chosen.
+def curves(settings, seeds):
+    """Test accuracy by epoch, and the width of the optimum, of CURVE_ARMS.
 
-    SWA's rate is once that of the model, once 'auto', a tenth of it.
+    Returns:
+      {arm: {"raw": (seeds, epochs), "averaged": (seeds, epochs from the first
+      sample on), "rise": (seeds, len(mlp.NOISE))}}, and "start_epoch".
     """
-    task = tasks.TASKS[0].name
-    chosen = settings["chosen"][task]
-    decay = {arm: found["accuracy"][1] for arm, found in chosen.items()}
-    decay["swa auto"] = decay["swa constant"]
-    groups = [
-        {"task": task, "arm": arm, "by": [rate], "rate": rate, "decay": decay[arm]}
-        for rate in settings["grids"][task]["rate"]
-        for arm in ("sgd", "swa constant", "swa auto")
+    path = tasks.saved(CURVE_TASK.data)
+    calls = [
+        (
+            "quality.curve_work",
+            {"arm": arm, "settings": own, "seed": seed, "path": path},
+        )
+        for arm, own in settings.items()
+        for seed in range(seeds)
     ]
-    measure(groups, seeds)
-    told = []
-    for group in groups:
-        base = group_of(groups, task, "sgd", group["rate"])
-        figures = {"rate": group["rate"], "arm": group["arm"], "seeds": seeds}
-        told.append(dict(difference(group, base, "accuracy"), **figures))
-    return told
+    with multiprocessing.pool.ThreadPool(training.PROCESSES) as pool:
+        measured = pool.starmap(_curve, calls)
+    content = {"task": CURVE_TASK.name, "start_epoch": CURVE_TASK.epochs * 3 // 4}
+    for (_, spec), figures in zip(calls, measured):
+        of_arm = content.setdefault(spec["arm"], {})
+        for name, values in figures.items():
+            of_arm.setdefault(name, []).append(values)
+    return content
 
 
-def curve_work():
-    """Test accuracy by epoch of the weights and of their running average; a surface."""
+def _curve(work, spec):
+    return common.in_process(work, spec, threads=1)
+
+
+def curve_work(arm, settings, seed, path):
+    """One run's test accuracies, statistics exact, computed in numpy."""
     import tensorflow as tf
 
-    task, samples = tasks.TASKS[0], []
-    chosen = common.read(choice.SETTINGS)["chosen"][task.name]["swa constant"]
-    rate, decay = chosen["accuracy"]
+    data, samples = tasks.read(path), []
 
     class Watch(tf.keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             samples.append(self.model.get_weights())
 
-    data = tasks.load(task.data)
+    job = training.Job(CURVE_TASK, arm, settings, seed)
+    model, row = training.trained(job, data, [Watch()])
     rows = data["train"], data["test"]
-    job = training.Job(task, "swa constant", rate, decay, CURVE_SEED)
-    _, row = training.trained(job, data, [Watch()])
-    start = task.epochs * 3 // 4
-    *samples, average = samples  # the last epoch's weights are the average
-    raw = [mlp.figures(weights, *rows)[1] for weights in samples]
+    start, final = CURVE_TASK.epochs * 3 // 4, model.get_weights()
+    if arm != arms.BASE:
+        samples.pop()  # of the epoch that trains nothing
     averaged = []
-    for epoch in range(start, task.epochs):
-        mean = [np.mean(w, axis=0) for w in zip(*samples[start - 1 : epoch])]
-        averaged.append([epoch, mlp.figures(mean, *rows)[1]])
-    for index in mlp.KERNELS:
-        np.testing.assert_allclose(mean[index], average[index], atol=1e-6)
-    # the sides' roundings may turn a row that is undecided
-    accuracy, one_row = mlp.figures(average, *rows)[1], 1 / len(data["test"].y)
-    np.testing.assert_allclose(accuracy, row["accuracy"], atol=1.5 * one_row)
-    told = {"task": task.name, "rate": rate, "decay": decay, "start_epoch": start}
-    told.update(raw=raw, averaged=averaged)
-    told["surface"] = mlp.surface(samples[start - 1], samples[-1], average, *rows)
-    return told
+    for end in range(start, len(samples) + 1) if arm != arms.BASE else ():
+        mean = [np.mean(w, axis=0) for w in zip(*samples[start - 1 : end])]
+        averaged.append(mlp.figures(mean, *rows)[1])
+    # the numpy network is the trained one: a row between two classes may turn
+    np.testing.assert_allclose(
+        mlp.figures(final, *rows)[1], row["accuracy"], atol=2 / len(data["test"].y)
+    )
+    raw = [mlp.figures(weights, *rows)[1] for weights in samples]
+    return {"raw": raw, "averaged": averaged, "rise": mlp.rise(final, *rows)}

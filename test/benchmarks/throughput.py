@@ -45,10 +45,10 @@ def fit_work(epochs, pairs):
     import tensorflow as tf
 
     from swa.tfkeras import SWA
-    from swa.training import dataset, network
-    from swa.training.settings import parse, swa_settings
+    from swa.training import dataset, flags, network
+    from swa.training.settings import checked, swa_settings
 
-    config = parse(["--device=cpu", f"--train_epochs={epochs}"])
+    config = checked(flags.parse(["--device=cpu", f"--train_epochs={epochs}"]))
     rows, size = dataset.load(config), config.batch_size
     model = network.build(config, config.num_features)
     steps = len(rows.x) // size

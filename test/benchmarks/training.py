@@ -10,92 +10,100 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import common, mlp, tasks
+from benchmarks import arms, common, tasks
 
-PEER_ARM = "keras-swa constant"
 PROCESSES = 2  # at once, of one thread each: nothing here is timed
-JOBS_EACH = 18  # of a process, at most
+JOBS_EACH = 24  # of a process, at most
 FIGURES = ("accuracy", "loss", "calibration_error")
 
 
 class Job(NamedTuple):
     """What one run is made of, as JSON can hold it."""
 
-    task: list  # of a tasks.Task
-    arm: str
-    rate: float  # that the model is compiled with
-    decay: float
+    task: tasks.Task
+    arm: str  # of arms.ARMS
+    settings: dict  # of the arm: {"rate": ..., "decay": ..., ...}
     seed: int
     part: str = "test"  # or "validation": the rows that judge
+    budget: float = 1.0  # times the task's epochs
+
+    @classmethod
+    def from_json(cls, values):
+        job = cls(*values)
+        return job._replace(task=tasks.Task(*job.task))
 
 
 def many(jobs, title, peer_folder=None):
-    """A row of figures for each job, in their order, done by PROCESSES at once."""
-    work = functools.partial(in_processes, peer_folder)
-    peer = [job for job in jobs if job.arm == PEER_ARM]
-    own = [job for job in jobs if job.arm != PEER_ARM]
-    each = min(JOBS_EACH, -(-len(jobs) // PROCESSES))
-    chunks = [
-        some[i : i + each] for some in (own, peer) for i in range(0, len(some), each)
-    ]
+    """A row of figures for each job, in their order, PROCESSES at once."""
+    work = functools.partial(in_process, jobs, peer_folder)
+    for name in {job.task.data for job in jobs}:
+        tasks.saved(name)  # before the threads, each of which would make it
+    chunks = []
+    for is_peer in (False, True):
+        own = [i for i, job in enumerate(jobs) if (job.arm == arms.PEER) == is_peer]
+        size = max(1, min(JOBS_EACH, -(-len(own) // PROCESSES)))
+        chunks += [own[i : i + size] for i in range(0, len(own), size)]
     rows, start = {}, time.monotonic()
     with multiprocessing.pool.ThreadPool(PROCESSES) as pool:
-        for chunk, found in pool.imap_unordered(work, chunks):
-            rows.update(zip(chunk, found))
+        for indexes, figures in pool.imap_unordered(work, chunks):
+            rows.update(zip(indexes, figures))
             left = (time.monotonic() - start) * (len(jobs) / len(rows) - 1) / 60
-            told = f"{len(rows)} of {len(jobs)} runs, about {left:.1f} minutes to go"
-            print(f"  {title}: {told}", flush=True)
-    return [rows[job] for job in jobs]
+            progress = f"{len(rows)} of {len(jobs)} runs"
+            print(f"  {title}: {progress}, about {left:.1f} minutes to go", flush=True)
+    return [rows[index] for index in range(len(jobs))]
 
 
-def in_processes(peer_folder, jobs):
-    """(jobs, rows) of jobs of one package.
+def in_process(jobs, peer_folder, indexes):
+    """(indexes, rows) of some jobs, all of keras-swa or none.
 
     keras-swa's process cannot see our `update_bn`: its weights are judged in ours.
     """
-    if jobs[0].arm != PEER_ARM:
-        spec = {"jobs": jobs}
-        return jobs, common.in_process("training.work", spec, threads=1)
+    chunk = [jobs[index] for index in indexes]
+    paths = {job.task.data: tasks.saved(job.task.data) for job in chunk}
+    spec = {"jobs": chunk, "paths": paths}
+    if chunk[0].arm != arms.PEER:
+        return indexes, common.in_process("training.work", spec, threads=1)
     with tempfile.TemporaryDirectory() as folder:
-        spec = {"jobs": jobs, "folder": folder}
+        spec["folder"] = folder
         rows = common.in_process("training.work", spec, peer_folder, 1)
         exact = common.in_process("training.judge_work", spec, threads=1)
-        for row, figures in zip(rows, exact):
-            row.update(figures)
-    return jobs, rows
+        for row, figures_of_row in zip(rows, exact):
+            row.update(figures_of_row)
+    return indexes, rows
 
 
-def work(jobs, folder=None):
-    """A row for each job; the weights go into `folder` if it is given."""
-    data, rows = {}, []
-    for index, job in enumerate(loaded(jobs, data)):
-        model, row = trained(job, data[job.task.data])
+def work(jobs, paths, folder=None):
+    """A row for each job; the weights go into `folder` if it is given.
+
+    Args:
+      jobs: Jobs as JSON has them.
+      paths: {name of a data set: its file}, of `tasks.saved`.
+    """
+    rows = []
+    for index, (job, data) in enumerate(loaded(jobs, paths)):
+        model, row = trained(job, data)
         if folder is not None:
             np.savez(f"{folder}/{index}.npz", *model.get_weights())
         rows.append(row)
     return rows
 
 
-def judge_work(jobs, folder):
+def judge_work(jobs, paths, folder):
     """The figures with exact statistics of the weights that `work` has kept."""
-    data, rows = {}, []
-    for index, job in enumerate(loaded(jobs, data)):
-        parts = data[job.task.data]
-        model = compiled(fresh(job.seed), job, parts["train"].x)
+    rows = []
+    for index, (job, data) in enumerate(loaded(jobs, paths)):
+        model = compiled(fresh(job.seed), job, data["train"].x)
         with np.load(f"{folder}/{index}.npz") as kept:
             model.set_weights([kept[f"arr_{i}"] for i in range(len(kept.files))])
-        rows.append(judged(model, job, parts))
+        rows.append(judged(model, job, data))
     return rows
 
 
-def loaded(jobs, data):
-    """The jobs that JSON brought; `data` gets the rows of each before it is told."""
-    for job in jobs:
-        job = Job(*job)
-        job = job._replace(task=tasks.Task(*job.task))
-        if job.task.data not in data:
-            data[job.task.data] = tasks.load(job.task.data)
-        yield job
+def loaded(jobs, paths):
+    """(job, rows) of each job that came as JSON."""
+    data = {name: tasks.read(path) for name, path in paths.items()}
+    for job in map(Job.from_json, jobs):
+        yield job, data[job.task.data]
 
 
 def fresh(seed):
@@ -115,8 +123,9 @@ def fresh(seed):
 
 def compiled(keras, job, x):
     """The job's model; equal seeds have equal first weights."""
-    model = tasks.network(keras, job.task, x.shape[1:], job.decay)
-    optimizer = keras.optimizers.SGD(job.rate, momentum=tasks.MOMENTUM)
+    rate, decay = job.settings["rate"], job.settings["decay"]
+    model = tasks.network(keras, job.task, x.shape[1:], decay)
+    optimizer = keras.optimizers.SGD(rate, momentum=tasks.MOMENTUM)
     model.compile(optimizer, "sparse_categorical_crossentropy")
     return model
 
@@ -125,81 +134,43 @@ def trained(job, data, watch=()):
     """(model, row): one run, judged with Keras's own statistics and exact ones.
 
     Args:
-      job: Job with a tasks.Task.
+      job: Job.
       data: as `tasks.load` gives it.
       watch: further callbacks.
     """
     keras, train = fresh(job.seed), data["train"]
     model = compiled(keras, job, train.x)
-    epochs = epochs_of(job)
-    callback = sgd(keras, job) if job.arm == "sgd" else swa(job)
     model.fit(
         *train,
         batch_size=job.task.batch_size,
-        epochs=epochs,
+        epochs=arms.epochs_of(job),
         verbose=0,
-        callbacks=[callback, *watch],
+        callbacks=[arms.callback(keras, job), *watch],
     )
     row = {f"own_{kind}": v for kind, v in figures(model, data[job.part]).items()}
-    if job.arm != PEER_ARM:
+    if job.arm != arms.PEER:
         row.update(judged(model, job, data))
     return model, row
-
-
-def epochs_of(job):
-    """One arm has three quarters of the epochs."""
-    is_short = job.arm == "swa three quarters"
-    return job.task.epochs * 3 // 4 if is_short else job.task.epochs
-
-
-def sgd(keras, job):
-    """The paper's rate: held to half, linear to a hundredth at nine tenths."""
-
-    def rate(epoch):
-        t = epoch / job.task.epochs
-        return job.rate * min(1, max(0.01, 1 - 0.99 * (t - 0.5) / 0.4))
-
-    return keras.callbacks.LearningRateScheduler(rate)
-
-
-def swa(job):
-    """What makes the arm, from three quarters of its epochs on."""
-    from swa.tfkeras import SWA
-
-    start, batch_size = epochs_of(job) * 3 // 4, job.task.batch_size
-    rate = job.rate
-    if job.arm == PEER_ARM:
-        rate *= 0.9999  # it takes the compiled rate, rounded, for lower than itself
-    elif job.arm == "swa auto":
-        rate = "auto"
-    elif job.arm == "swa cyclic":
-        rates = {"swa_lr": rate / 10, "swa_lr2": rate, "swa_freq": 3}
-        return SWA(start, "cyclic", snapshot="cycle_end", **rates)
-    return SWA(start, "constant", swa_lr=rate, swa_freq=1, batch_size=batch_size)
 
 
 def judged(model, job, data):
     """The figures with the exact statistics of all training rows."""
     from swa.tfkeras import update_bn
 
-    update_bn(model, data["train"].x, batch_size=job.task.batch_size)
-    row = figures(model, data[job.part])
-    if job.part == "test" and "more" in data:
-        row["more_accuracy"] = figures(model, data["more"])["accuracy"]
-        if job.task.network == "mlp" and job.arm in ("sgd", "swa constant"):
-            parts = data["train"], data["test"]
-            row["rise"] = mlp.rise(model.get_weights(), *parts)
-    return row
+    update_bn(model, data["train"].x, batch_size=500)
+    return figures(model, data[job.part])
 
 
 def figures(model, rows):
     """Accuracy, cross entropy without the decay's penalty, calibration error."""
     predicted = model.predict(rows.x, batch_size=1000).astype(np.float64)
-    of_right = np.maximum(predicted[np.arange(len(rows.y)), rows.y], 1e-7)
+    of_right = predicted[np.arange(len(rows.y)), rows.y]
+    # a run that diverged predicts NaN: it has the loss of the least probability
+    of_right = np.maximum(np.nan_to_num(of_right), 1e-7)
     return {
         "accuracy": float(np.mean(predicted.argmax(axis=1) == rows.y)),
         "loss": float(-np.mean(np.log(of_right))),
-        "calibration_error": calibration_error(predicted, rows.y),
+        "calibration_error": calibration_error(np.nan_to_num(predicted), rows.y),
     }
 
 
