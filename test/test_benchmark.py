@@ -447,7 +447,7 @@ def test_a_part_that_is_not_measured_has_a_line_and_networks_a_table():
 
 def test_results_are_few_lines_and_five_digits(tmp_path):
     path = tmp_path / "results.json"
-    content = {"b": [[1, 2.123456789, None], []], "a": {"x": True, "long": [7] * 99}}
+    content = {"b": [[1, 2.123456789, None], []], "a": {"x": True, "long": [7] * 199}}
     common.write(path, content)
     assert common.read(path) == dict(content, b=[[1, 2.1235, None], []])
     assert [line[:8] for line in path.read_text().splitlines()][:3] == [
