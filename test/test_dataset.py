@@ -143,7 +143,7 @@ def without(name):
             "x_test must hold rows with features, got \\(0, 5\\)",
         ),
         (rows(2), "batch_size 4 and 1 samples"),
-        (rows(1), "batch_size 4 and 0 samples"),
+        (rows(1), "must hold at least 2 rows, got 1"),
     ],
     ids=lambda value: "" if isinstance(value, dict) else value[:20],
 )

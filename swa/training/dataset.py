@@ -120,8 +120,9 @@ def _drawn(generator, centres, num_samples):
 def batches(x, y, batch_size, seed, first_epoch=0, rows=None, rank=0, size=1):
     """Yields (x, y) batches for ever, each epoch in its own order.
 
-    The order of an epoch follows from `seed` and the epoch alone. Every batch is cut
-    into `size` equal parts, and rank r gets part r of each.
+    The order of an epoch follows from `seed` and the epoch alone. An epoch's rows are
+    put in order at once, and its batches are views: rows that are taken batch by batch
+    cost a small batch five times as much.
 
     Args:
       x: array (samples, features).
@@ -135,10 +136,32 @@ def batches(x, y, batch_size, seed, first_epoch=0, rows=None, rank=0, size=1):
     """
     for epoch in itertools.count(first_epoch):
         order = np.random.RandomState([seed, epoch]).permutation(len(x))[:rows]
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            own = np.split(batch, size)[rank]
-            yield x[own], y[own]
+        order = rows_of_rank(order, batch_size, rank, size)
+        x_now, y_now = x.take(order, axis=0), y.take(order, axis=0)
+        for start in range(0, len(order), batch_size // size):
+            part = slice(start, start + batch_size // size)
+            yield x_now[part], y_now[part]
+
+
+def rows_of_rank(order, batch_size, rank, size):
+    """Those of an epoch's rows that one of several ranks trains on.
+
+    Every batch is cut into `size` equal parts, and rank r gets part r of each.
+
+    Args:
+      order: array (rows,), of which `batch_size` make a batch.
+      batch_size: int, rows of all ranks in a step; a multiple of `size`, as are the
+        rows of a short last batch.
+      rank: int from 0.
+      size: int >= 1, the ranks.
+
+    Returns:
+      Array (rows / size,), of which batch_size / size make the rank's batch.
+    """
+    whole = len(order) // batch_size * batch_size
+    parts = order[:whole].reshape(-1, size, batch_size // size)[:, rank].ravel()
+    last = order[whole:].reshape(size, -1)[rank]
+    return np.concatenate([parts, last])
 
 
 def _synthetic(config):
@@ -156,6 +179,10 @@ def _from_file(config):
         x_test, y_test = _checked_rows(path, arrays, "x_test", "y_test", x.shape[1])
     else:
         order = np.random.RandomState(config.seed).permutation(len(x))
+        if len(x) < 2:
+            raise UserError(
+                f"data_path must hold at least 2 rows, got {len(x)} in {shown(path)}."
+            )
         test, train = np.split(order, [held_out(len(x))])
         x_test, y_test = x[test], y[test]
         x, y = x[train], y[train]
