@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """The figures of each epoch: kept, printed, drawn, and whether they are numbers."""
 
+import contextlib
 import os
 import time
 
@@ -62,7 +63,7 @@ class Figures(tf.keras.callbacks.Callback):
 class TensorBoard(tf.keras.callbacks.Callback):
     """Writes each epoch's figures for TensorBoard, with no operation in any graph.
 
-    Nothing has to be closed, because each event is flushed.
+    To be closed.
 
     Args:
       output_dir: str; the events go into its folder `tensorboard`.
@@ -73,13 +74,15 @@ class TensorBoard(tf.keras.callbacks.Callback):
         super().__init__()
         self._folder = os.path.join(output_dir, output.TENSORBOARD)
         self._history = figures.history
+        self._open = contextlib.ExitStack()
 
     def on_train_begin(self, logs=None):
         # TensorFlow's FileWriter writes in a thread, which dies of a full disk
         name = f"events.out.tfevents.{time.time():.6f}"
         with files.one_line_errors(self._folder, checkpoint.ERRORS):
-            with files.tensorflow_path(self._folder) as path:
-                self._writer = tf.io.TFRecordWriter(os.path.join(path, name))
+            path = self._open.enter_context(files.tensorflow_path(self._folder))
+            self._writer = tf.io.TFRecordWriter(os.path.join(path, name))
+            self._open.callback(self._writer.close)
         self._add(0, file_version="brain.Event:2")
         # epochs that an earlier run wrote and this one trains again are left out
         start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
@@ -97,6 +100,11 @@ class TensorBoard(tf.keras.callbacks.Callback):
         """
         for weights, figures in test.items():
             self._write({f"{weights}_{name}": figures[name] for name in figures})
+
+    def close(self):
+        """Closes the file of events."""
+        with files.one_line_errors(self._folder, checkpoint.ERRORS):
+            self._open.close()
 
     def _write(self, values):
         summary = tf.compat.v1.Summary()

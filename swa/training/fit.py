@@ -16,7 +16,7 @@ from swa.training.settings import swa_settings
 
 
 class Training(NamedTuple):
-    """What is ready to be trained."""
+    """What is ready to be trained; to be closed."""
 
     model: tf.keras.Model
     swa: SWA
@@ -25,6 +25,11 @@ class Training(NamedTuple):
     tensorboard: List[figures.TensorBoard]  # one, or none
     steps: int  # of an epoch
     rows: int  # trained on in an epoch by all ranks
+
+    def close(self):
+        """Closes the file of TensorBoard's events."""
+        for writer in self.tensorboard:
+            writer.close()
 
 
 def prepare(job, stop):

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """The adapter, npu_bridge: the only module that imports it."""
 
+import ast
 import contextlib
 import importlib
 import importlib.util
@@ -50,14 +51,14 @@ def import_adapter(sign="npu_bridge"):
 def release():
     """The adapter's release, and whether it had to be guessed.
 
-    Names in the text of npu_init tell it, because `npu_bridge.__version__` is "v1.15.0"
+    The names in npu_init tell it, because `npu_bridge.__version__` is "v1.15.0"
     (TensorFlow's) in every release.
 
     Returns:
       (row of ADAPTERS, bool).
     """
-    source, adapters = _npu_init_source(), npu_options.ADAPTERS[::-1]
-    newest = next((row for row in adapters if row.probe in source), None)
+    names, adapters = _npu_init_names(), npu_options.ADAPTERS[::-1]
+    newest = next((row for row in adapters if row.probe in names), None)
     return newest or _OLDEST_SUPPORTED, newest is None
 
 
@@ -96,11 +97,18 @@ def _keras_as_it_was():
         backend._initialize_variables = before
 
 
-def _npu_init_source():
-    """The text of npu_bridge's npu_init, read without running it.
+def _npu_init_names():
+    """The names in npu_bridge's npu_init, read without running it.
 
     From r1.9 on, importing that module puts an NpuOptimizer entry into every later
     session of the process.
     """
     spec = importlib.util.find_spec("npu_bridge.npu_init")
-    return spec.loader.get_source(spec.name) if spec is not None else ""
+    source = spec.loader.get_source(spec.name) if spec is not None else ""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.alias):  # of an import
+            names.add(node.asname or node.name)
+        elif isinstance(node, ast.FunctionDef):
+            names |= {node.name, *(f"{node.name}({arg.arg})" for arg in node.args.args)}
+    return names

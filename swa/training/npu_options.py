@@ -26,7 +26,7 @@ class Adapter(NamedTuple):
 
     version: str
     cann: str  # the CANN release it came with
-    probe: str  # stands in npu_init from this release on
+    probe: str  # a name, or name(argument), that npu_init has from this release on
     profiling: bool  # reads profiling_options as JSON
     modify_mixlist: bool  # reads the option of that name
     over_dump_on_ranks: bool  # takes enable_dump_debug with RANK_SIZE above 1
@@ -41,7 +41,7 @@ ADAPTERS = (
     Adapter("1.1", "before 20.2", "NPURunConfig", False, False, True, False),
     Adapter("1.2", "20.2", "DynamicInputConfig", True, False, False, False),
     Adapter("1.3", "5.0.1", "set_keras_session_npu_config", True, False, True, False),
-    Adapter("1.5", "5.0.2", "def init_resource(config", True, True, True, False),
+    Adapter("1.5", "5.0.2", "init_resource(config)", True, True, True, False),
     Adapter("1.6", "5.0.3/5.0.4", "npu_clear_session", True, True, True, True),
     Adapter("1.8", "5.1.RC1 on", "get_npu_local_rank_size", True, True, True, True),
 )

@@ -66,7 +66,8 @@ class Ranks:
             return arrays
         for dtype in sorted({array.dtype.name for array in arrays}):
             of_dtype = [array for array in arrays if array.dtype.name == dtype]
-            total = self.sum_vector(np.concatenate([a.ravel() for a in of_dtype]))
+            vector = np.concatenate([array.ravel() for array in of_dtype])
+            total = self.sum_vector(vector) if vector.size else vector
             ends = np.cumsum([array.size for array in of_dtype])
             for array, part in zip(of_dtype, np.split(total, ends)):
                 array[...] = part.reshape(array.shape)
@@ -140,6 +141,8 @@ class Ranks:
         Args:
           arrays: dict of arrays by name, with the same names on every rank.
         """
+        if self.size == 1:  # a hash of all weights takes a while
+            return
         digests = self.gather([_digest(array) for array in arrays.values()])
         differs = digests != digests[0]  # (ranks, names)
         if differs.any():
@@ -160,5 +163,6 @@ class Ranks:
 
 
 def _digest(array):
-    """48 bits of a hash of the array's bytes: an int that a sum of int64 holds."""
-    return int(hashlib.sha256(array.tobytes()).hexdigest()[:12], 16)
+    """48 bits of a hash of an array: an int that a sum of int64 holds."""
+    kind = f"{array.dtype.str}{array.shape}"
+    return int(hashlib.sha256(kind.encode() + array.tobytes()).hexdigest()[:12], 16)

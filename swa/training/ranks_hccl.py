@@ -12,6 +12,8 @@ from swa.training.errors import UserError, shown, wrong
 from swa.training.ranks import Ranks
 from swa.training.world import World, number_in
 
+_DTYPES = ("float16", "float32", "int32")  # what allreduce takes on every release
+
 
 def read_world(environ):
     """The ranks that RANK_SIZE and the rank table describe.
@@ -82,9 +84,13 @@ class HcclRanks(Ranks):
         return super().wrap_optimizer(optimizer)
 
     def sum_vector(self, vector):
-        # every release adds float16, float32 and int32
         if vector.dtype in (np.int64, np.float64):
             return sum_of_wide(vector, self.rank, self.size, super().sum_vector)
+        if vector.dtype.name not in _DTYPES:
+            raise TypeError(
+                f"arrays must be of {', '.join(_DTYPES)}, int64 or float64 with HCCL, "
+                f"got {vector.dtype.name}."
+            )
         return super().sum_vector(vector)
 
     def sum_tensor(self, tensor):

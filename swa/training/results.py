@@ -104,7 +104,7 @@ def save_weights(job, sets):
         with files.one_line_errors(folder, checkpoint.ERRORS):
             for name, weights in sets.items():
                 model.set_weights(list(weights.values()))
-                arrays = dict(_arrays_for_load_weights(model), **weights)
+                arrays = dict(_arrays_for_load_weights(model, folder), **weights)
                 path = os.path.join(folder, f"{name}.ckpt")
                 checkpoint.write_arrays(arrays, path)
         with h5py.File(image, "w") as file:
@@ -112,12 +112,16 @@ def save_weights(job, sets):
     files.write(os.path.join(folder, "swa_model.h5"), image.getvalue())
 
 
-def _arrays_for_load_weights(model):
-    """A model's arrays by the names that `model.load_weights` looks for."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "weights")
-        model.save_weights(path, save_format="tf")
-        return checkpoint.arrays_of(path)
+def _arrays_for_load_weights(model, folder):
+    """A model's arrays by the names that `model.load_weights` looks for.
+
+    They are written below `folder`, because a run needs no other place to write.
+    """
+    with files.tensorflow_path(folder) as place:
+        with tempfile.TemporaryDirectory(suffix=files.TEMPORARY, dir=place) as scratch:
+            path = os.path.join(scratch, "weights")
+            model.save_weights(path, save_format="tf")
+            return checkpoint.arrays_of(path)
 
 
 def _report(job, training, test):

@@ -76,7 +76,7 @@ def find_start(config, device, data, ranks, began):
         check_schedule(config)
     settings = settings_that_count(config, device, data)
     check_same_settings(settings, saved)
-    then, now = snapshot.run["ranks"], device.world.size
+    then, now = snapshot.run.get("ranks", 1), device.world.size
     if then != now:  # each has its own batch norm
         console.say(f"the checkpoint is of {then} ranks, and now there are {now}")
     began -= snapshot.run["e2e_seconds"]
@@ -131,6 +131,8 @@ def read_complete_report(job):
     Returns:
       dict, or None where there are epochs to train.
     """
+    if job.snapshot is None:
+        return None
     path = os.path.join(job.config.output_dir, output.REPORT)
     try:
         report = files.read_json(output.REPORT, path)
@@ -138,7 +140,7 @@ def read_complete_report(job):
         is_whole = report["epochs"] == job.config.train_epochs
     except (UserError, KeyError, TypeError):
         return None  # absent, or no report
-    return report if job.snapshot and is_complete and is_whole else None
+    return report if is_complete and is_whole else None
 
 
 def take_over(job):

@@ -80,9 +80,9 @@ def run(config, stop, began, environ=os.environ):
                 console.say(f"this run is complete: {path}")
                 return report
             with session.opened(job.config, device):
-                training = fit.prepare(job, stop)
-                fit.fit(job, training, stop)
-                return results.finish(job, training)
+                with contextlib.closing(fit.prepare(job, stop)) as training:
+                    fit.fit(job, training, stop)
+                    return results.finish(job, training)
 
 
 def _modules_with_tensorflow():

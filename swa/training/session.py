@@ -5,8 +5,8 @@
 import contextlib
 import os
 
-from swa.training import files, npu, npu_options
-from swa.training.errors import FAILED, UserError, shortened
+from swa.training import npu, npu_options
+from swa.training.errors import FAILED, UserError, reason, shortened
 from swa.training.remedies import remedies
 
 
@@ -76,8 +76,13 @@ def opened(config, device):
     if device.name == "npu":
         npu.import_adapter()  # registers its graph passes: before the first session.run
         for path in npu_options.folders(config):  # which the adapter expects to find
-            with files.one_line_errors(path):
+            try:
                 os.makedirs(path, exist_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"data_save_path needs {path!r}, which cannot be made: "
+                    f"{reason(error)}."
+                ) from error
     proto = session_config(config, device)
     if device.name == "npu" and config.verbose >= 2:
         print(*proto.graph_options.rewrite_options.custom_optimizers)
