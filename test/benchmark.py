@@ -11,7 +11,7 @@ quality: held-out accuracy, loss and calibration of five arms on nine tasks, wit
 settings that --choose has found.
 all: the five; each says how long it took last time. A part that FILE has already,
 with as many rounds and seeds, is passed over: a run that was ended goes on there.
-Within quality it goes on with the next arm of a task, from FILE.runs.
+Within quality it goes on with the next task, from FILE.runs.
 
 Each prints a table and writes its figures to FILE (benchmark-NAME.json in the
 current folder by default). With --update-readme the figures also go into

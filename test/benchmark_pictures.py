@@ -19,6 +19,7 @@ from benchmarks import arms, common, gains, networks, readme  # noqa: E402
 
 FOLDER = common.ROOT / "test" / "benchmarks" / "pictures"
 BLUE, ORANGE, GREEN, GREY = "#1f5fa8", "#d9772b", "#3a8f4f", "#8a8a8a"
+PACKAGES = {"this": BLUE, "keras-swa": ORANGE}  # whose cost is drawn
 RATE, SWA_LR = 0.1, 0.05  # of the schedule: the setting that the front page recommends
 LABELS = {  # English, Chinese
     "epoch": ("epoch", "epoch（轮）"),
@@ -34,7 +35,6 @@ LABELS = {  # English, Chinese
     "once": ("added once by the first fit, s", "首次 fit 增加的时间（仅一次），秒"),
     "each": ("added to each training epoch, %", "训练一轮增加的时间，%"),
     "over": ("over {} s", "超过 {} 秒"),
-    "null": ("null arm", "空对照"),
 }
 
 
@@ -108,51 +108,60 @@ def curve(results, say):
 
 def cost(results, say):
     """Seconds that a first fit takes longer, and per cent that an epoch does."""
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3))
-    measured = results["networks"]["networks"]
-    packages = [("this", "SWA", BLUE), ("keras-swa", "keras-swa 0.1.7", ORANGE)]
-    names = {"100 x (Dense, BatchNormalization)": "100 x Dense,\nBN"}
-    most = networks.PATIENCE
-    for index, (package, _, color) in enumerate(packages):
-        for place, of_arm in enumerate(measured.values()):
-            at = place + 0.4 * (index - 0.5)
-            if package in of_arm:
-                plain, own = (
-                    networks.median(of_arm[a], "first") for a in ("plain", package)
-                )
-                axes[0].bar(at, max(own - plain, 0), 0.38, color=color)
-                text = f"{own - plain:.1f}"
-                axes[0].annotate(text, (at, own - plain), ha="center", fontsize=7)
-            else:
-                text = say("over").format(most)
-                axes[0].bar(at, most, 0.38, color="white", ec=color, ls="--")
-                axes[0].annotate(text, (at, most), ha="center", fontsize=7)
-    axes[0].set_xticks(range(len(measured)))
-    axes[0].set_xticklabels([names.get(name, name) for name in measured], fontsize=8)
-    axes[0].set_ylabel(say("once"))
-    bars = [("null arm", "this", "null", GREY)]
-    bars += [("training epochs", package, label, c) for package, label, c in packages]
-    for index, (kind, package, label, color) in enumerate(bars):
-        found = {
-            row["batch_size"]: row["wall"]
-            for row in results["overhead"]["rows"]
-            if (row["package"], row["fit"], row["model"])
-            == (package, kind, "SGD, batch norm")
-        }
-        places = [i + 0.27 * (index - 1) for i in range(len(found))]
-        medians = np.array([100 * (wall["median"] - 1) for wall in found.values()])
-        spread = [
-            medians - [100 * (wall["low"] - 1) for wall in found.values()],
-            [100 * (wall["high"] - 1) for wall in found.values()] - medians,
-        ]
-        text = say(label) if label in LABELS else label
-        axes[1].bar(places, medians, 0.25, yerr=spread, color=color, label=text)
-    axes[1].axhline(0, color="black", lw=0.8)
-    axes[1].set_xticks(range(len(found)))
-    axes[1].set_xticklabels([f"batch {size}" for size in found])
-    axes[1].set_ylabel(say("each"))
-    axes[1].legend(fontsize=8, frameon=False)
+    figure, (once, each) = plt.subplots(1, 2, figsize=(8, 3))
+    _draw_first_fits(once, results["networks"]["networks"], say)
+    _draw_epochs(each, results["overhead"]["rows"], say)
     return figure
+
+
+def _draw_first_fits(axis, measured, say):
+    """A group of bars for each network; a dashed one where a package was ended."""
+    names = {"100 x (Dense, BatchNormalization)": "100 x Dense,\nBN"}
+    for index, (package, color) in enumerate(PACKAGES.items()):
+        for place, figures in enumerate(measured.values()):
+            at = place + 0.4 * (index - 0.5)
+            if package in figures:
+                height = networks.more_seconds(figures, package)
+                text, style = f"{height:.1f}", {"color": color}
+            else:
+                height = networks.PATIENCE
+                text = say("over").format(height)
+                style = {"color": "white", "ec": color, "ls": "--"}
+            axis.bar(at, max(height, 0), 0.38, **style)
+            axis.annotate(text, (at, height), ha="center", fontsize=7)
+    axis.set_xticks(range(len(measured)))
+    axis.set_xticklabels([names.get(name, name) for name in measured], fontsize=8)
+    axis.set_ylabel(say("once"))
+
+
+def _draw_epochs(axis, rows, say):
+    """A group of bars for each batch size, with intervals."""
+    bars = [("this", "null arm", "plain again", GREY)]
+    bars += [(name, "training epochs", name, color) for name, color in PACKAGES.items()]
+    for index, (package, fit, label, color) in enumerate(bars):
+        walls = {
+            row["batch_size"]: row["wall"]
+            for row in rows
+            if (row["package"], row["fit"], row["model"])
+            == (package, fit, "SGD, batch norm")
+        }
+        low, middle, high = (
+            np.array([100 * (wall[name] - 1) for wall in walls.values()])
+            for name in ("low", "median", "high")
+        )
+        axis.bar(
+            np.arange(len(walls)) + 0.27 * (index - 1),
+            middle,
+            0.25,
+            yerr=[middle - low, high - middle],
+            color=color,
+            label=say.of(readme.PACKAGES[label]),
+        )
+    axis.axhline(0, color="black", lw=0.8)
+    axis.set_xticks(range(len(walls)))
+    axis.set_xticklabels([f"batch {size}" for size in walls])
+    axis.set_ylabel(say("each"))
+    axis.legend(fontsize=8, frameon=False)
 
 
 PICTURES = {"schedule": schedule, "gain": gain, "curve": curve, "cost": cost}

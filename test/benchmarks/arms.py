@@ -29,6 +29,14 @@ def epochs_of(job):
     return int(job.task.epochs * job.budget)
 
 
+def start_epoch(task):
+    """The first epoch averaged, from one: after three quarters of the usual epochs.
+
+    It is the same for every budget, as in the paper.
+    """
+    return task.epochs * 3 // 4
+
+
 def callback(keras, job):
     """What makes the arm: the callback of its `fit`."""
     rate = job.settings["rate"]
@@ -42,10 +50,8 @@ def callback(keras, job):
     if job.arm == PEER and swa_lr == rate:
         swa_lr *= 0.9999  # it takes the compiled rate, rounded, for lower than itself
     averaging = {"avg_fn": exponential} if job.arm == "ema" else {}
-    # three quarters of the usual epochs, whatever the budget: as the paper has it
-    start_epoch = job.task.epochs * 3 // 4
     return SWA(
-        start_epoch,
+        start_epoch(job.task),
         "constant",
         swa_lr=swa_lr,
         swa_freq=1,

@@ -5,7 +5,7 @@
 Every table is written in English or in Chinese.
 """
 
-from benchmarks import arms, choice, common, quality
+from benchmarks import arms, choice, common, tasks
 
 ARMS = {
     "sgd": ("SGD", "SGD"),
@@ -70,28 +70,34 @@ def measured_tasks(results):
     return [task for task in TASKS if summary_row(results, task, "swa")]
 
 
+BESIDE_SGD = [  # the heads of what `beside_sgd` gives
+    ("SGD, accuracy", "SGD 准确率"),
+    ("SWA minus SGD, points [95%]", "SWA 与 SGD 之差，百分点 [95%]"),
+    ("SGD, loss", "SGD 损失"),
+    ("SWA minus SGD [95%]", "SWA 与 SGD 之差 [95%]"),
+]
+
+
+def beside_sgd(accuracy, loss, swa):
+    """The cells of SGD's accuracy and loss, each with SWA's difference to it."""
+    return [
+        f"{accuracy:.2%}",
+        interval(swa["accuracy"], "accuracy"),
+        f"{loss:.4f}",
+        interval(swa["loss"], "loss"),
+    ]
+
+
 def gain(results, is_chinese):
     """SWA beside SGD, a row a task."""
-    heads = [("task", "任务"), ("SGD, accuracy", "SGD 准确率")]
-    heads += [("SWA minus SGD, points [95%]", "SWA 与 SGD 之差，百分点 [95%]")]
-    heads += [
-        ("SGD, loss", "SGD 损失"),
-        ("SWA minus SGD [95%]", "SWA 与 SGD 之差 [95%]"),
-    ]
+    heads = [("task", "任务"), *BESIDE_SGD]
     heads += [("chosen `swa_lr` / rate", "选定的 `swa_lr` / 学习率")]
     rows = []
     for task in measured_tasks(results):
-        sgd, swa = (summary_row(results, task, arm) for arm in ("sgd", "swa"))
-        rows.append(
-            [
-                TASKS[task][is_chinese],
-                f"{sgd['accuracy']['mean']:.2%}",
-                interval(swa["accuracy"], "accuracy"),
-                f"{sgd['loss']['mean']:.4f}",
-                interval(swa["loss"], "loss"),
-                f"{chosen(results, task, 'swa')['fraction']:g}",
-            ]
-        )
+        sgd, swa = (summary_row(results, task, arm) for arm in (arms.BASE, "swa"))
+        cells = beside_sgd(sgd["accuracy"]["mean"], sgd["loss"]["mean"], swa)
+        fraction = chosen(results, task, "swa")["fraction"]
+        rows.append([TASKS[task][is_chinese], *cells, f"{fraction:g}"])
     return table(is_chinese, heads, rows)
 
 
@@ -101,13 +107,11 @@ def all_arms(results, is_chinese):
         ("task", "任务"),
         ("arm", "方法"),
         ("accuracy ± spread", "准确率 ± 标准差"),
-    ]
-    heads += [("minus SGD, points [95%]", "与 SGD 之差，百分点 [95%]")]
-    heads += [
+        ("minus SGD, points [95%]", "与 SGD 之差，百分点 [95%]"),
         ("loss ± spread", "损失 ± 标准差"),
         ("minus SGD [95%]", "与 SGD 之差 [95%]"),
+        ("calibration error", "校准误差"),
     ]
-    heads += [("calibration error", "校准误差")]
     rows = []
     for row in results["quality"]["summary"]:
         accuracy, loss, is_base = row["accuracy"], row["loss"], row["arm"] == arms.BASE
@@ -127,10 +131,11 @@ def all_arms(results, is_chinese):
 
 def left(results, is_chinese):
     """Accuracies with the statistics that `fit` leaves behind."""
-    heads = [("task", "任务"), ("SGD", "SGD")]
-    heads += [("SWA minus SGD, points [95%]", "SWA 与 SGD 之差，百分点 [95%]")]
-    heads += [
-        ("keras-swa minus SGD, points [95%]", "keras-swa 与 SGD 之差，百分点 [95%]")
+    heads = [
+        ("task", "任务"),
+        ("SGD", "SGD"),
+        ("SWA minus SGD, points [95%]", "SWA 与 SGD 之差，百分点 [95%]"),
+        ("keras-swa minus SGD, points [95%]", "keras-swa 与 SGD 之差，百分点 [95%]"),
     ]
     rows = []
     for task in measured_tasks(results):
@@ -175,32 +180,19 @@ def sides(results, arm, kind):
 
 def budgets(results, is_chinese):
     """SWA beside SGD with more epochs."""
-    heads = [("task", "任务"), ("epochs", "轮数"), ("SGD, accuracy", "SGD 准确率")]
-    heads += [("SWA minus SGD, points [95%]", "SWA 与 SGD 之差，百分点 [95%]")]
-    heads += [
-        ("SGD, loss", "SGD 损失"),
-        ("SWA minus SGD [95%]", "SWA 与 SGD 之差 [95%]"),
-    ]
+    heads = [("task", "任务"), ("epochs", "轮数"), *BESIDE_SGD]
     rows = []
-    for task in quality.tasks.LONGER:
+    for task in tasks.LONGER:
         swa = summary_row(results, task, "swa")
         if swa is None:
             continue
         usual = summary_row(results, task, arms.BASE)
         longer = [r for r in results["quality"]["budgets"] if r["task"] == task]
-        cells = [(1, usual["accuracy"]["mean"], usual["loss"]["mean"], swa)]
-        cells += [(r["budget"], r["base_accuracy"], r["base_loss"], r) for r in longer]
-        for budget, accuracy, loss, row in cells:
-            rows.append(
-                [
-                    TASKS[task][is_chinese],
-                    f"{budget:g} x",
-                    f"{accuracy:.2%}",
-                    interval(row["accuracy"], "accuracy"),
-                    f"{loss:.4f}",
-                    interval(row["loss"], "loss"),
-                ]
-            )
+        runs = [(1, usual["accuracy"]["mean"], usual["loss"]["mean"], swa)]
+        runs += [(r["budget"], r["base_accuracy"], r["base_loss"], r) for r in longer]
+        for budget, accuracy, loss, row in runs:
+            cells = beside_sgd(accuracy, loss, row)
+            rows.append([TASKS[task][is_chinese], f"{budget:g} x", *cells])
     return table(is_chinese, heads, rows)
 
 
@@ -299,8 +291,9 @@ def published(results, is_chinese):
         ("network", "网络"),
         ("`swa_lr` / rate", "`swa_lr` / 学习率"),
         ("SGD", "SGD"),
+        ("SWA, 1 budget", "SWA，1 倍"),
+        ("SWA, 1.5 budgets", "SWA，1.5 倍"),
     ]
-    heads += [("SWA, 1 budget", "SWA，1 倍"), ("SWA, 1.5 budgets", "SWA，1.5 倍")]
     rows = [
         [
             name,

@@ -143,6 +143,11 @@ def median(figures, key):
     return statistics.median(one[key] for one in figures)
 
 
+def more_seconds(figures, arm):
+    """How many seconds longer the first `fit` of a network takes with a callback."""
+    return median(figures[arm], "first") - median(figures["plain"], "first")
+
+
 def ratio(figures, arm, key):
     """The median of the ratios to plain, round by round."""
     pairs = zip(figures[arm], figures["plain"])

@@ -7,7 +7,6 @@ with exact batch-norm statistics; those that `fit` leaves behind are judged too.
 tasks SGD and SWA are tried with larger budgets of epochs as well.
 """
 
-import multiprocessing.pool
 import os
 import time
 
@@ -34,6 +33,7 @@ def run(options):
         if folder or arm != arms.PEER
         if budget == 1 or (task.name in tasks.LONGER and arm in CURVE_ARMS)
     ]
+    runs.measure(groups)
     for group in groups:
         group.update(runs.figures_of(group))
     start = time.monotonic()
@@ -68,28 +68,38 @@ class Runs:
         self.rows = kept.get("rows", {})  # of each group, a row a seed
         self.seconds = kept.get("seconds", 0.0)  # that all of them took
 
+    def measure(self, groups):
+        """Trains the seeds that are missing, the groups of a task at once."""
+        for task in tasks.TASKS:
+            missing = [
+                (self._rows_of(group), self._job(task, group, seed))
+                for group in groups
+                if group["task"] == task.name
+                for seed in range(len(self._rows_of(group)), self.seeds)
+            ]
+            if missing:
+                start = time.monotonic()
+                jobs = [job for _, job in missing]
+                measured = training.many(jobs, task.name, self.peer_folder)
+                for (rows, _), row in zip(missing, measured):
+                    rows.append(row)
+                self.seconds += time.monotonic() - start
+                common.write(self.path, {"rows": self.rows, "seconds": self.seconds})
+
     def figures_of(self, group):
         """{figure: a list of one value a seed} of a group."""
+        self.measure([group])
+        rows = self._rows_of(group)[: self.seeds]
+        return {kind: [row[kind] for row in rows] for kind in rows[0]}
+
+    def _rows_of(self, group):
         names = ("task", "arm", "budget", "settings")
         key = common.json_text([group[name] for name in names])
-        rows = self.rows.setdefault(key, [])
-        if len(rows) < self.seeds:
-            start = time.monotonic()
-            rows += self._measured(group, range(len(rows), self.seeds))
-            self.seconds += time.monotonic() - start
-            common.write(self.path, {"rows": self.rows, "seconds": self.seconds})
-        return {kind: [row[kind] for row in rows[: self.seeds]] for kind in rows[0]}
+        return self.rows.setdefault(key, [])
 
-    def _measured(self, group, seeds):
-        task = next(task for task in tasks.TASKS if task.name == group["task"])
-        jobs = [
-            training.Job(
-                task, group["arm"], group["settings"], seed, budget=group["budget"]
-            )
-            for seed in seeds
-        ]
-        title = f"{task.name}, {group['arm']}, {group['budget']:g} x the epochs"
-        return training.many(jobs, title, self.peer_folder)
+    def _job(self, task, group, seed):
+        arm, settings, budget = group["arm"], group["settings"], group["budget"]
+        return training.Job(task, arm, settings, seed, budget=budget)
 
     def forget(self):
         """Removes the file, because the whole measurement is done."""
@@ -176,26 +186,21 @@ def curves(settings, seeds):
       sample on), "rise": (seeds, len(mlp.NOISE))}}, and "start_epoch".
     """
     path = tasks.saved(CURVE_TASK.data)
-    calls = [
-        (
-            "quality.curve_work",
-            {"arm": arm, "settings": own, "seed": seed, "path": path},
-        )
+    specs = [
+        {"arm": arm, "settings": own, "seed": seed, "path": path}
         for arm, own in settings.items()
         for seed in range(seeds)
     ]
-    with multiprocessing.pool.ThreadPool(training.PROCESSES) as pool:
-        measured = pool.starmap(_curve, calls)
-    content = {"task": CURVE_TASK.name, "start_epoch": CURVE_TASK.epochs * 3 // 4}
-    for (_, spec), figures in zip(calls, measured):
+    measured = training.at_once(
+        [("quality.curve_work", spec, common.ROOT, 1) for spec in specs]
+    )
+    start_epoch = arms.start_epoch(CURVE_TASK)
+    content = {"task": CURVE_TASK.name, "start_epoch": start_epoch}
+    for spec, figures in zip(specs, measured):
         of_arm = content.setdefault(spec["arm"], {})
         for name, values in figures.items():
             of_arm.setdefault(name, []).append(values)
     return content
-
-
-def _curve(work, spec):
-    return common.in_process(work, spec, threads=1)
 
 
 def curve_work(arm, settings, seed, path):
@@ -211,13 +216,13 @@ def curve_work(arm, settings, seed, path):
     job = training.Job(CURVE_TASK, arm, settings, seed)
     model, row = training.trained(job, data, [Watch()])
     rows = data["train"], data["test"]
-    start, final = CURVE_TASK.epochs * 3 // 4, model.get_weights()
+    final, averaged = model.get_weights(), []
     if arm != arms.BASE:
         samples.pop()  # of the epoch that trains nothing
-    averaged = []
-    for end in range(start, len(samples) + 1) if arm != arms.BASE else ():
-        mean = [np.mean(w, axis=0) for w in zip(*samples[start - 1 : end])]
-        averaged.append(mlp.figures(mean, *rows)[1])
+        start = arms.start_epoch(CURVE_TASK)
+        for end in range(start, len(samples) + 1):
+            mean = [np.mean(w, axis=0) for w in zip(*samples[start - 1 : end])]
+            averaged.append(mlp.figures(mean, *rows)[1])
     # the numpy network is the trained one: a row between two classes may turn
     np.testing.assert_allclose(
         mlp.figures(final, *rows)[1], row["accuracy"], atol=2 / len(data["test"].y)

@@ -7,7 +7,6 @@ same with `zh` in a Chinese page.
 """
 
 import re
-import statistics
 
 from benchmarks import arms, common, gains, networks
 
@@ -32,18 +31,15 @@ BLOCK = re.compile(
     r"(<!-- benchmark: (\w+) (en|zh) -->\n).*?(<!-- /benchmark -->)", re.DOTALL
 )
 NOT_MEASURED = ("*Not measured yet.*", "*尚未测量。*")
-SECTIONS = {  # of the results that a table is made from, where the name differs
+OF_QUALITY = (  # the tables that are made from the section `quality` of the results
+    *("figures", "digest", "gain", "verdict", "all_arms", "left", "budgets"),
+    *("settings", "workloads", "rise", "fractions"),
+)
+SECTIONS = {  # that the other tables are made from, where the name differs
     "shown": "throughput",
     "times": "networks",
     "folds": "scaling",
     "checkpoints": "scaling",
-    **dict.fromkeys(
-        [
-            *("figures", "digest", "gain", "verdict", "all_arms", "left", "budgets"),
-            *("settings", "workloads", "rise", "fractions"),
-        ],
-        "quality",
-    ),
 }
 WITHOUT_FIGURES = ("machine", "durations", "published")
 PACKAGES = {
@@ -78,7 +74,7 @@ def rendered(text, results):
     def block(match):
         begin, name, language, end = match.groups()
         is_chinese = language == "zh"
-        section = SECTIONS.get(name, name)
+        section = "quality" if name in OF_QUALITY else SECTIONS.get(name, name)
         if section not in results and name not in WITHOUT_FIGURES:
             return f"{begin}{NOT_MEASURED[is_chinese]}\n{end}"
         return f"{begin}{TABLES[name](results, is_chinese)}\n{end}"
@@ -228,10 +224,7 @@ def _more_seconds(results, network, arm, is_chinese):
     if arm not in measured:
         ended = ("ended after {} s", "{} 秒后终止")[is_chinese]
         return ended.format(networks.PATIENCE)
-    with_callback, without = (
-        statistics.median(fit["first"] for fit in measured[a]) for a in (arm, "plain")
-    )
-    return gains.signed(with_callback - without, 1, 1)
+    return gains.signed(networks.more_seconds(measured, arm), 1, 1)
 
 
 def _overhead_wall(results, package, batch_size, model, fit="training epochs"):

@@ -33,6 +33,16 @@ class Job(NamedTuple):
         return job._replace(task=tasks.Task(*job.task))
 
 
+def at_once(calls):
+    """What each call of `common.in_process` returns, PROCESSES of them at once.
+
+    Args:
+      calls: list of tuples of its arguments.
+    """
+    with multiprocessing.pool.ThreadPool(PROCESSES) as pool:
+        return pool.starmap(common.in_process, calls)
+
+
 def many(jobs, title, peer_folder=None):
     """A row of figures for each job, in their order, PROCESSES at once."""
     work = functools.partial(in_process, jobs, peer_folder)

@@ -5,7 +5,6 @@
 The trainer's default workload with batch normalization, in our package and keras-swa.
 """
 
-import multiprocessing.pool
 import tempfile
 
 import numpy as np
@@ -77,8 +76,7 @@ def run(peer_folder, is_quick):
                 spec = {"batches": row["batches"], "epochs": row["epochs"]}
                 spec.update(seed=seed, path=path)
                 calls.append(("workloads.work", spec, packages[row["package"]], 1))
-        with multiprocessing.pool.ThreadPool(training.PROCESSES) as pool:
-            measured = pool.starmap(common.in_process, calls)
+        measured = training.at_once(calls)
     for index, row in enumerate(rows):
         own = measured[index * len(SEEDS) :][: len(SEEDS)]
         row.update({kind: [figures[kind] for figures in own] for kind in own[0]})
