@@ -91,6 +91,7 @@ class GraphMode:
         layers = self._find_layers(
             [self._function.updates_op] if is_known else self._keras.updates(self.model)
         )
+        check_training_mode(self.model, layers, self._runs_training())
         if layers and not is_known:
             raise ValueError(
                 f"model.train_function must be Keras's own for a model with batch "
@@ -141,9 +142,7 @@ class GraphMode:
             # a phase that was fixed later is not fed: such a call trains nothing
             if not (call.follows_phase and isinstance(self._phase, int))
         ]
-        layers = list(dict.fromkeys(call.layer for call in self._calls))
-        check_training_mode(self.model, layers, self._runs_training())
-        return layers
+        return list(dict.fromkeys(call.layer for call in self._calls))
 
     def read(self):
         """The weights as a list of arrays, which may share the variables' memory."""
